@@ -1,0 +1,17 @@
+//! The rules of `HeuriMentor`: what a run is, what happened in it, and what follows from that.
+//!
+//! Pure: no IO, no clock, no randomness, no async. Two folds of one log are equal on any machine.
+
+pub mod id;
+
+pub mod mixture;
+
+pub mod batch;
+
+pub mod schedule;
+
+pub mod spec;
+
+pub mod step;
+
+pub mod checkpoint;

@@ -1,0 +1,259 @@
+//! The resolved run: everything that decides what a run computes, and nothing about where files lie.
+//!
+//! A run file becomes a `RunSpec` once; its JSON stands in `RunStarted`, and a run refuses to go on
+//! under another.
+
+use serde::{Deserialize, Serialize};
+
+use crate::id::Digest;
+use crate::schedule::Schedule;
+
+/// One run, resolved.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RunSpec {
+    /// What people call it; `hm train` continues the unfinished run of this name.
+    pub name: String,
+    /// Seeds initial weights and document permutations.
+    pub seed: u64,
+    /// Shape of the model.
+    pub model: ModelSpec,
+    /// Length and batching.
+    pub training: TrainingSpec,
+    /// Optimizer constants.
+    pub optimizer: OptimizerSpec,
+    /// Learning rate by step.
+    pub schedule: Schedule,
+    /// Sources in the order of every per-domain array.
+    pub domains: Vec<DomainSpec>,
+    /// Digest of the tokenizer file.
+    pub tokenizer: Digest,
+    /// What the host enforces after a policy.
+    pub rules: RulesSpec,
+    /// Held-out losses.
+    pub validation: ValidationSpec,
+    /// When to save.
+    pub checkpoint: CheckpointSpec,
+    /// A decision made on step t takes effect at t + 1 + this many.
+    pub decision_lag: u64,
+}
+
+/// An Aquila2 decoder (arXiv 2408.07410, section 3.1 and table 1).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ModelSpec {
+    /// Decoder blocks.
+    pub layers: u32,
+    /// Width of the residual stream.
+    pub hidden_size: u32,
+    /// Inner width of the SwiGLU feed-forward.
+    pub ffn_size: u32,
+    /// Query heads.
+    pub heads: u32,
+    /// Key and value heads; query heads share them in equal groups.
+    pub kv_heads: u32,
+    /// Rows of embedding and head, after padding.
+    pub vocabulary: u32,
+    /// Tokens a sequence holds.
+    pub sequence_length: u32,
+    /// Base of the rotary embedding.
+    pub rope_base: f64,
+    /// Epsilon of every RMSNorm.
+    pub norm_epsilon: f64,
+    /// Initial weight of every RMSNorm.
+    pub norm_init: f64,
+    /// Standard deviation of initial matrices.
+    pub init_std: f64,
+}
+
+/// Length and batching.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TrainingSpec {
+    /// Steps of the whole run.
+    pub steps: u64,
+    /// Sequences of one step.
+    pub sequences_per_step: u32,
+    /// Sequences in memory at once; gradients accumulate over the step.
+    pub micro_batch_sequences: u32,
+}
+
+/// AdamW (Loshchilov and Hutter, 1711.05101). Matrices decay, norms do not.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct OptimizerSpec {
+    /// Decay of the first moment.
+    pub beta1: f64,
+    /// Decay of the second moment.
+    pub beta2: f64,
+    /// Added to the root of the second moment.
+    pub epsilon: f64,
+    /// Decoupled weight decay.
+    pub weight_decay: f64,
+    /// Global gradient norm to clip to.
+    pub clip_norm: f64,
+}
+
+/// A source of documents with its own cursor and losses.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DomainSpec {
+    /// What people call it.
+    pub name: String,
+    /// Share of the prior mixture; shares of a run sum to 1.
+    pub prior: f64,
+    /// Smallest share the host lets a policy set.
+    pub floor: f64,
+    /// Largest share the host lets a policy set.
+    pub cap: f64,
+    /// Most passes over the domain in the whole run, if limited.
+    pub max_epochs: Option<f64>,
+    /// Immutable batches of documents, in order.
+    pub segments: Vec<SegmentSpec>,
+    /// Held-out documents' shard, if any.
+    pub validation: Option<SegmentSpec>,
+}
+
+impl DomainSpec {
+    /// Training tokens of one epoch.
+    pub fn tokens(&self) -> u64 {
+        self.segments.iter().map(|segment| segment.tokens).sum()
+    }
+}
+
+/// An immutable, hashed batch of one domain's documents.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SegmentSpec {
+    /// SHA-256 over the shard's index and token files.
+    pub digest: Digest,
+    /// Documents in it.
+    pub documents: u64,
+    /// Tokens in it, end-of-document marks included.
+    pub tokens: u64,
+    /// Bytes of text it was made from.
+    pub bytes: u64,
+}
+
+/// What the host enforces after a policy, whatever the policy says (rules version 1).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RulesSpec {
+    /// Which set of rules; old sets stay executable.
+    pub version: u32,
+    /// Largest L1 distance between a mixture and its successor, or none.
+    pub rate_limit: Option<f64>,
+    /// First steps in which a policy's mixtures are logged but not applied.
+    pub freeze_steps: u64,
+}
+
+/// Held-out losses.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ValidationSpec {
+    /// Steps between validations; 0 for only the first and last.
+    pub every_steps: u64,
+    /// Sequences per domain, from the start of its held-out documents; fewer where it has fewer.
+    pub sequences_per_domain: u32,
+}
+
+/// When to save.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CheckpointSpec {
+    /// Steps between checkpoints.
+    pub every_steps: u64,
+    /// Checkpoints kept on disk; older ones are deleted after a newer one is on record.
+    pub keep: u32,
+}
+
+/// A model shape that cannot be built.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("model.{field} is {value}: {must}")]
+pub struct BadShape {
+    /// Name of the field.
+    pub field: &'static str,
+    /// Its value.
+    pub value: u32,
+    /// What it must be.
+    pub must: String,
+}
+
+impl ModelSpec {
+    /// Width of one head.
+    pub fn head_size(&self) -> u32 {
+        self.hidden_size / self.heads
+    }
+
+    /// Refuses shapes that no decoder has, naming the field and its value.
+    pub fn check(&self) -> Result<(), BadShape> {
+        let bad = |field, value, must: &str| Err(BadShape { field, value, must: must.to_owned() });
+        for (field, value) in [
+            ("layers", self.layers),
+            ("hidden_size", self.hidden_size),
+            ("ffn_size", self.ffn_size),
+            ("heads", self.heads),
+            ("kv_heads", self.kv_heads),
+            ("vocabulary", self.vocabulary),
+            ("sequence_length", self.sequence_length),
+        ] {
+            if value == 0 {
+                return bad(field, value, "must be at least 1");
+            }
+        }
+        if !self.hidden_size.is_multiple_of(self.heads) {
+            let must = format!("must divide hidden_size {}", self.hidden_size);
+            return bad("heads", self.heads, &must);
+        }
+        if !self.heads.is_multiple_of(self.kv_heads) {
+            return bad("kv_heads", self.kv_heads, &format!("must divide heads {}", self.heads));
+        }
+        if !self.head_size().is_multiple_of(2) {
+            return bad("heads", self.heads, "must leave heads of even size for rotary embedding");
+        }
+        Ok(())
+    }
+
+    /// Trainable parameters: embedding, head, and per block q, k, v, o, gate, up, down and two norms.
+    pub fn parameter_count(&self) -> u64 {
+        let [layers, hidden, ffn, vocabulary] =
+            [self.layers, self.hidden_size, self.ffn_size, self.vocabulary].map(u64::from);
+        let kv = u64::from(self.kv_heads) * u64::from(self.head_size());
+        let block = 2 * hidden * hidden + 2 * hidden * kv + 3 * hidden * ffn + 2 * hidden;
+        2 * vocabulary * hidden + layers * block + hidden
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn aquila2_34b() -> ModelSpec {
+        ModelSpec {
+            layers: 60,
+            hidden_size: 6144,
+            ffn_size: 24576,
+            heads: 48,
+            kv_heads: 8,
+            vocabulary: 100008,
+            sequence_length: 4096,
+            rope_base: 10000.0,
+            norm_epsilon: 1e-5,
+            norm_init: 0.3,
+            init_std: 0.0165,
+        }
+    }
+
+    #[test]
+    fn counts_the_parameters_of_aquila2_34b() {
+        // 2·100008·6144 + 60·(2·6144² + 2·6144·1024 + 3·6144·24576 + 2·6144) + 6144, by hand.
+        assert_eq!(aquila2_34b().parameter_count(), 33_693_554_688);
+    }
+
+    #[test]
+    fn heads_that_do_not_divide_are_refused_by_name() {
+        let refused = ModelSpec { kv_heads: 7, ..aquila2_34b() }.check().unwrap_err();
+        assert_eq!(refused.to_string(), "model.kv_heads is 7: must divide heads 48");
+        assert!(aquila2_34b().check().is_ok());
+    }
+}
