@@ -73,10 +73,8 @@ mod tests {
 
     #[test]
     fn digest_sees_domain_and_order() {
-        let sequence = |domain, tokens: &[u32]| Sequence {
-            domain: DomainId(domain),
-            tokens: tokens.to_vec(),
-        };
+        let sequence =
+            |domain, tokens: &[u32]| Sequence { domain: DomainId(domain), tokens: tokens.to_vec() };
         let digest = |sequences| Batch { sequences, draws: vec![] }.digest();
         let base = digest(vec![sequence(0, &[1, 2]), sequence(0, &[3, 4])]);
         assert_ne!(base, digest(vec![sequence(1, &[1, 2]), sequence(0, &[3, 4])]));

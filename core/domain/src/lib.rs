@@ -15,3 +15,11 @@ pub mod spec;
 pub mod step;
 
 pub mod checkpoint;
+
+pub mod catalogue;
+
+pub mod plugin;
+
+pub mod event;
+
+pub mod chain;
