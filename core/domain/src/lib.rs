@@ -23,3 +23,8 @@ pub mod plugin;
 pub mod event;
 
 pub mod chain;
+
+pub mod rules;
+
+#[cfg(test)]
+mod testing;
