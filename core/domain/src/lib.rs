@@ -28,3 +28,17 @@ pub mod rules;
 
 #[cfg(test)]
 mod testing;
+
+pub mod state;
+
+pub(crate) mod observe;
+
+pub mod calls;
+
+pub mod effects;
+
+pub mod mentor;
+
+pub mod command;
+
+pub mod audit;

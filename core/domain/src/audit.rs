@@ -1,0 +1,358 @@
+//! Audit of decisions: which plugin calls a log claims, whether the host's part follows from the log,
+//! and what executing a call again shows. Reading, threads and reporting belong to the caller.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use crate::calls::{self, PlannedCall};
+use crate::effects::effects;
+use crate::event::*;
+use crate::id::{BindingId, Digest};
+use crate::mixture::quotas;
+use crate::plugin::{Output, Plugins, Request};
+use crate::state::RunState;
+use crate::step::Verdict;
+
+/// One place where the log and its re-execution differ.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Divergence {
+    /// Event that says something else.
+    pub seq: u64,
+    /// Its step, if any.
+    pub step: Option<u64>,
+    /// Plugin concerned, as name@version, or `host`.
+    pub plugin: String,
+    /// What differs.
+    pub what: String,
+    /// What the log says.
+    pub logged: String,
+    /// What follows or was computed.
+    pub found: String,
+}
+
+/// What executing calls again has shown.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Proofs {
+    /// Calls that gave the same bytes.
+    pub proved: u64,
+    /// Calls that ended in a way nobody can repeat.
+    pub not_provable: u64,
+    /// Calls that gave something else.
+    pub diverged: u64,
+    /// The earliest of those.
+    pub first: Option<Divergence>,
+}
+
+impl Proofs {
+    /// Adds another part's results.
+    pub fn add(&mut self, other: Proofs) {
+        self.proved += other.proved;
+        self.not_provable += other.not_provable;
+        self.diverged += other.diverged;
+        self.first = [self.first.take(), other.first]
+            .into_iter()
+            .flatten()
+            .min_by_key(|divergence| divergence.seq);
+    }
+
+    /// Records a divergence.
+    pub fn diverge(&mut self, divergence: Divergence) {
+        self.add(Proofs { diverged: 1, first: Some(divergence), ..Proofs::default() });
+    }
+}
+
+/// Where a segment's first state comes from.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Start {
+    /// From `init`, called again.
+    Init(Box<Request>),
+    /// From a kept state of this digest.
+    Kept(Digest),
+}
+
+/// Calls of one binding between two kept states: checkable alone.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Segment {
+    /// SHA-256 of the component.
+    pub plugin: Digest,
+    /// Engine that the log was made under.
+    pub engine: Digest,
+    /// Where it starts.
+    pub start: Start,
+    name: String,
+    start_seq: u64,
+    start_state: Digest,
+    calls: Vec<(u64, PlannedCall, Receipt)>,
+}
+
+impl Segment {
+    fn new(seq: u64, binding: &BindingChanged, start: Start, start_state: Digest) -> Segment {
+        let description = &binding.description;
+        Segment {
+            plugin: binding.plugin,
+            engine: binding.engine,
+            start,
+            name: format!("{}@{}", description.name, description.version),
+            start_seq: seq,
+            start_state,
+            calls: Vec::new(),
+        }
+    }
+
+    /// Executes the calls again. `kept` holds the bytes of a kept start; `engine` is the auditor's own.
+    pub fn execute(&self, plugins: &dyn Plugins, kept: Option<Vec<u8>>, engine: Digest) -> Proofs {
+        let mut proofs = Proofs::default();
+        let same_engine = engine == self.engine;
+        let Some(mut state) = self.first_state(plugins, kept, &mut proofs) else { return proofs };
+        for (seq, call, receipt) in &self.calls {
+            if !receipt.outcome.provable(same_engine) {
+                proofs.not_provable += 1;
+                continue;
+            }
+            let reply = plugins.call(&self.plugin, &call.request(state.clone()));
+            let (after, output) = match reply.value {
+                Some(value) => value,
+                None => (state.clone(), Output::Nothing),
+            };
+            let differences = [
+                ("outcome", format!("{:?}", receipt.outcome), format!("{:?}", reply.outcome)),
+                ("output", format!("{:?}", receipt.output), format!("{output:?}")),
+                ("state after", receipt.state_after.to_string(), Digest::of(&after).to_string()),
+            ];
+            match differences.into_iter().find(|(_, logged, found)| logged != found) {
+                None => proofs.proved += 1,
+                Some((what, logged, found)) => {
+                    proofs.diverge(self.divergence(*seq, Some(call), what, logged, found));
+                    // What follows would start from another state: its own segment decides again.
+                    return proofs;
+                }
+            }
+            if same_engine && receipt.fuel != reply.fuel {
+                let (logged, found) = (receipt.fuel.to_string(), reply.fuel.to_string());
+                proofs.diverge(self.divergence(*seq, Some(call), "fuel", logged, found));
+            }
+            state = after;
+        }
+        proofs
+    }
+
+    fn first_state(
+        &self,
+        plugins: &dyn Plugins,
+        kept: Option<Vec<u8>>,
+        proofs: &mut Proofs,
+    ) -> Option<Vec<u8>> {
+        let bytes = match &self.start {
+            Start::Init(request) => {
+                plugins.call(&self.plugin, request).value.map(|(state, _)| state)
+            }
+            Start::Kept(_) => kept,
+        };
+        let found = bytes.as_deref().map(Digest::of);
+        if found == Some(self.start_state) {
+            if matches!(self.start, Start::Init(_)) {
+                proofs.proved += 1;
+            }
+            return bytes;
+        }
+        let found = found.map_or("nothing".to_owned(), |digest| digest.to_string());
+        let logged = self.start_state.to_string();
+        proofs.diverge(self.divergence(self.start_seq, None, "first state", logged, found));
+        None
+    }
+
+    fn divergence(
+        &self,
+        seq: u64,
+        call: Option<&PlannedCall>,
+        what: &str,
+        logged: String,
+        found: String,
+    ) -> Divergence {
+        let what = match call {
+            Some(call) => format!("{what} of {:?}, binding {}", call.hook, call.binding),
+            None => what.to_owned(),
+        };
+        Divergence { seq, step: None, plugin: self.name.clone(), what, logged, found }
+    }
+}
+
+/// Folds a run's log, checks the host's part at once, and cuts the plugins' part into segments.
+#[derive(Default)]
+pub struct DecisionAudit {
+    state: Option<RunState>,
+    open: BTreeMap<BindingId, Segment>,
+}
+
+impl DecisionAudit {
+    /// Folds the next event: what the host did otherwise than it must, and segments that are complete.
+    pub fn fold(&mut self, recorded: &Recorded) -> (Vec<Divergence>, Vec<Segment>) {
+        let Some(state) = &mut self.state else {
+            return match RunState::start(&recorded.event) {
+                Ok(state) => {
+                    self.state = Some(state);
+                    (Vec::new(), Vec::new())
+                }
+                Err(reason) => {
+                    let found = reason.to_string();
+                    (vec![host(recorded, "start", "run-started".to_owned(), found)], Vec::new())
+                }
+            };
+        };
+        let mut found = Vec::new();
+        let mut complete = Vec::new();
+        if state.next_seq != recorded.seq {
+            let (logged, due) = (recorded.seq.to_string(), state.next_seq.to_string());
+            found.push(host(recorded, "seq", logged, due));
+            state.next_seq = recorded.seq;
+        }
+        match &recorded.event {
+            Event::StepRecorded(step) => {
+                check_step(state, recorded, step, &mut found);
+                self.claim_calls(recorded, step, &mut found);
+            }
+            Event::BindingChanged(changed) if changed.change == BindingChange::Bound => {
+                let request = calls::init(&state.spec, changed.step, &changed.config);
+                let start = Start::Init(Box::new(request));
+                let segment = Segment::new(recorded.seq, changed, start, changed.initial_state);
+                self.open.insert(changed.binding, segment);
+            }
+            Event::PluginStateSaved(saved) => {
+                if let Some(binding) = state.bindings.get(&saved.binding) {
+                    if binding.state != saved.state {
+                        let (logged, due) = (saved.state.to_string(), binding.state.to_string());
+                        found.push(host(recorded, "kept state", logged, due));
+                    }
+                    let start = Start::Kept(saved.state);
+                    let next = Segment::new(recorded.seq, &binding.facts, start, saved.state);
+                    complete.extend(self.open.insert(saved.binding, next));
+                }
+            }
+            _ => {}
+        }
+        if let Some(state) = &mut self.state {
+            state.apply(&recorded.event);
+        }
+        complete
+            .retain(|segment| !segment.calls.is_empty() || matches!(segment.start, Start::Init(_)));
+        (found, complete)
+    }
+
+    /// Segments that no kept state has closed.
+    pub fn finish(self) -> Vec<Segment> {
+        self.open.into_values().filter(|segment| !segment.calls.is_empty()).collect()
+    }
+
+    /// Compares the calls that a step must cause with its receipts, and files them for execution.
+    fn claim_calls(
+        &mut self,
+        recorded: &Recorded,
+        step: &StepRecorded,
+        found: &mut Vec<Divergence>,
+    ) {
+        let Some(state) = &self.state else { return };
+        let mut planned = calls::gates(state, step.step, &step.pre_step);
+        planned.extend(calls::folds(state, step));
+        if planned.len() != step.receipts.len() {
+            let (logged, due) = (step.receipts.len().to_string(), planned.len().to_string());
+            found.push(host(recorded, "number of plugin calls", logged, due));
+            return;
+        }
+        let mut states: BTreeMap<BindingId, Digest> = BTreeMap::new();
+        for (call, receipt) in planned.into_iter().zip(&step.receipts) {
+            let before =
+                *states.entry(call.binding).or_insert_with(|| state.bindings[&call.binding].state);
+            let due = (call.binding, call.hook, call.from_seq, call.to_seq, call.dropped, before);
+            let logged = (
+                receipt.binding,
+                receipt.hook,
+                receipt.from_seq,
+                receipt.to_seq,
+                receipt.dropped,
+                receipt.state_before,
+            );
+            if due != logged {
+                let text = (format!("{logged:?}"), format!("{due:?}"));
+                found.push(host(recorded, "what a plugin was shown", text.0, text.1));
+                continue;
+            }
+            states.insert(call.binding, receipt.state_after);
+            if receipt.hook != Hook::Gate {
+                let due = effects(state, step, call.binding, &receipt.outcome, &receipt.output);
+                if due != receipt.effects {
+                    let text = (format!("{:?}", receipt.effects), format!("{due:?}"));
+                    let mut divergence = host(recorded, "applied effects", text.0, text.1);
+                    divergence.plugin = plugin_name(state, call.binding);
+                    found.push(divergence);
+                }
+            }
+            if let Some(segment) = self.open.get_mut(&call.binding) {
+                segment.calls.push((recorded.seq, call, receipt.clone()));
+            }
+        }
+    }
+}
+
+fn plugin_name(state: &RunState, binding: BindingId) -> String {
+    let description = &state.bindings[&binding].facts.description;
+    format!("{}@{}", description.name, description.version)
+}
+
+fn host(recorded: &Recorded, what: &str, logged: String, found: String) -> Divergence {
+    Divergence {
+        seq: recorded.seq,
+        step: recorded.event.step(),
+        plugin: "host".to_owned(),
+        what: what.to_owned(),
+        logged,
+        found,
+    }
+}
+
+/// What the host decided alone: step, mixture in force, quotas, verdict and clip.
+fn check_step(
+    state: &RunState,
+    recorded: &Recorded,
+    step: &StepRecorded,
+    found: &mut Vec<Divergence>,
+) {
+    let mut compare = |what: &str, logged: String, due: String| {
+        if logged != due {
+            found.push(host(recorded, what, logged, due));
+        }
+    };
+    let spec = &state.spec;
+    compare("step", step.step.to_string(), state.next_step.to_string());
+    compare("mixture version", step.mixture_version.to_string(), state.mixture.version.to_string());
+    let rate = spec.schedule.learning_rate(step.step, spec.training.steps);
+    compare("learning rate", step.learning_rate.to_string(), rate.to_string());
+    let mut carries = state.carries.clone();
+    let counts = quotas(&state.mixture, spec.training.sequences_per_step, &mut carries);
+    let drawn: Vec<u32> = step.draws.iter().map(|draw| draw.sequences).collect();
+    compare("quotas", format!("{drawn:?}"), format!("{counts:?}"));
+    let logged: Vec<i64> = step.draws.iter().map(|draw| draw.carry).collect();
+    compare("carried error", format!("{logged:?}"), format!("{carries:?}"));
+    let from: Vec<_> = step.draws.iter().map(|draw| draw.from).collect();
+    compare("cursors", format!("{from:?}"), format!("{:?}", state.cursors));
+    let verdict = step
+        .receipts
+        .iter()
+        .filter(|receipt| {
+            state
+                .bindings
+                .get(&receipt.binding)
+                .is_some_and(|binding| binding.facts.role == Role::Active)
+        })
+        .filter_map(|receipt| match receipt.output {
+            Output::Verdict(verdict) => Some(verdict),
+            _ => None,
+        })
+        .fold(Verdict::Proceed, Verdict::and);
+    compare("verdict", format!("{:?}", step.verdict), format!("{verdict:?}"));
+    let clip = match verdict {
+        Verdict::ClipTo(norm) => norm.min(spec.optimizer.clip_norm),
+        _ => spec.optimizer.clip_norm,
+    };
+    compare("effective clip", step.effective_clip.to_string(), clip.to_string());
+}

@@ -1,0 +1,198 @@
+//! Wishes from outside and what the mentor answers. A wish waits for the step boundary and takes
+//! effect there, as events.
+
+use serde::{Deserialize, Serialize};
+
+use crate::event::*;
+use crate::id::{BindingId, Digest};
+use crate::mentor::{Decided, Mentor};
+use crate::plugin::{Description, Limits, Outcome, World};
+use crate::rules::{self, Situation};
+use crate::state::Phase;
+
+/// A wish in a run's inbox.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "command", deny_unknown_fields)]
+pub enum Command {
+    /// Call this plugin from the next step on.
+    Bind {
+        /// Digest, or name@version.
+        plugin: String,
+        /// JSON, valid under the plugin's schema.
+        config: serde_json::Value,
+        /// Obeyed or only logged.
+        role: Role,
+        /// What a fault costs.
+        #[serde(default)]
+        failure: FailurePolicy,
+    },
+    /// Call it no more.
+    Release {
+        /// Which binding.
+        binding: BindingId,
+    },
+    /// Wait at the boundary.
+    Pause,
+    /// Go on.
+    Resume,
+    /// Checkpoint and end the run.
+    Stop,
+    /// Set the mixture by hand.
+    SetMixture {
+        /// One per domain, on any positive scale.
+        shares: Vec<f64>,
+    },
+}
+
+/// A plugin that a `Bind` names, loaded and checked.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Candidate {
+    /// SHA-256 of the component.
+    pub plugin: Digest,
+    /// World it implements.
+    pub world: World,
+    /// Interface version, as `0.1.0`.
+    pub interface: String,
+    /// What it says of itself.
+    pub description: Description,
+    /// Engine and host interface.
+    pub engine: Digest,
+    /// Limits of each call.
+    pub limits: Limits,
+}
+
+/// Who asked what, as the inbox holds it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Asked {
+    /// Number in the inbox; 0 for what the run file asks.
+    pub number: u64,
+    /// Who.
+    pub by: String,
+    /// What.
+    pub command: Command,
+}
+
+/// Faults in a row that quarantine a binding.
+const QUARANTINE_AFTER: u32 = 5;
+
+impl Mentor {
+    /// Answers a wish. `candidate` is what a `Bind` names, or why it cannot be had.
+    pub fn answer(&mut self, asked: &Asked, candidate: Result<Candidate, String>) -> Decided {
+        let mut decided = Decided::default();
+        let result = self.obey(asked, candidate, &mut decided);
+        let answered = CommandAnswered {
+            command: asked.number,
+            step: self.state().next_step,
+            asked: serde_json::to_string(&asked.command).expect("a command is plain data"),
+            by: asked.by.clone(),
+            refusal: result.err(),
+        };
+        decided.events.insert(0, Event::CommandAnswered(answered));
+        decided
+    }
+
+    fn obey(
+        &mut self,
+        asked: &Asked,
+        candidate: Result<Candidate, String>,
+        decided: &mut Decided,
+    ) -> Result<(), String> {
+        let step = self.state().next_step;
+        match &asked.command {
+            Command::Bind { config, role, failure, .. } => {
+                let candidate = candidate?;
+                self.bind(candidate, config, (*role, *failure), &asked.by, decided)
+            }
+            Command::Release { binding } => {
+                let bound = self.state().bindings.get(binding).filter(|bound| bound.live);
+                let bound = bound.ok_or_else(|| format!("no live binding {binding}"))?;
+                let change = BindingChange::Released;
+                let changed = BindingChanged { change, step, ..bound.facts.clone() };
+                decided.events.push(Event::BindingChanged(Box::new(changed)));
+                Ok(())
+            }
+            Command::Pause if self.state().phase == Phase::Paused => {
+                Err("the run is paused already".to_owned())
+            }
+            Command::Pause => {
+                decided.events.push(Event::RunPaused(RunPaused { step }));
+                Ok(())
+            }
+            Command::Resume if self.state().phase == Phase::Paused => {
+                decided.events.push(Event::RunContinued(RunContinued { step }));
+                Ok(())
+            }
+            Command::Resume => Err("the run is not paused".to_owned()),
+            // The run loop sees the obeyed wish, saves a checkpoint and then ends the run.
+            Command::Stop => Ok(()),
+            Command::SetMixture { shares } => self.set_mixture(shares, &asked.by, decided),
+        }
+    }
+
+    fn set_mixture(&self, shares: &[f64], by: &str, decided: &mut Decided) -> Result<(), String> {
+        let state = self.state();
+        let steps_left = state.spec.training.steps.saturating_sub(state.next_step);
+        let situation = Situation {
+            spec: &state.spec,
+            previous: state.newest_mixture(),
+            domain_tokens: &state.domain_tokens,
+            tokens_left: steps_left * state.tokens_per_step(),
+            rate_limited: false,
+        };
+        let ruled = rules::rule(shares, situation).map_err(|refused| refused.to_string())?;
+        decided.events.push(Event::MixtureSet(MixtureSet {
+            step: state.next_step,
+            mixture: ruled.mixture,
+            rules: ruled.rules,
+            by: by.to_owned(),
+        }));
+        Ok(())
+    }
+
+    fn bind(
+        &mut self,
+        candidate: Candidate,
+        config: &serde_json::Value,
+        (role, failure): (Role, FailurePolicy),
+        by: &str,
+        decided: &mut Decided,
+    ) -> Result<(), String> {
+        crate::catalogue::check_columns(&candidate.description.columns)
+            .map_err(|refused| refused.to_string())?;
+        let config = config.to_string();
+        let reply = self.init(&candidate.plugin, &config);
+        let Some((bytes, _)) = reply.value else {
+            return Err(match reply.outcome {
+                Outcome::GuestError(message) => format!("the plugin refuses: {message}"),
+                other => format!("init of {} failed: {other:?}", candidate.description.name),
+            });
+        };
+        let step = self.state().next_step;
+        let binding = BindingId(self.state().bindings.len() as u32);
+        let state = Digest::of(&bytes);
+        decided.events.push(Event::BindingChanged(Box::new(BindingChanged {
+            binding,
+            change: BindingChange::Bound,
+            step,
+            role,
+            plugin: candidate.plugin,
+            world: candidate.world,
+            interface: candidate.interface,
+            description: candidate.description,
+            config_digest: Digest::of(config.as_bytes()),
+            config,
+            engine: candidate.engine,
+            limits: candidate.limits,
+            failure,
+            quarantine_after: QUARANTINE_AFTER,
+            initial_state: state,
+            initial_fuel: reply.fuel,
+            by: by.to_owned(),
+        })));
+        let saved = PluginStateSaved { binding, step, calls: 0, state };
+        decided.events.push(Event::PluginStateSaved(saved));
+        decided.states.push(bytes.clone());
+        self.adopt(binding, bytes);
+        Ok(())
+    }
+}

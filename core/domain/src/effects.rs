@@ -1,0 +1,85 @@
+//! What the host makes of a plugin's answer. A function of the state and the answer alone, so that an
+//! audit comes to the same effects.
+
+use crate::event::{Effect, FailurePolicy, Role, StepRecorded};
+use crate::id::BindingId;
+use crate::plugin::{Action, Change, Outcome, Output};
+use crate::rules::{self, Situation};
+use crate::state::RunState;
+
+/// Effects of one answer to `step`, one per action; of a fault, what the failure policy says.
+///
+/// `state` is the state before the step's event; `recorded` is that event.
+pub fn effects(
+    state: &RunState,
+    recorded: &StepRecorded,
+    id: BindingId,
+    outcome: &Outcome,
+    output: &Output,
+) -> Vec<Effect> {
+    let facts = &state.bindings[&id].facts;
+    if facts.role == Role::Shadow {
+        return Vec::new();
+    }
+    if *outcome != Outcome::Ok {
+        return match facts.failure {
+            FailurePolicy::FallBack if facts.world == crate::plugin::World::Policy => {
+                vec![mixture(state, recorded, &state.prior.shares(), false)]
+            }
+            _ => Vec::new(),
+        };
+    }
+    let Output::Actions(actions) = output else { return Vec::new() };
+    actions.iter().map(|action| effect(state, recorded, action)).collect()
+}
+
+fn effect(state: &RunState, recorded: &StepRecorded, action: &Action) -> Effect {
+    match &action.change {
+        Change::SetMixture(shares) => {
+            let freeze_steps = state.spec.rules.freeze_steps;
+            if recorded.step < freeze_steps {
+                let reason = format!("mixtures are frozen for the first {freeze_steps} steps");
+                return Effect::Refused { reason };
+            }
+            mixture(state, recorded, shares, true)
+        }
+        Change::SetLossWeights(weights) => {
+            let count = state.spec.domains.len();
+            let usable = |weight: &f64| weight.is_finite() && *weight >= 0.0;
+            if weights.len() == count && weights.iter().all(usable) {
+                Effect::LossWeights { weights: weights.clone() }
+            } else {
+                let reason =
+                    format!("loss weights are {count} finite numbers that are not negative");
+                Effect::Refused { reason }
+            }
+        }
+        Change::Validate => Effect::Validate,
+        Change::Note => Effect::Noted,
+    }
+}
+
+fn mixture(state: &RunState, recorded: &StepRecorded, shares: &[f64], limited: bool) -> Effect {
+    let steps_left = state.spec.training.steps.saturating_sub(recorded.step + 1);
+    let domain_tokens: Vec<u64> = state
+        .domain_tokens
+        .iter()
+        .zip(&recorded.pre_step.losses)
+        .map(|(&before, sums)| before + sums.tokens)
+        .collect();
+    let situation = Situation {
+        spec: &state.spec,
+        previous: state.newest_mixture(),
+        domain_tokens: &domain_tokens,
+        tokens_left: steps_left * state.tokens_per_step(),
+        rate_limited: limited,
+    };
+    match rules::rule(shares, situation) {
+        Ok(ruled) => Effect::Mixture {
+            mixture: ruled.mixture,
+            effective_step: recorded.step + 1 + state.spec.decision_lag,
+            rules: ruled.rules,
+        },
+        Err(refused) => Effect::Refused { reason: refused.to_string() },
+    }
+}

@@ -1,0 +1,288 @@
+//! A run's state as a fold of its log. `apply` is the only thing that changes it, and never refuses:
+//! what the log says happened, happened.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use crate::batch::Cursor;
+use crate::checkpoint::CheckpointState;
+use crate::event::*;
+use crate::id::{BindingId, Digest};
+use crate::mixture::Mixture;
+use crate::observe::{self, Seen};
+use crate::plugin::{OBSERVATIONS_MAX, Outcome};
+use crate::spec::RunSpec;
+use crate::step::Verdict;
+
+/// What a run is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// Training, or waiting for a worker.
+    Running,
+    /// Waiting at a step boundary.
+    Paused,
+    /// Over.
+    Finished(Ending),
+}
+
+/// A plugin in this run.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Binding {
+    /// As it was bound or last changed.
+    pub facts: BindingChanged,
+    /// Digest of its state after the last `ok`.
+    pub state: Digest,
+    /// Last event it has seen through `step` or `watch`.
+    pub seen_seq: u64,
+    /// Calls so far.
+    pub calls: u64,
+    /// Faults since the last `ok`.
+    pub faults: u32,
+    /// Observations since the event it saw last.
+    pub(crate) unseen: u64,
+    /// Whether it is still called.
+    pub live: bool,
+}
+
+/// The state of one run after some prefix of its log.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RunState {
+    /// The resolved spec.
+    pub spec: RunSpec,
+    /// Counts up at each rollback.
+    pub attempt: u32,
+    /// Position of the next event.
+    pub next_seq: u64,
+    /// The next step to train.
+    pub next_step: u64,
+    /// Optimizer updates so far.
+    pub updates: u64,
+    /// Target tokens trained on so far.
+    pub tokens: u64,
+    /// Target tokens drawn so far, per domain.
+    pub domain_tokens: Vec<u64>,
+    /// One per domain.
+    pub cursors: Vec<Cursor>,
+    /// Carried error of the quotas, per domain.
+    pub carries: Vec<i64>,
+    /// Mixture of step 0.
+    pub prior: Mixture,
+    /// Mixture of the next step.
+    pub mixture: Mixture,
+    /// Decided mixtures that wait for their step, oldest first.
+    pub pending: Vec<(u64, Mixture)>,
+    /// One per domain.
+    pub loss_weights: Vec<f64>,
+    /// Every binding there ever was.
+    pub bindings: BTreeMap<BindingId, Binding>,
+    /// Whether a policy asked for a validation at the next boundary.
+    pub validation_due: bool,
+    /// Last checkpoint on record.
+    pub checkpoint: Option<CheckpointSaved>,
+    /// What it is doing.
+    pub phase: Phase,
+    /// Newest observations, oldest first.
+    pub(crate) seen: VecDeque<Seen>,
+}
+
+/// A first event that starts no run.
+#[derive(Debug, thiserror::Error)]
+pub enum NotARun {
+    /// Something else than `RunStarted`.
+    #[error("the log does not begin with run-started")]
+    NoStart,
+    /// A spec that this build does not read.
+    #[error("the spec in run-started cannot be read: {0}")]
+    BadSpec(#[from] serde_json::Error),
+}
+
+impl RunState {
+    /// State after `RunStarted` at seq 0.
+    pub fn start(event: &Event) -> Result<RunState, NotARun> {
+        let Event::RunStarted(started) = event else { return Err(NotARun::NoStart) };
+        let spec: RunSpec = serde_json::from_str(&started.spec)?;
+        let count = spec.domains.len();
+        Ok(RunState {
+            attempt: 0,
+            next_seq: 1,
+            next_step: 0,
+            updates: 0,
+            tokens: 0,
+            domain_tokens: vec![0; count],
+            cursors: vec![Cursor::default(); count],
+            carries: vec![0; count],
+            prior: started.prior.clone(),
+            mixture: started.prior.clone(),
+            pending: Vec::new(),
+            loss_weights: vec![1.0; count],
+            bindings: BTreeMap::new(),
+            validation_due: false,
+            checkpoint: None,
+            phase: Phase::Running,
+            seen: VecDeque::new(),
+            spec,
+        })
+    }
+
+    /// The newest decided mixture, in force or waiting.
+    pub fn newest_mixture(&self) -> &Mixture {
+        self.pending.last().map_or(&self.mixture, |(_, mixture)| mixture)
+    }
+
+    /// Target tokens of one full step.
+    pub fn tokens_per_step(&self) -> u64 {
+        u64::from(self.spec.training.sequences_per_step)
+            * u64::from(self.spec.model.sequence_length)
+    }
+
+    /// What a checkpoint saved now would hold beside the tensors.
+    pub fn checkpoint_state(&self) -> CheckpointState {
+        CheckpointState {
+            attempt: self.attempt,
+            next_step: self.next_step,
+            updates: self.updates,
+            tokens: self.tokens,
+            cursors: self.cursors.clone(),
+            carries: self.carries.clone(),
+            mixture: self.mixture.clone(),
+            pending: self.pending.clone(),
+            loss_weights: self.loss_weights.clone(),
+            plugin_states: self
+                .bindings
+                .iter()
+                .filter(|(_, binding)| binding.live)
+                .map(|(&id, binding)| (id, binding.state))
+                .collect(),
+        }
+    }
+
+    /// Folds the next event of the log.
+    pub fn apply(&mut self, event: &Event) {
+        let seq = self.next_seq;
+        self.next_seq += 1;
+        match event {
+            Event::StepRecorded(step) => self.apply_step(seq, step),
+            Event::ValidationRecorded(validation) => {
+                self.validation_due = false;
+                let seen = observe::validation(self, seq, validation);
+                self.remember(seen);
+            }
+            Event::MixtureSet(set) => self.pending.push((set.step, set.mixture.clone())),
+            Event::BindingChanged(changed) => self.apply_binding(seq, changed),
+            Event::BindingQuarantined(quarantined) => self.silence(quarantined.binding),
+            Event::CheckpointSaved(saved) => self.checkpoint = Some(saved.clone()),
+            Event::RunPaused(_) => self.phase = Phase::Paused,
+            Event::RunContinued(_) => self.phase = Phase::Running,
+            Event::RunFinished(finished) => self.phase = Phase::Finished(finished.ending),
+            Event::RunStarted(_)
+            | Event::PluginStateSaved(_)
+            | Event::CheckpointFailed(_)
+            | Event::CommandAnswered(_)
+            | Event::RunResumed(_)
+            | Event::RunInterrupted(_)
+            | Event::PluginInstalled(_) => {}
+        }
+        self.take_effect();
+    }
+
+    fn apply_step(&mut self, seq: u64, step: &StepRecorded) {
+        let seen = observe::step(self, seq, step);
+        self.next_step = step.step + 1;
+        self.tokens = step.tokens;
+        for (index, draw) in step.draws.iter().enumerate() {
+            self.cursors[index] = draw.to;
+            self.carries[index] = draw.carry;
+            self.domain_tokens[index] += step.pre_step.losses[index].tokens;
+        }
+        if matches!(step.verdict, Verdict::Proceed | Verdict::ClipTo(_)) {
+            self.updates += 1;
+        }
+        // Remembered first: whoever answered `ok` in this step has seen it.
+        self.remember(seen);
+        for receipt in &step.receipts {
+            self.apply_receipt(receipt);
+        }
+    }
+
+    fn apply_receipt(&mut self, receipt: &Receipt) {
+        for effect in &receipt.effects {
+            match effect {
+                Effect::Mixture { mixture, effective_step, .. } => {
+                    self.pending.push((*effective_step, mixture.clone()));
+                }
+                Effect::LossWeights { weights } => self.loss_weights = weights.clone(),
+                Effect::Validate => self.validation_due = true,
+                Effect::Noted | Effect::Refused { .. } => {}
+            }
+        }
+        let Some(binding) = self.bindings.get_mut(&receipt.binding) else { return };
+        binding.calls += 1;
+        binding.state = receipt.state_after;
+        if receipt.outcome == Outcome::Ok {
+            binding.faults = 0;
+            if receipt.hook != Hook::Gate {
+                binding.seen_seq = receipt.to_seq;
+                binding.unseen = 0;
+            }
+        } else {
+            binding.faults += 1;
+        }
+    }
+
+    fn apply_binding(&mut self, seq: u64, changed: &BindingChanged) {
+        match changed.change {
+            BindingChange::Bound => {
+                // One active policy at a time: a new one takes the old one's place.
+                if changed.role == Role::Active && changed.world == crate::plugin::World::Policy {
+                    let replaced: Vec<BindingId> = self.active_policies().collect();
+                    replaced.into_iter().for_each(|id| self.silence(id));
+                }
+                let binding = Binding {
+                    facts: changed.clone(),
+                    state: changed.initial_state,
+                    seen_seq: seq,
+                    calls: 0,
+                    faults: 0,
+                    unseen: 0,
+                    live: true,
+                };
+                self.bindings.insert(changed.binding, binding);
+            }
+            BindingChange::RoleChanged => {
+                if let Some(binding) = self.bindings.get_mut(&changed.binding) {
+                    binding.facts.role = changed.role;
+                }
+            }
+            BindingChange::Released => self.silence(changed.binding),
+        }
+    }
+
+    fn active_policies(&self) -> impl Iterator<Item = BindingId> + '_ {
+        self.bindings.iter().filter_map(|(&id, binding)| {
+            let active = binding.live
+                && binding.facts.role == Role::Active
+                && binding.facts.world == crate::plugin::World::Policy;
+            active.then_some(id)
+        })
+    }
+
+    fn silence(&mut self, id: BindingId) {
+        if let Some(binding) = self.bindings.get_mut(&id) {
+            binding.live = false;
+        }
+    }
+
+    fn remember(&mut self, seen: Seen) {
+        if self.seen.len() == OBSERVATIONS_MAX {
+            self.seen.pop_front();
+        }
+        self.seen.push_back(seen);
+        self.bindings.values_mut().for_each(|binding| binding.unseen += 1);
+    }
+
+    /// Puts decided mixtures in force whose step has come.
+    fn take_effect(&mut self) {
+        while self.pending.first().is_some_and(|(step, _)| *step <= self.next_step) {
+            self.mixture = self.pending.remove(0).1;
+        }
+    }
+}
