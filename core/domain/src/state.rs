@@ -76,6 +76,8 @@ pub struct RunState {
     pub bindings: BTreeMap<BindingId, Binding>,
     /// Whether a policy asked for a validation at the next boundary.
     pub validation_due: bool,
+    /// Steps trained before the last validation.
+    pub validated: Option<u64>,
     /// Last checkpoint on record.
     pub checkpoint: Option<CheckpointSaved>,
     /// What it is doing.
@@ -116,6 +118,7 @@ impl RunState {
             loss_weights: vec![1.0; count],
             bindings: BTreeMap::new(),
             validation_due: false,
+            validated: None,
             checkpoint: None,
             phase: Phase::Running,
             seen: VecDeque::new(),
@@ -163,6 +166,7 @@ impl RunState {
             Event::StepRecorded(step) => self.apply_step(seq, step),
             Event::ValidationRecorded(validation) => {
                 self.validation_due = false;
+                self.validated = Some(validation.step);
                 let seen = observe::validation(self, seq, validation);
                 self.remember(seen);
             }
