@@ -1,1 +1,21 @@
-//! Placeholder.
+//! The event log in Postgres: append, read, chain, journal, projections and a private cluster.
+//!
+//! The only crate that knows sqlx and rkyv. It decides nothing about a run.
+
+pub mod codec;
+mod commands;
+mod error;
+mod journal;
+mod lease;
+mod plugins;
+mod private_postgres;
+mod projection;
+mod store;
+
+pub use commands::StoredCommand;
+pub use error::{Result, StoreError};
+pub use journal::{Journal, JournalLimits};
+pub use lease::WriterLease;
+pub use plugins::PluginRow;
+pub use private_postgres::{PrivatePostgres, database_url, default_data_dir};
+pub use store::{ChainReport, Head, Store, StoredEvent};

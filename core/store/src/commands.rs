@@ -1,0 +1,77 @@
+//! The inbox: wishes from outside, kept until the run answers them with an event.
+
+use hm_domain::id::RunId;
+use sqlx::Row as _;
+
+use crate::error::Result;
+use crate::store::{Store, now_us};
+
+/// A wish that waits.
+#[derive(Clone, Debug, PartialEq, serde::Serialize)]
+pub struct StoredCommand {
+    /// Its number; later ones are higher.
+    pub id: u64,
+    /// What kind of wish.
+    pub kind: String,
+    /// What exactly.
+    pub body: serde_json::Value,
+    /// Who asked.
+    pub by: String,
+    /// Microseconds since the Unix epoch.
+    pub issued_at: i64,
+}
+
+impl Store {
+    /// Leaves a wish for the run's worker; gives its number.
+    pub async fn put_command(
+        &self,
+        run_id: RunId,
+        kind: &str,
+        body: &serde_json::Value,
+        by: &str,
+    ) -> Result<u64> {
+        let id: i64 = sqlx::query_scalar(
+            "insert into command (run_id, kind, body, issued_by, issued_at) values ($1, $2, $3, $4, $5) returning id",
+        )
+        .bind(run_id.0)
+        .bind(kind)
+        .bind(body)
+        .bind(by)
+        .bind(now_us())
+        .fetch_one(&self.pool)
+        .await?;
+        Ok(id as u64)
+    }
+
+    /// Unanswered wishes with a number above `after`, in order. Two at one time may become visible out
+    /// of order, so a worker asks from 0 each time and skips those that it has taken.
+    pub async fn pending_commands(&self, run_id: RunId, after: u64) -> Result<Vec<StoredCommand>> {
+        let rows = sqlx::query(
+            "select id, kind, body, issued_by, issued_at from command \
+             where run_id = $1 and id > $2 and answered_seq is null order by id",
+        )
+        .bind(run_id.0)
+        .bind(after as i64)
+        .fetch_all(&self.pool)
+        .await?;
+        let command = |row: &sqlx::postgres::PgRow| {
+            Ok(StoredCommand {
+                id: row.try_get::<i64, _>("id")? as u64,
+                kind: row.try_get("kind")?,
+                body: row.try_get("body")?,
+                by: row.try_get("issued_by")?,
+                issued_at: row.try_get("issued_at")?,
+            })
+        };
+        rows.iter().map(command).collect()
+    }
+
+    /// Seq of the event that answered a wish, once there is one.
+    pub async fn command_answer(&self, id: u64) -> Result<Option<u64>> {
+        let seq: Option<Option<i64>> = sqlx::query_scalar("select answered_seq from command where id = $1")
+            .bind(id as i64)
+            .fetch_optional(&self.pool)
+            .await?;
+        Ok(seq.flatten().map(|seq| seq as u64))
+    }
+}

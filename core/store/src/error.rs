@@ -1,0 +1,118 @@
+//! What can go wrong with the log. Names the value and the remedy; recovers nothing.
+
+use std::path::PathBuf;
+
+use hm_domain::id::RunId;
+
+/// Every error of this crate.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// No PostgreSQL is installed.
+    #[error(
+        "no PostgreSQL found: install it (`apt-get install postgresql`), name its binaries in PG_BIN, or set DATABASE_URL"
+    )]
+    NoPostgres,
+    /// A PostgreSQL program failed.
+    #[error("`{program}` failed: {message}")]
+    Program {
+        /// Which one.
+        program: String,
+        /// What it said.
+        message: String,
+    },
+    /// No place for the private cluster.
+    #[error("no data directory: set HOME or name one")]
+    NoDataDirectory,
+    /// A file or folder.
+    #[error("{path}: {source}")]
+    File {
+        /// Where.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// The database or the way to it.
+    #[error("database: {0}")]
+    Database(#[from] sqlx::Error),
+    /// The tables could not be brought up to date.
+    #[error("migration: {0}")]
+    Migration(#[from] sqlx::migrate::MigrateError),
+    /// No stream of this id.
+    #[error("run {0} is not in this database")]
+    NoRun(RunId),
+    /// Another worker owns the run.
+    #[error("run {run_id} is held by {holder}: stop that worker first")]
+    Held {
+        /// The run.
+        run_id: RunId,
+        /// Host and process.
+        holder: String,
+    },
+    /// ES001.
+    #[error("run {0} is finished and takes no more events")]
+    Sealed(RunId),
+    /// ES002.
+    #[error("another worker took the run over: {0}")]
+    Fenced(String),
+    /// ES003.
+    #[error("the log is not where this worker left it: {0}")]
+    Conflict(String),
+    /// ES004.
+    #[error("bad batch: {0}")]
+    BadBatch(String),
+    /// Bytes that are no event.
+    #[error("event of kind {kind}, version {version} does not decode: {message}")]
+    Undecodable {
+        /// Kind number.
+        kind: u16,
+        /// Schema version.
+        version: u16,
+        /// Why.
+        message: String,
+    },
+    /// Something read back is not what was promised.
+    #[error("{0}")]
+    Corrupt(String),
+    /// More than one plugin matches.
+    #[error("`{0}` names more than one plugin: give more digits of the digest")]
+    Ambiguous(String),
+    /// A plugin state over the limit.
+    #[error("{0} bytes of plugin state: at most 262144 are kept")]
+    StateTooLarge(usize),
+    /// The journal ended earlier, for the reason given.
+    #[error("the journal has stopped: {0}")]
+    JournalStopped(String),
+}
+
+/// Result of this crate.
+pub type Result<T> = std::result::Result<T, StoreError>;
+
+impl StoreError {
+    /// Sorts an append's refusals by their SQLSTATE.
+    pub(crate) fn of_append(run_id: RunId, error: sqlx::Error) -> StoreError {
+        let Some(refusal) = error.as_database_error() else { return error.into() };
+        let message = refusal.message().to_owned();
+        match refusal.code().as_deref() {
+            Some("P0002") => StoreError::NoRun(run_id),
+            Some("ES001") => StoreError::Sealed(run_id),
+            Some("ES002") => StoreError::Fenced(message),
+            Some("ES003") => StoreError::Conflict(message),
+            Some("ES004") => StoreError::BadBatch(message),
+            _ => error.into(),
+        }
+    }
+
+    /// Whether trying again on a new connection can help.
+    pub(crate) fn is_lost_connection(&self) -> bool {
+        let StoreError::Database(error) = self else { return false };
+        match error {
+            sqlx::Error::Io(_) | sqlx::Error::Protocol(_) | sqlx::Error::WorkerCrashed => true,
+            sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed => true,
+            // 57P: the server goes down or the session was ended; 08: connection; 53: out of something.
+            sqlx::Error::Database(refusal) => refusal.code().is_some_and(|code| {
+                code.starts_with("57P") || code.starts_with("08") || code.starts_with("53")
+            }),
+            _ => false,
+        }
+    }
+}

@@ -1,0 +1,249 @@
+//! The right to write one stream: a session advisory lock and the epoch taken together with it.
+//!
+//! The lock lives as long as the lease's own connection; the epoch outlives it and fences whoever
+//! comes back late. Appending is one transaction with the projections.
+
+use std::time::Duration;
+
+use hm_domain::chain::Envelope;
+use hm_domain::event::{Event, Recorded};
+use hm_domain::id::{Digest, RunId};
+use sqlx::postgres::{PgConnectOptions, PgConnection};
+use sqlx::{Connection as _, ConnectOptions as _};
+
+use crate::codec;
+use crate::error::{Result, StoreError};
+use crate::projection;
+use crate::store::{Head, Store, StoredEvent, head};
+
+/// One writer of one stream. Dropping it closes its connection and so gives the stream back.
+#[derive(Debug)]
+pub struct WriterLease {
+    run_id: RunId,
+    epoch: u64,
+    head: Head,
+    options: PgConnectOptions,
+    connection: Option<PgConnection>,
+}
+
+/// An event that is chained but perhaps not yet on disk.
+#[derive(Clone, Debug)]
+pub(crate) struct Chained {
+    pub(crate) stored: StoredEvent,
+    pub(crate) recorded: Recorded,
+}
+
+impl Chained {
+    /// Encodes `event` and links it to `chain`.
+    pub(crate) fn new(
+        (run_id, writer_epoch): (RunId, u64),
+        (seq, attempt, recorded_at): (u64, u32, i64),
+        event: Event,
+        chain: Digest,
+    ) -> Chained {
+        let (kind, schema_version, payload) = codec::encode(&event);
+        let envelope = Envelope {
+            run_id,
+            seq,
+            attempt,
+            step: event.step(),
+            kind,
+            schema_version,
+            recorded_at,
+            writer_epoch,
+        };
+        let hash = envelope.hash(&payload, &chain);
+        let stored = StoredEvent { envelope, payload, prev_hash: chain, hash };
+        Chained { stored, recorded: Recorded { seq, attempt, recorded_at, event } }
+    }
+}
+
+impl Store {
+    /// Makes the stream of a new run and takes it.
+    pub async fn start_run(&self, run_id: RunId, name: &str) -> Result<WriterLease> {
+        sqlx::query("select start_run($1, $2)").bind(run_id.0).bind(name).execute(&self.pool).await?;
+        self.acquire_writer(run_id).await
+    }
+
+    /// Takes the stream: lock, then epoch. Refuses with [`StoreError::Held`] while another has it.
+    pub async fn acquire_writer(&self, run_id: RunId) -> Result<WriterLease> {
+        let before = self.head(run_id).await?;
+        let mut connection = self.options.connect().await?;
+        if !try_lock(&mut connection, run_id).await? {
+            let holder = self.head(run_id).await?.holder;
+            return Err(StoreError::Held { run_id, holder });
+        }
+        let row = sqlx::query(
+            "update run_head set writer_epoch = writer_epoch + 1, holder = $2 where run_id = $1 \
+             returning next_seq, chain, writer_epoch, sealed, holder",
+        )
+        .bind(run_id.0)
+        .bind(holder())
+        .fetch_one(&mut connection)
+        .await?;
+        let head = head(&row)?;
+        debug_assert!(head.writer_epoch > before.writer_epoch);
+        Ok(WriterLease {
+            run_id,
+            epoch: head.writer_epoch,
+            head,
+            options: self.options.clone(),
+            connection: Some(connection),
+        })
+    }
+}
+
+impl WriterLease {
+    /// The stream.
+    pub fn run_id(&self) -> RunId {
+        self.run_id
+    }
+
+    /// The epoch that every event of this writer carries.
+    pub fn epoch(&self) -> u64 {
+        self.epoch
+    }
+
+    /// Where the stream stands, as this writer left it.
+    pub fn head(&self) -> &Head {
+        &self.head
+    }
+
+    /// Chains and appends `events` in one transaction with the projections; on disk when it returns.
+    pub async fn append(&mut self, attempt: u32, events: Vec<Event>) -> Result<Vec<Recorded>> {
+        let (mut batch, mut chain) = (Vec::with_capacity(events.len()), self.head.chain);
+        for (index, event) in events.into_iter().enumerate() {
+            let place = (self.head.next_seq + index as u64, attempt, crate::store::now_us());
+            let chained = Chained::new((self.run_id, self.epoch), place, event, chain);
+            chain = chained.stored.hash;
+            batch.push(chained);
+        }
+        self.append_chained(&batch, &[]).await?;
+        Ok(batch.into_iter().map(|chained| chained.recorded).collect())
+    }
+
+    /// Appends events that are chained already, with the blobs they name.
+    pub(crate) async fn append_chained(&mut self, batch: &[Chained], blobs: &[Vec<u8>]) -> Result<()> {
+        let run_id = self.run_id;
+        let connection = self.connection().await?;
+        let mut transaction = connection.begin().await?;
+        for blob in blobs {
+            put_blob(&mut transaction, blob).await?;
+        }
+        if let Some(first) = batch.first() {
+            insert(&mut transaction, run_id, &first.stored, batch).await?;
+            let events: Vec<&Recorded> = batch.iter().map(|chained| &chained.recorded).collect();
+            projection::project(&mut transaction, run_id, &events).await?;
+        }
+        transaction.commit().await?;
+        if let Some(last) = batch.last() {
+            self.head.next_seq = last.stored.envelope.seq + 1;
+            self.head.chain = last.stored.hash;
+        }
+        Ok(())
+    }
+
+    /// After a lost connection: a new one, the lock again, and the head as the database has it.
+    /// The epoch stays; if it moved meanwhile, another worker came and this one is over.
+    pub(crate) async fn reconnect(&mut self) -> Result<Head> {
+        self.connection = None;
+        let mut connection = self.options.connect().await?;
+        let locked = try_lock(&mut connection, self.run_id).await?;
+        let row = sqlx::query(
+            "select next_seq, chain, writer_epoch, sealed, holder from run_head where run_id = $1",
+        )
+        .bind(self.run_id.0)
+        .fetch_one(&mut connection)
+        .await?;
+        let found = head(&row)?;
+        if found.writer_epoch != self.epoch {
+            return Err(StoreError::Fenced(format!(
+                "{} holds run {} with epoch {}",
+                found.holder, self.run_id, found.writer_epoch
+            )));
+        }
+        if !locked {
+            // Our own dead session may hold it until the server notices: the caller tries again.
+            return Err(StoreError::Held { run_id: self.run_id, holder: found.holder });
+        }
+        (self.connection, self.head) = (Some(connection), found.clone());
+        Ok(found)
+    }
+
+    /// Gives the stream back and waits until the server knows.
+    pub async fn release(mut self) -> Result<()> {
+        if let Some(connection) = self.connection.take() {
+            connection.close().await?;
+        }
+        Ok(())
+    }
+
+    async fn connection(&mut self) -> Result<&mut PgConnection> {
+        let lost = || sqlx::Error::Io(std::io::ErrorKind::NotConnected.into());
+        self.connection.as_mut().ok_or_else(|| lost().into())
+    }
+}
+
+async fn insert(
+    connection: &mut PgConnection,
+    run_id: RunId,
+    first: &StoredEvent,
+    batch: &[Chained],
+) -> Result<()> {
+    let envelopes = || batch.iter().map(|chained| &chained.stored.envelope);
+    sqlx::query("select append($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)")
+        .bind(run_id.0)
+        .bind(first.envelope.writer_epoch as i64)
+        .bind(first.envelope.seq as i64)
+        .bind(&first.prev_hash.0[..])
+        .bind(envelopes().map(|envelope| i64::from(envelope.attempt)).collect::<Vec<_>>())
+        .bind(envelopes().map(|envelope| envelope.step.map(|step| step as i64)).collect::<Vec<_>>())
+        .bind(envelopes().map(|envelope| i32::from(envelope.kind)).collect::<Vec<_>>())
+        .bind(envelopes().map(|envelope| i32::from(envelope.schema_version)).collect::<Vec<_>>())
+        .bind(envelopes().map(|envelope| envelope.recorded_at).collect::<Vec<_>>())
+        .bind(batch.iter().map(|chained| &chained.stored.payload[..]).collect::<Vec<_>>())
+        .bind(batch.iter().map(|chained| &chained.stored.hash.0[..]).collect::<Vec<_>>())
+        .execute(connection)
+        .await
+        .map_err(|error| StoreError::of_append(run_id, error))?;
+    Ok(())
+}
+
+pub(crate) async fn put_blob(connection: &mut PgConnection, bytes: &[u8]) -> Result<Digest> {
+    if bytes.len() > hm_domain::plugin::STATE_BYTES_MAX {
+        return Err(StoreError::StateTooLarge(bytes.len()));
+    }
+    let digest = Digest::of(bytes);
+    sqlx::query("insert into plugin_state (digest, state) values ($1, $2) on conflict do nothing")
+        .bind(&digest.0[..])
+        .bind(bytes)
+        .execute(connection)
+        .await?;
+    Ok(digest)
+}
+
+/// Waits a moment: a session that has just ended may still be holding the lock.
+async fn try_lock(connection: &mut PgConnection, run_id: RunId) -> Result<bool> {
+    for _ in 0..5 {
+        let locked: bool = sqlx::query_scalar("select pg_try_advisory_lock($1)")
+            .bind(lock_key(run_id))
+            .fetch_one(&mut *connection)
+            .await?;
+        if locked {
+            return Ok(true);
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    Ok(false)
+}
+
+/// The advisory lock's number: from a hash, so that it is unlike other programs' small numbers.
+fn lock_key(run_id: RunId) -> i64 {
+    let digest = Digest::of(format!("heurimentor.writer {run_id}").as_bytes());
+    i64::from_le_bytes(digest.0[..8].try_into().expect("8 bytes"))
+}
+
+fn holder() -> String {
+    let host = nix::unistd::gethostname().unwrap_or_default();
+    format!("process {} on {}", std::process::id(), host.to_string_lossy())
+}

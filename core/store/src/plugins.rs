@@ -1,0 +1,130 @@
+//! Installed plugins: bytes, what they say of themselves, and the check they passed. Checks nothing
+//! itself: the host has done so before.
+
+use hm_domain::event::{Event, PluginInstalled};
+use hm_domain::id::{Digest, RunId};
+use hm_domain::plugin::{Description, World};
+use sqlx::Row as _;
+use sqlx::postgres::PgRow;
+
+use crate::error::{Result, StoreError};
+use crate::store::{Store, digest};
+
+/// One installed plugin, without its bytes.
+#[derive(Clone, Debug, PartialEq, serde::Serialize)]
+pub struct PluginRow {
+    /// SHA-256 of the component.
+    pub digest: Digest,
+    /// World it implements.
+    pub world: World,
+    /// Interface version, as `0.1.0`.
+    pub interface: String,
+    /// What it says of itself.
+    pub description: Description,
+    /// The conformance check's report.
+    pub check: serde_json::Value,
+    /// Microseconds since the Unix epoch.
+    pub installed_at: i64,
+}
+
+const COLUMNS: &str = "select digest, world, interface, description, checks, installed_at from plugin";
+
+fn world_name(world: World) -> &'static str {
+    match world {
+        World::Policy => "policy",
+        World::Detector => "detector",
+    }
+}
+
+fn plugin_row(row: &PgRow) -> Result<PluginRow> {
+    let corrupt = |error: serde_json::Error| StoreError::Corrupt(format!("plugin table: {error}"));
+    Ok(PluginRow {
+        digest: digest(row, "digest")?,
+        world: if row.try_get::<&str, _>("world")? == "policy" { World::Policy } else { World::Detector },
+        interface: row.try_get("interface")?,
+        description: serde_json::from_value(row.try_get("description")?).map_err(corrupt)?,
+        check: row.try_get("checks")?,
+        installed_at: row.try_get("installed_at")?,
+    })
+}
+
+impl Store {
+    /// Keeps a plugin and says so on the system stream. False when the same bytes were there already.
+    pub async fn install_plugin(&self, plugin: &PluginRow, wasm: &[u8], by: &str) -> Result<bool> {
+        if Digest::of(wasm) != plugin.digest {
+            return Err(StoreError::Corrupt(format!("these bytes are not plugin {}", plugin.digest)));
+        }
+        let description = &plugin.description;
+        let inserted = sqlx::query(
+            "insert into plugin (digest, wasm, world, interface, name, version, description, checks, installed_at) \
+             values ($1, $2, $3, $4, $5, $6, $7, $8, $9) on conflict do nothing",
+        )
+        .bind(&plugin.digest.0[..])
+        .bind(wasm)
+        .bind(world_name(plugin.world))
+        .bind(&plugin.interface)
+        .bind(&description.name)
+        .bind(&description.version)
+        .bind(sqlx::types::Json(description))
+        .bind(&plugin.check)
+        .bind(plugin.installed_at)
+        .execute(&self.pool)
+        .await?;
+        if inserted.rows_affected() == 0 {
+            return Ok(false);
+        }
+        let event = Event::PluginInstalled(PluginInstalled {
+            plugin: plugin.digest,
+            name: description.name.clone(),
+            version: description.version.clone(),
+            world: plugin.world,
+            by: by.to_owned(),
+        });
+        self.append_system(event).await?;
+        Ok(true)
+    }
+
+    /// The plugin of this digest (or at least 8 of its digits), name@version, or name (the newest).
+    pub async fn plugin(&self, wanted: &str) -> Result<Option<PluginRow>> {
+        let text = format!(
+            "{COLUMNS} where (length($1) >= 8 and encode(digest, 'hex') like $1 || '%' and $1 ~ '^[0-9a-f]+$') \
+             or name = $1 or name || '@' || version = $1 order by installed_at desc, digest limit 2"
+        );
+        let rows = sqlx::query(sqlx::AssertSqlSafe(text)).bind(wanted).fetch_all(&self.pool).await?;
+        let rows: Vec<PluginRow> = rows.iter().map(plugin_row).collect::<Result<_>>()?;
+        let by_digits = |row: &PluginRow| row.digest.to_string().starts_with(wanted);
+        if rows.len() > 1 && rows.iter().all(by_digits) {
+            return Err(StoreError::Ambiguous(wanted.to_owned()));
+        }
+        Ok(rows.into_iter().next())
+    }
+
+    /// A plugin's bytes.
+    pub async fn plugin_wasm(&self, digest: Digest) -> Result<Option<Vec<u8>>> {
+        let found = sqlx::query_scalar("select wasm from plugin where digest = $1")
+            .bind(&digest.0[..])
+            .fetch_optional(&self.pool)
+            .await?;
+        Ok(found)
+    }
+
+    /// All plugins, newest first.
+    pub async fn plugins(&self) -> Result<Vec<PluginRow>> {
+        let text = format!("{COLUMNS} order by installed_at desc, digest");
+        let rows = sqlx::query(sqlx::AssertSqlSafe(text)).fetch_all(&self.pool).await?;
+        rows.iter().map(plugin_row).collect()
+    }
+
+    /// Writes to the system stream, which is held only for moments: waits for its turn.
+    async fn append_system(&self, event: Event) -> Result<()> {
+        let mut attempts = 0;
+        let mut lease = loop {
+            match self.acquire_writer(RunId::SYSTEM).await {
+                Err(StoreError::Held { .. }) if attempts < 20 => attempts += 1,
+                other => break other?,
+            }
+        };
+        lease.append(0, vec![event]).await?;
+        lease.release().await
+    }
+}

@@ -1,0 +1,243 @@
+//! A connection to the log's database: streams, their heads and their events. Writing goes through a
+//! [`WriterLease`](crate::WriterLease); this side only reads, and makes streams.
+
+use std::str::FromStr as _;
+use std::time::Duration;
+
+use hm_domain::chain::Envelope;
+use hm_domain::event::Recorded;
+use hm_domain::id::{Digest, RunId};
+use sqlx::Row as _;
+use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions, PgRow};
+
+use crate::codec;
+use crate::error::{Result, StoreError};
+
+static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!("../../migrations");
+
+/// Events fetched at once when a whole stream is read.
+pub(crate) const PAGE_EVENTS: u64 = 1024;
+
+/// The database. Cloning shares its connections.
+#[derive(Clone, Debug)]
+pub struct Store {
+    pub(crate) pool: PgPool,
+    pub(crate) options: PgConnectOptions,
+}
+
+/// Where a stream stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Head {
+    /// Seq of the next event.
+    pub next_seq: u64,
+    /// Hash of the last event; [`Digest::ZERO`] before the first.
+    pub chain: Digest,
+    /// Epoch of the writer in office.
+    pub writer_epoch: u64,
+    /// Whether the stream takes no more events.
+    pub sealed: bool,
+    /// Host and process that took the stream last.
+    pub holder: String,
+}
+
+/// An event as it lies in the table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoredEvent {
+    /// What the hash covers beside the payload.
+    pub envelope: Envelope,
+    /// Encoded event.
+    pub payload: Vec<u8>,
+    /// Hash of the event before.
+    pub prev_hash: Digest,
+    /// Hash of this one.
+    pub hash: Digest,
+}
+
+/// What a walk along a chain found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ChainReport {
+    /// Events whose link and hash hold.
+    pub events: u64,
+    /// First place that does not, and why.
+    pub broken: Option<(u64, String)>,
+}
+
+impl StoredEvent {
+    /// Decodes the payload.
+    pub fn decode(&self) -> Result<Recorded> {
+        let envelope = &self.envelope;
+        let event = codec::decode(envelope.kind, envelope.schema_version, &self.payload)?;
+        Ok(Recorded {
+            seq: envelope.seq,
+            attempt: envelope.attempt,
+            recorded_at: envelope.recorded_at,
+            event,
+        })
+    }
+
+    fn from_row(row: &PgRow) -> Result<StoredEvent> {
+        let step: Option<i64> = row.try_get("step")?;
+        Ok(StoredEvent {
+            envelope: Envelope {
+                run_id: RunId(row.try_get("run_id")?),
+                seq: row.try_get::<i64, _>("seq")? as u64,
+                attempt: row.try_get::<i64, _>("attempt")? as u32,
+                step: step.map(|step| step as u64),
+                kind: row.try_get::<i32, _>("kind")? as u16,
+                schema_version: row.try_get::<i32, _>("schema_version")? as u16,
+                recorded_at: row.try_get("recorded_at")?,
+                writer_epoch: row.try_get::<i64, _>("writer_epoch")? as u64,
+            },
+            payload: row.try_get("payload")?,
+            prev_hash: digest(row, "prev_hash")?,
+            hash: digest(row, "hash")?,
+        })
+    }
+}
+
+/// Reads a digest column.
+pub(crate) fn digest(row: &PgRow, column: &str) -> Result<Digest> {
+    let bytes: Vec<u8> = row.try_get(column)?;
+    let bytes = bytes.try_into().map_err(|bytes: Vec<u8>| {
+        StoreError::Corrupt(format!("column {column} has {} bytes, expected 32", bytes.len()))
+    })?;
+    Ok(Digest(bytes))
+}
+
+/// Microseconds since the Unix epoch.
+pub(crate) fn now_us() -> i64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    since.map_or(0, |since| since.as_micros() as i64)
+}
+
+impl Store {
+    /// Connects to `url` and brings the tables up to date.
+    pub async fn connect(url: &str) -> Result<Store> {
+        let options = PgConnectOptions::from_str(url)?
+            .application_name("heurimentor")
+            // A server may be set to lazy commits for other users; the log never is.
+            .options([("synchronous_commit", "on")]);
+        let pool = PgPoolOptions::new()
+            .max_connections(8)
+            .acquire_timeout(Duration::from_secs(10))
+            .connect_with(options.clone())
+            .await?;
+        MIGRATIONS.run(&pool).await?;
+        Ok(Store { pool, options })
+    }
+
+    /// Where the stream stands.
+    pub async fn head(&self, run_id: RunId) -> Result<Head> {
+        let row = sqlx::query(
+            "select next_seq, chain, writer_epoch, sealed, holder from run_head where run_id = $1",
+        )
+        .bind(run_id.0)
+        .fetch_optional(&self.pool)
+        .await?
+        .ok_or(StoreError::NoRun(run_id))?;
+        head(&row)
+    }
+
+    /// Events from `from_seq` on, at most `limit`, as stored. A tail is this, called again.
+    pub async fn read_raw(&self, run_id: RunId, from_seq: u64, limit: u64) -> Result<Vec<StoredEvent>> {
+        let rows = sqlx::query(
+            "select run_id, seq, attempt, step, kind, schema_version, recorded_at, writer_epoch, \
+                    payload, prev_hash, hash \
+             from event where run_id = $1 and seq >= $2 order by seq limit $3",
+        )
+        .bind(run_id.0)
+        .bind(from_seq as i64)
+        .bind(limit.min(i64::MAX as u64) as i64)
+        .fetch_all(&self.pool)
+        .await?;
+        rows.iter().map(StoredEvent::from_row).collect()
+    }
+
+    /// The same, decoded. Does not check the chain: [`Store::verify_chain`] does.
+    pub async fn read(&self, run_id: RunId, from_seq: u64, limit: u64) -> Result<Vec<Recorded>> {
+        let stored = self.read_raw(run_id, from_seq, limit).await?;
+        stored.iter().map(StoredEvent::decode).collect()
+    }
+
+    /// Walks the whole stream: every seq in place, every link, every hash, and the head.
+    pub async fn verify_chain(&self, run_id: RunId) -> Result<ChainReport> {
+        let head = self.head(run_id).await?;
+        let (mut events, mut chain) = (0, Digest::ZERO);
+        let broken = |events, why: &str| Ok(ChainReport { events, broken: Some((events, why.to_owned())) });
+        loop {
+            let page = self.read_raw(run_id, events, PAGE_EVENTS.min(head.next_seq - events)).await?;
+            for stored in &page {
+                if stored.envelope.seq != events {
+                    return broken(events, "the event is missing");
+                }
+                if stored.prev_hash != chain {
+                    return broken(events, "it does not name its predecessor's hash");
+                }
+                if stored.envelope.hash(&stored.payload, &chain) != stored.hash {
+                    return broken(events, "its content does not have the hash it carries");
+                }
+                (chain, events) = (stored.hash, events + 1);
+            }
+            if events == head.next_seq {
+                break;
+            }
+            if page.is_empty() {
+                return broken(events, "the event is missing");
+            }
+        }
+        if chain != head.chain {
+            return broken(events, "the head names another last hash");
+        }
+        if !self.read_raw(run_id, events, 1).await?.is_empty() {
+            return broken(events, "there are events after the head");
+        }
+        Ok(ChainReport { events, broken: None })
+    }
+
+    /// The newest run of this name that has not ended.
+    pub async fn find_unfinished(&self, name: &str) -> Result<Option<RunId>> {
+        let found: Option<uuid::Uuid> = sqlx::query_scalar(
+            "select run_id from run where name = $1 and ending is null order by started_at desc limit 1",
+        )
+        .bind(name)
+        .fetch_optional(&self.pool)
+        .await?;
+        Ok(found.map(RunId))
+    }
+
+    /// The run of this id, or the newest of this name.
+    pub async fn find_run(&self, name_or_id: &str) -> Result<Option<RunId>> {
+        let found: Option<uuid::Uuid> = sqlx::query_scalar(
+            "select run_id from run where name = $1 or run_id::text = $1 order by started_at desc limit 1",
+        )
+        .bind(name_or_id)
+        .fetch_optional(&self.pool)
+        .await?;
+        Ok(found.map(RunId))
+    }
+
+    /// Keeps a plugin's state under its digest. Keeping it twice is no error.
+    pub async fn put_blob(&self, bytes: &[u8]) -> Result<Digest> {
+        let mut connection = self.pool.acquire().await?;
+        crate::lease::put_blob(&mut connection, bytes).await
+    }
+
+    /// A kept state.
+    pub async fn blob(&self, digest: Digest) -> Result<Option<Vec<u8>>> {
+        let found = sqlx::query_scalar("select state from plugin_state where digest = $1")
+            .bind(&digest.0[..])
+            .fetch_optional(&self.pool)
+            .await?;
+        Ok(found)
+    }
+}
+
+pub(crate) fn head(row: &PgRow) -> Result<Head> {
+    Ok(Head {
+        next_seq: row.try_get::<i64, _>("next_seq")? as u64,
+        chain: digest(row, "chain")?,
+        writer_epoch: row.try_get::<i64, _>("writer_epoch")? as u64,
+        sealed: row.try_get("sealed")?,
+        holder: row.try_get("holder")?,
+    })
+}
