@@ -1,0 +1,179 @@
+//! What a page reads: projections as rows ready for JSON. Reads only.
+
+use hm_domain::id::RunId;
+use sqlx::Row as _;
+
+use crate::error::{Result, StoreError};
+use crate::store::Store;
+
+/// One run, as people see it in a list.
+#[derive(Clone, Debug, PartialEq, serde::Serialize, sqlx::FromRow)]
+pub struct RunRow {
+    /// Its id.
+    pub run_id: uuid::Uuid,
+    /// What people call it.
+    pub name: String,
+    /// Names of its domains, in the order of every array.
+    pub domains: Vec<String>,
+    /// Steps of the whole run.
+    pub steps: i64,
+    /// The next step to train.
+    pub next_step: i64,
+    /// Target tokens trained on.
+    pub tokens: i64,
+    /// Attempt of the newest event.
+    pub attempt: i64,
+    /// running, paused, interrupted or ended.
+    pub state: String,
+    /// completed, stopped, halted or failed.
+    pub ending: Option<String>,
+    /// Why, in a sentence.
+    pub reason: Option<String>,
+    /// Microseconds since the Unix epoch.
+    pub started_at: i64,
+    /// Of the newest event, in microseconds since the Unix epoch.
+    pub last_at: i64,
+}
+
+/// One point of a chart: a step, or the sum of 2^level of them.
+#[derive(Clone, Debug, PartialEq, serde::Serialize, sqlx::FromRow)]
+pub struct MetricPoint {
+    /// First step of the point.
+    pub step: i64,
+    /// Mean of the steps' finite losses, in nats per token.
+    pub loss: Option<f64>,
+    /// Smallest of them.
+    pub loss_min: Option<f64>,
+    /// Largest of them.
+    pub loss_max: Option<f64>,
+    /// Largest gradient norm; none if it is not finite.
+    pub gradient_norm_max: Option<f64>,
+    /// Of the last step.
+    pub learning_rate: f64,
+    /// Wall-clock microseconds of all steps.
+    pub step_us: i64,
+    /// Sequences per domain.
+    pub sequences: Vec<i64>,
+    /// Sums of cross-entropies per domain, in nats.
+    pub loss_sums: Vec<f64>,
+    /// Target tokens per domain.
+    pub loss_tokens: Vec<i64>,
+}
+
+/// A chart's points at one level.
+#[derive(Clone, Debug, PartialEq, serde::Serialize)]
+pub struct Metrics {
+    /// The attempt shown.
+    pub attempt: u32,
+    /// Each point covers 2^level steps: 0, or at least 3.
+    pub level: u32,
+    /// In step order.
+    pub points: Vec<MetricPoint>,
+}
+
+const RUN: &str = "select run_id, name, domains, steps, next_step, tokens, attempt, state, ending, reason, \
+                   started_at, last_at from run";
+
+const STEPS: &str = "select step, case when finite(loss) then loss end as loss, \
+    case when finite(loss) then loss end as loss_min, case when finite(loss) then loss end as loss_max, \
+    case when finite(gradient_norm) then gradient_norm end as gradient_norm_max, learning_rate, step_us, \
+    sequences, loss_sums, loss_tokens from step_metric \
+    where run_id = $1 and attempt = $2 and step >= $3 and step < $4 order by step";
+
+const ROLLUPS: &str = "select bucket << level as step, loss_sum / nullif(loss_count, 0) as loss, loss_min, \
+    loss_max, case when finite(gradient_norm_max) then gradient_norm_max end as gradient_norm_max, \
+    learning_rate, step_us, sequences, loss_sums, loss_tokens from step_rollup \
+    where run_id = $1 and attempt = $2 and level = $5 and bucket >= $3 >> $5 and bucket < ($4 + (1 << $5) - 1) >> $5 \
+    order by bucket";
+
+/// The smallest level with at most `points_max` points over `steps`: 0, or 3 and above.
+fn level(steps: u64, points_max: u32) -> u32 {
+    let points_max = u64::from(points_max.max(1));
+    if steps <= points_max {
+        return 0;
+    }
+    (3..40).find(|level| steps >> level <= points_max).unwrap_or(40)
+}
+
+impl Store {
+    /// All runs, newest first.
+    pub async fn runs(&self) -> Result<Vec<RunRow>> {
+        let text = format!("{RUN} order by started_at desc");
+        Ok(sqlx::query_as(sqlx::AssertSqlSafe(text)).fetch_all(&self.pool).await?)
+    }
+
+    /// One run.
+    pub async fn run(&self, run_id: RunId) -> Result<Option<RunRow>> {
+        let text = format!("{RUN} where run_id = $1");
+        let query = sqlx::query_as(sqlx::AssertSqlSafe(text)).bind(run_id.0);
+        Ok(query.fetch_optional(&self.pool).await?)
+    }
+
+    /// At most about `points_max` points of steps `from_step..to_step`, of the newest attempt unless
+    /// one is named. A tail that does not fill its bucket yet is left out above level 0.
+    pub async fn metrics(
+        &self,
+        run_id: RunId,
+        attempt: Option<u32>,
+        from_step: u64,
+        to_step: u64,
+        points_max: u32,
+    ) -> Result<Metrics> {
+        let run = self.run(run_id).await?.ok_or(StoreError::NoRun(run_id))?;
+        let attempt = attempt.unwrap_or(run.attempt as u32);
+        let to_step = to_step.min(run.next_step.max(0) as u64);
+        let level = level(to_step.saturating_sub(from_step), points_max);
+        let mut query = sqlx::query_as(if level == 0 { STEPS } else { ROLLUPS })
+            .bind(run_id.0)
+            .bind(i64::from(attempt))
+            .bind(from_step.min(to_step) as i64)
+            .bind(to_step as i64);
+        if level > 0 {
+            query = query.bind(level as i32);
+        }
+        Ok(Metrics { attempt, level, points: query.fetch_all(&self.pool).await? })
+    }
+
+    /// Newest decisions, as JSON objects with the columns of `decision`.
+    pub async fn decisions(&self, run_id: RunId, limit: u32) -> Result<Vec<serde_json::Value>> {
+        self.objects("select to_jsonb(t) - 'run_id' from decision t where run_id = $1 order by seq desc, receipt, effect limit $2", run_id, limit).await
+    }
+
+    /// Newest findings, as JSON objects with the columns of `finding`.
+    pub async fn findings(&self, run_id: RunId, limit: u32) -> Result<Vec<serde_json::Value>> {
+        self.objects("select to_jsonb(t) - 'run_id' from finding t where run_id = $1 order by seq desc, receipt, position limit $2", run_id, limit).await
+    }
+
+    /// Checkpoints, newest first, with digests in hexadecimal.
+    pub async fn checkpoints(&self, run_id: RunId) -> Result<Vec<serde_json::Value>> {
+        self.objects("select to_jsonb(t) - 'run_id' || jsonb_build_object('digest', encode(digest, 'hex')) from checkpoint t where run_id = $1 order by seq desc limit $2", run_id, u32::MAX).await
+    }
+
+    /// Bindings by number, with digests in hexadecimal.
+    pub async fn bindings(&self, run_id: RunId) -> Result<Vec<serde_json::Value>> {
+        self.objects("select to_jsonb(t) - 'run_id' || jsonb_build_object('plugin', encode(plugin, 'hex')) from binding t where run_id = $1 order by binding limit $2", run_id, u32::MAX).await
+    }
+
+    /// Validations in order.
+    pub async fn validations(&self, run_id: RunId) -> Result<Vec<serde_json::Value>> {
+        self.objects("select to_jsonb(t) - 'run_id' from validation t where run_id = $1 order by seq limit $2", run_id, u32::MAX).await
+    }
+
+    async fn objects(&self, text: &'static str, run_id: RunId, limit: u32) -> Result<Vec<serde_json::Value>> {
+        let query = sqlx::query(text).bind(run_id.0).bind(i64::from(limit));
+        let rows = query.fetch_all(&self.pool).await?;
+        rows.iter().map(|row| Ok(row.try_get(0)?)).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn level_keeps_the_points_few() {
+        assert_eq!(level(100, 1000), 0);
+        assert_eq!(level(1001, 1000), 3);
+        assert_eq!(level(1_000_000, 1000), 10);
+    }
+}
