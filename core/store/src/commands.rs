@@ -68,10 +68,11 @@ impl Store {
 
     /// Seq of the event that answered a wish, once there is one.
     pub async fn command_answer(&self, id: u64) -> Result<Option<u64>> {
-        let seq: Option<Option<i64>> = sqlx::query_scalar("select answered_seq from command where id = $1")
-            .bind(id as i64)
-            .fetch_optional(&self.pool)
-            .await?;
+        let seq: Option<Option<i64>> =
+            sqlx::query_scalar("select answered_seq from command where id = $1")
+                .bind(id as i64)
+                .fetch_optional(&self.pool)
+                .await?;
         Ok(seq.flatten().map(|seq| seq as u64))
     }
 }

@@ -111,15 +111,29 @@ impl Journal {
 
     /// Chains `events` and queues them with the blobs they name. Waits for the disk when the lag bound
     /// is reached or when one of them must be durable before it takes effect.
-    pub fn record(&mut self, attempt: u32, events: Vec<Event>, blobs: Vec<Vec<u8>>) -> Result<Vec<Recorded>> {
+    pub fn record(
+        &mut self,
+        attempt: u32,
+        events: Vec<Event>,
+        blobs: Vec<Vec<u8>>,
+    ) -> Result<Vec<Recorded>> {
         let durable_first = events.iter().any(Event::durable_first);
         let recorded = self.queue(attempt, events, blobs)?;
-        if durable_first { self.flush()? } else { self.keep_within_lag()? }
+        if durable_first {
+            self.flush()?
+        } else {
+            self.keep_within_lag()?
+        }
         Ok(recorded)
     }
 
     /// Like [`Journal::record`], and on disk when it returns.
-    pub fn commit(&mut self, attempt: u32, events: Vec<Event>, blobs: Vec<Vec<u8>>) -> Result<Vec<Recorded>> {
+    pub fn commit(
+        &mut self,
+        attempt: u32,
+        events: Vec<Event>,
+        blobs: Vec<Vec<u8>>,
+    ) -> Result<Vec<Recorded>> {
         let recorded = self.queue(attempt, events, blobs)?;
         self.flush()?;
         Ok(recorded)
@@ -138,17 +152,25 @@ impl Journal {
         self.shared.wake.notify_one();
         let mut queue = self.shared.lock();
         while !queue.ended {
-            queue = self.shared.changed.wait(queue).unwrap_or_else(std::sync::PoisonError::into_inner);
+            queue =
+                self.shared.changed.wait(queue).unwrap_or_else(std::sync::PoisonError::into_inner);
         }
         drop(queue);
         flushed
     }
 
-    fn queue(&mut self, attempt: u32, events: Vec<Event>, blobs: Vec<Vec<u8>>) -> Result<Vec<Recorded>> {
+    fn queue(
+        &mut self,
+        attempt: u32,
+        events: Vec<Event>,
+        blobs: Vec<Vec<u8>>,
+    ) -> Result<Vec<Recorded>> {
         if events.is_empty() && !blobs.is_empty() {
             return Err(StoreError::BadBatch("blobs without an event that names them".to_owned()));
         }
-        if let Some(blob) = blobs.iter().find(|blob| blob.len() > hm_domain::plugin::STATE_BYTES_MAX) {
+        if let Some(blob) =
+            blobs.iter().find(|blob| blob.len() > hm_domain::plugin::STATE_BYTES_MAX)
+        {
             return Err(StoreError::StateTooLarge(blob.len()));
         }
         let (mut recorded, mut blobs) = (Vec::with_capacity(events.len()), Some(blobs));
@@ -174,7 +196,8 @@ impl Journal {
     fn keep_within_lag(&mut self) -> Result<()> {
         let JournalLimits { lag_events_max, lag_ms_max } = self.limits;
         let within = move |queue: &Queue| {
-            let oldest = queue.pending.front().map_or(Duration::ZERO, |first| first.since.elapsed());
+            let oldest =
+                queue.pending.front().map_or(Duration::ZERO, |first| first.since.elapsed());
             queue.pending.len() <= lag_events_max && oldest <= Duration::from_millis(lag_ms_max)
         };
         let queue = self.shared.lock();
@@ -197,7 +220,8 @@ impl Journal {
             if enough(&queue) {
                 return Ok(());
             }
-            queue = self.shared.changed.wait(queue).unwrap_or_else(std::sync::PoisonError::into_inner);
+            queue =
+                self.shared.changed.wait(queue).unwrap_or_else(std::sync::PoisonError::into_inner);
         }
     }
 }
@@ -254,7 +278,9 @@ impl Writer {
         match self.lease.append_chained(batch, blobs).await {
             Ok(()) => self.acknowledge(self.lease.head().next_seq),
             Err(error) if error.is_lost_connection() => {
-                (self.notice)(&format!("the connection to the log was lost ({error}): trying again"));
+                (self.notice)(&format!(
+                    "the connection to the log was lost ({error}): trying again"
+                ));
                 let head = self.reconnect().await?;
                 // The last commit may or may not have happened: the head's chain says which.
                 self.check_head(&head)?;
@@ -283,7 +309,9 @@ impl Writer {
         loop {
             match self.lease.reconnect().await {
                 Ok(head) => return Ok(head),
-                Err(error) if error.is_lost_connection() || matches!(error, StoreError::Held { .. }) => {
+                Err(error)
+                    if error.is_lost_connection() || matches!(error, StoreError::Held { .. }) =>
+                {
                     tracing::warn!(%error, "the log cannot be reached yet");
                     tokio::time::sleep(backoff).await;
                     backoff = (backoff * 2).min(BACKOFF_MAX);

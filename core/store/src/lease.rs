@@ -9,7 +9,7 @@ use hm_domain::chain::Envelope;
 use hm_domain::event::{Event, Recorded};
 use hm_domain::id::{Digest, RunId};
 use sqlx::postgres::{PgConnectOptions, PgConnection};
-use sqlx::{Connection as _, ConnectOptions as _};
+use sqlx::{ConnectOptions as _, Connection as _};
 
 use crate::codec;
 use crate::error::{Result, StoreError};
@@ -61,7 +61,11 @@ impl Chained {
 impl Store {
     /// Makes the stream of a new run and takes it.
     pub async fn start_run(&self, run_id: RunId, name: &str) -> Result<WriterLease> {
-        sqlx::query("select start_run($1, $2)").bind(run_id.0).bind(name).execute(&self.pool).await?;
+        sqlx::query("select start_run($1, $2)")
+            .bind(run_id.0)
+            .bind(name)
+            .execute(&self.pool)
+            .await?;
         self.acquire_writer(run_id).await
     }
 
@@ -123,7 +127,11 @@ impl WriterLease {
     }
 
     /// Appends events that are chained already, with the blobs they name.
-    pub(crate) async fn append_chained(&mut self, batch: &[Chained], blobs: &[Vec<u8>]) -> Result<()> {
+    pub(crate) async fn append_chained(
+        &mut self,
+        batch: &[Chained],
+        blobs: &[Vec<u8>],
+    ) -> Result<()> {
         let run_id = self.run_id;
         let connection = self.connection().await?;
         let mut transaction = connection.begin().await?;

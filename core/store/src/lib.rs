@@ -11,6 +11,7 @@ mod plugins;
 mod private_postgres;
 mod projection;
 mod store;
+mod views;
 
 pub use commands::StoredCommand;
 pub use error::{Result, StoreError};
@@ -19,3 +20,4 @@ pub use lease::WriterLease;
 pub use plugins::PluginRow;
 pub use private_postgres::{PrivatePostgres, database_url, default_data_dir};
 pub use store::{ChainReport, Head, Store, StoredEvent};
+pub use views::{MetricPoint, Metrics, RunRow};

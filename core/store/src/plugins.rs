@@ -27,7 +27,8 @@ pub struct PluginRow {
     pub installed_at: i64,
 }
 
-const COLUMNS: &str = "select digest, world, interface, description, checks, installed_at from plugin";
+const COLUMNS: &str =
+    "select digest, world, interface, description, checks, installed_at from plugin";
 
 fn world_name(world: World) -> &'static str {
     match world {
@@ -40,7 +41,11 @@ fn plugin_row(row: &PgRow) -> Result<PluginRow> {
     let corrupt = |error: serde_json::Error| StoreError::Corrupt(format!("plugin table: {error}"));
     Ok(PluginRow {
         digest: digest(row, "digest")?,
-        world: if row.try_get::<&str, _>("world")? == "policy" { World::Policy } else { World::Detector },
+        world: if row.try_get::<&str, _>("world")? == "policy" {
+            World::Policy
+        } else {
+            World::Detector
+        },
         interface: row.try_get("interface")?,
         description: serde_json::from_value(row.try_get("description")?).map_err(corrupt)?,
         check: row.try_get("checks")?,
@@ -52,7 +57,10 @@ impl Store {
     /// Keeps a plugin and says so on the system stream. False when the same bytes were there already.
     pub async fn install_plugin(&self, plugin: &PluginRow, wasm: &[u8], by: &str) -> Result<bool> {
         if Digest::of(wasm) != plugin.digest {
-            return Err(StoreError::Corrupt(format!("these bytes are not plugin {}", plugin.digest)));
+            return Err(StoreError::Corrupt(format!(
+                "these bytes are not plugin {}",
+                plugin.digest
+            )));
         }
         let description = &plugin.description;
         let inserted = sqlx::query(
@@ -90,7 +98,8 @@ impl Store {
             "{COLUMNS} where (length($1) >= 8 and encode(digest, 'hex') like $1 || '%' and $1 ~ '^[0-9a-f]+$') \
              or name = $1 or name || '@' || version = $1 order by installed_at desc, digest limit 2"
         );
-        let rows = sqlx::query(sqlx::AssertSqlSafe(text)).bind(wanted).fetch_all(&self.pool).await?;
+        let rows =
+            sqlx::query(sqlx::AssertSqlSafe(text)).bind(wanted).fetch_all(&self.pool).await?;
         let rows: Vec<PluginRow> = rows.iter().map(plugin_row).collect::<Result<_>>()?;
         let by_digits = |row: &PluginRow| row.digest.to_string().starts_with(wanted);
         if rows.len() > 1 && rows.iter().all(by_digits) {

@@ -113,7 +113,10 @@ impl PrivatePostgres {
         );
         let log = self.cluster.join("server.log");
         let (cluster, log) = (self.cluster.to_string_lossy(), log.to_string_lossy());
-        self.run("pg_ctl", &["start", "-w", "-t", "60", "-s", "-D", &cluster, "-l", &log, "-o", &options])
+        self.run(
+            "pg_ctl",
+            &["start", "-w", "-t", "60", "-s", "-D", &cluster, "-l", &log, "-o", &options],
+        )
     }
 
     /// Whether the process named in the cluster's pid file is this cluster's server. Removes the file
@@ -127,8 +130,8 @@ impl PrivatePostgres {
         let alive = nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), None)
             != Err(nix::errno::Errno::ESRCH);
         // A server's working folder is its cluster (Linux; elsewhere a live process is believed).
-        let elsewhere = fs::read_link(format!("/proc/{pid}/cwd"))
-            .is_ok_and(|folder| folder != self.cluster);
+        let elsewhere =
+            fs::read_link(format!("/proc/{pid}/cwd")).is_ok_and(|folder| folder != self.cluster);
         if alive && !elsewhere {
             return Ok(true);
         }
@@ -158,7 +161,8 @@ impl PrivatePostgres {
 
 /// The folder that holds `initdb`, `pg_ctl` and `postgres`.
 fn find_binaries() -> Option<PathBuf> {
-    let mut folders: Vec<PathBuf> = std::env::var_os("PG_BIN").map(PathBuf::from).into_iter().collect();
+    let mut folders: Vec<PathBuf> =
+        std::env::var_os("PG_BIN").map(PathBuf::from).into_iter().collect();
     if let Ok(output) = Command::new("pg_config").arg("--bindir").output() {
         folders.push(PathBuf::from(String::from_utf8_lossy(&output.stdout).trim()));
     }
@@ -174,10 +178,18 @@ fn find_binaries() -> Option<PathBuf> {
     versions.sort();
     folders.extend(versions.into_iter().rev().map(|(_, folder)| folder));
     folders.extend(std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default()));
-    let complete =
-        |folder: &PathBuf| ["initdb", "pg_ctl", "postgres"].iter().all(|name| folder.join(name).is_file());
+    let complete = |folder: &PathBuf| {
+        ["initdb", "pg_ctl", "postgres"].iter().all(|name| folder.join(name).is_file())
+    };
     // Through links: a program looks for its companions beside its real file.
-    folders.into_iter().find(complete)?.join("postgres").canonicalize().ok()?.parent().map(Path::to_owned)
+    folders
+        .into_iter()
+        .find(complete)?
+        .join("postgres")
+        .canonicalize()
+        .ok()?
+        .parent()
+        .map(Path::to_owned)
 }
 
 /// Who runs the server: PostgreSQL refuses to run as root, so root drops to another user.
@@ -188,7 +200,8 @@ fn owner() -> Result<Option<(Uid, Gid)>> {
     let found = ["postgres", "nobody"].iter().find_map(|name| User::from_name(name).ok().flatten());
     let user = found.ok_or_else(|| StoreError::Program {
         program: "initdb".to_owned(),
-        message: "it refuses to run as root, and there is neither a user postgres nor nobody".to_owned(),
+        message: "it refuses to run as root, and there is neither a user postgres nor nobody"
+            .to_owned(),
     })?;
     Ok(Some((user.uid, user.gid)))
 }

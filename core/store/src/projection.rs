@@ -6,16 +6,24 @@ use hm_domain::id::RunId;
 use hm_domain::plugin::{Finding, Output};
 use hm_domain::spec::RunSpec;
 use hm_domain::step::LossSums;
+use sqlx::Connection as _;
 use sqlx::postgres::PgConnection;
 use sqlx::types::Json;
-use sqlx::Connection as _;
 
 use crate::error::{Result, StoreError};
 use crate::store::{PAGE_EVENTS, Store};
 
 /// Every projected table, children first. `run` itself comes last.
-const TABLES: [&str; 8] =
-    ["step_rollup", "step_metric", "decision", "finding", "checkpoint", "binding", "validation", "run"];
+const TABLES: [&str; 8] = [
+    "step_rollup",
+    "step_metric",
+    "decision",
+    "finding",
+    "checkpoint",
+    "binding",
+    "validation",
+    "run",
+];
 
 impl Store {
     /// Recreates a run's projections from its log, in one transaction; gives the events folded.
@@ -30,7 +38,10 @@ impl Store {
             .ok_or(StoreError::NoRun(run_id))?;
         for table in TABLES {
             let text = format!("delete from {table} where run_id = $1");
-            sqlx::query(sqlx::AssertSqlSafe(text)).bind(run_id.0).execute(&mut *transaction).await?;
+            sqlx::query(sqlx::AssertSqlSafe(text))
+                .bind(run_id.0)
+                .execute(&mut *transaction)
+                .await?;
         }
         let mut events = 0;
         loop {
@@ -47,7 +58,11 @@ impl Store {
 }
 
 /// Writes what `events` show.
-pub(crate) async fn project(c: &mut PgConnection, run_id: RunId, events: &[&Recorded]) -> Result<()> {
+pub(crate) async fn project(
+    c: &mut PgConnection,
+    run_id: RunId,
+    events: &[&Recorded],
+) -> Result<()> {
     if run_id == RunId::SYSTEM {
         return Ok(());
     }
@@ -145,7 +160,8 @@ impl Row<'_> {
     async fn step(&self, c: &mut PgConnection, event: &StepRecorded) -> Result<()> {
         let losses = &event.pre_step.losses;
         // A step's losses may lack domains that drew nothing; the arrays stay of one length.
-        let sequences: Vec<i64> = event.draws.iter().map(|draw| i64::from(draw.sequences)).collect();
+        let sequences: Vec<i64> =
+            event.draws.iter().map(|draw| i64::from(draw.sequences)).collect();
         sqlx::query("insert into step_metric values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)")
             .bind(self.run_id.0)
             .bind(self.attempt())
@@ -171,21 +187,31 @@ impl Row<'_> {
             .bind(event.step as i64)
             .execute(&mut *c)
             .await?;
-        sqlx::query("update run set next_step = $2, tokens = $3, state = 'running' where run_id = $1")
-            .bind(self.run_id.0)
-            .bind(event.step as i64 + 1)
-            .bind(event.tokens as i64)
-            .execute(&mut *c)
-            .await?;
+        sqlx::query(
+            "update run set next_step = $2, tokens = $3, state = 'running' where run_id = $1",
+        )
+        .bind(self.run_id.0)
+        .bind(event.step as i64 + 1)
+        .bind(event.tokens as i64)
+        .execute(&mut *c)
+        .await?;
         for (index, receipt) in event.receipts.iter().enumerate() {
             self.receipt(c, event.step, index as i64, receipt).await?;
         }
         Ok(())
     }
 
-    async fn receipt(&self, c: &mut PgConnection, step: u64, index: i64, receipt: &Receipt) -> Result<()> {
+    async fn receipt(
+        &self,
+        c: &mut PgConnection,
+        step: u64,
+        index: i64,
+        receipt: &Receipt,
+    ) -> Result<()> {
         let reasons: Vec<&str> = match &receipt.output {
-            Output::Actions(actions) => actions.iter().map(|action| action.reason.as_str()).collect(),
+            Output::Actions(actions) => {
+                actions.iter().map(|action| action.reason.as_str()).collect()
+            }
             _ => Vec::new(),
         };
         for (position, effect) in receipt.effects.iter().enumerate() {
@@ -273,7 +299,13 @@ impl Row<'_> {
         Ok(())
     }
 
-    async fn state(&self, c: &mut PgConnection, state: &str, ending: Option<String>, reason: Option<&str>) -> Result<()> {
+    async fn state(
+        &self,
+        c: &mut PgConnection,
+        state: &str,
+        ending: Option<String>,
+        reason: Option<&str>,
+    ) -> Result<()> {
         sqlx::query("update run set state = $2, ending = $3, reason = $4 where run_id = $1")
             .bind(self.run_id.0)
             .bind(state)
@@ -312,7 +344,8 @@ impl Row<'_> {
                 self.decision(c, row).await?;
             }
             Event::BindingChanged(event) => {
-                let state = if event.change == BindingChange::Released { "released" } else { "bound" };
+                let state =
+                    if event.change == BindingChange::Released { "released" } else { "bound" };
                 let config: serde_json::Value = serde_json::from_str(&event.config)
                     .unwrap_or_else(|_| serde_json::Value::String(event.config.clone()));
                 sqlx::query(
@@ -363,7 +396,9 @@ impl Row<'_> {
                     .await?;
             }
             Event::RunPaused(_) => self.state(c, "paused", None, None).await?,
-            Event::RunContinued(_) | Event::RunResumed(_) => self.state(c, "running", None, None).await?,
+            Event::RunContinued(_) | Event::RunResumed(_) => {
+                self.state(c, "running", None, None).await?
+            }
             Event::RunInterrupted(event) => {
                 self.state(c, "interrupted", None, Some(&event.reason)).await?;
             }
@@ -371,7 +406,8 @@ impl Row<'_> {
                 self.state(c, "ended", Some(name(&event.ending)), Some(&event.reason)).await?;
             }
             Event::RunStarted(_) | Event::StepRecorded(_) => {}
-            Event::PluginStateSaved(_) | Event::CheckpointFailed(_) | Event::PluginInstalled(_) => {}
+            Event::PluginStateSaved(_) | Event::CheckpointFailed(_) | Event::PluginInstalled(_) => {
+            }
         }
         Ok(())
     }

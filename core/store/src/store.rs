@@ -139,7 +139,12 @@ impl Store {
     }
 
     /// Events from `from_seq` on, at most `limit`, as stored. A tail is this, called again.
-    pub async fn read_raw(&self, run_id: RunId, from_seq: u64, limit: u64) -> Result<Vec<StoredEvent>> {
+    pub async fn read_raw(
+        &self,
+        run_id: RunId,
+        from_seq: u64,
+        limit: u64,
+    ) -> Result<Vec<StoredEvent>> {
         let rows = sqlx::query(
             "select run_id, seq, attempt, step, kind, schema_version, recorded_at, writer_epoch, \
                     payload, prev_hash, hash \
@@ -163,9 +168,11 @@ impl Store {
     pub async fn verify_chain(&self, run_id: RunId) -> Result<ChainReport> {
         let head = self.head(run_id).await?;
         let (mut events, mut chain) = (0, Digest::ZERO);
-        let broken = |events, why: &str| Ok(ChainReport { events, broken: Some((events, why.to_owned())) });
+        let broken =
+            |events, why: &str| Ok(ChainReport { events, broken: Some((events, why.to_owned())) });
         loop {
-            let page = self.read_raw(run_id, events, PAGE_EVENTS.min(head.next_seq - events)).await?;
+            let page =
+                self.read_raw(run_id, events, PAGE_EVENTS.min(head.next_seq - events)).await?;
             for stored in &page {
                 if stored.envelope.seq != events {
                     return broken(events, "the event is missing");

@@ -74,14 +74,15 @@ pub struct Metrics {
 const RUN: &str = "select run_id, name, domains, steps, next_step, tokens, attempt, state, ending, reason, \
                    started_at, last_at from run";
 
-const STEPS: &str = "select step, case when finite(loss) then loss end as loss, \
-    case when finite(loss) then loss end as loss_min, case when finite(loss) then loss end as loss_max, \
-    case when finite(gradient_norm) then gradient_norm end as gradient_norm_max, learning_rate, step_us, \
+// NaN sorts above every number in Postgres, so `between` leaves it out with the infinities.
+const STEPS: &str = "select step, case when loss between '-1.7e308' and '1.7e308' then loss end as loss, \
+    case when loss between '-1.7e308' and '1.7e308' then loss end as loss_min, case when loss between '-1.7e308' and '1.7e308' then loss end as loss_max, \
+    case when gradient_norm between '-1.7e308' and '1.7e308' then gradient_norm end as gradient_norm_max, learning_rate, step_us, \
     sequences, loss_sums, loss_tokens from step_metric \
     where run_id = $1 and attempt = $2 and step >= $3 and step < $4 order by step";
 
 const ROLLUPS: &str = "select bucket << level as step, loss_sum / nullif(loss_count, 0) as loss, loss_min, \
-    loss_max, case when finite(gradient_norm_max) then gradient_norm_max end as gradient_norm_max, \
+    loss_max, case when gradient_norm_max between '-1.7e308' and '1.7e308' then gradient_norm_max end as gradient_norm_max, \
     learning_rate, step_us, sequences, loss_sums, loss_tokens from step_rollup \
     where run_id = $1 and attempt = $2 and level = $5 and bucket >= $3 >> $5 and bucket < ($4 + (1 << $5) - 1) >> $5 \
     order by bucket";
@@ -159,7 +160,12 @@ impl Store {
         self.objects("select to_jsonb(t) - 'run_id' from validation t where run_id = $1 order by seq limit $2", run_id, u32::MAX).await
     }
 
-    async fn objects(&self, text: &'static str, run_id: RunId, limit: u32) -> Result<Vec<serde_json::Value>> {
+    async fn objects(
+        &self,
+        text: &'static str,
+        run_id: RunId,
+        limit: u32,
+    ) -> Result<Vec<serde_json::Value>> {
         let query = sqlx::query(text).bind(run_id.0).bind(i64::from(limit));
         let rows = query.fetch_all(&self.pool).await?;
         rows.iter().map(|row| Ok(row.try_get(0)?)).collect()

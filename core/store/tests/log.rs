@@ -54,7 +54,10 @@ async fn bench() -> Bench {
     let cluster = tokio::task::spawn_blocking(cluster).await.unwrap();
     let name = format!("t{}", COUNT.fetch_add(1, Ordering::Relaxed));
     let mut root = sqlx::PgConnection::connect(cluster.postgres.url()).await.unwrap();
-    sqlx::raw_sql(sqlx::AssertSqlSafe(format!("create database {name}"))).execute(&mut root).await.unwrap();
+    sqlx::raw_sql(sqlx::AssertSqlSafe(format!("create database {name}")))
+        .execute(&mut root)
+        .await
+        .unwrap();
     let url = cluster.postgres.url().replace("/postgres?", &format!("/{name}?"));
     let store = Store::connect(&url).await.unwrap();
     let admin = sqlx::PgConnection::connect(&url).await.unwrap();
@@ -63,7 +66,10 @@ async fn bench() -> Bench {
 
 impl Bench {
     async fn sql(&mut self, text: &str) -> Result<(), sqlx::Error> {
-        sqlx::raw_sql(sqlx::AssertSqlSafe(text.to_owned())).execute(&mut self.admin).await.map(|_| ())
+        sqlx::raw_sql(sqlx::AssertSqlSafe(text.to_owned()))
+            .execute(&mut self.admin)
+            .await
+            .map(|_| ())
     }
 
     async fn rows(&mut self, query: &str) -> Vec<String> {
@@ -98,8 +104,7 @@ fn started() -> Event {
 fn step(step: u64) -> Event {
     let cursor = Cursor::default();
     let draw = DomainDraw { sequences: 4, from: cursor, to: cursor, carry: 0 };
-    let losses =
-        vec![LossSums { loss_sum: 0.1 * step as f64, loss_square_sum: 1.0, tokens: 8 }; 2];
+    let losses = vec![LossSums { loss_sum: 0.1 * step as f64, loss_square_sum: 1.0, tokens: 8 }; 2];
     let mixture = Mixture::from_shares(step + 1, &[0.25, 0.75]).unwrap();
     let receipt = Receipt {
         binding: BindingId(0),
@@ -125,7 +130,12 @@ fn step(step: u64) -> Event {
         mixture_version: step,
         draws: vec![draw.clone(), draw],
         batch: Digest::of(b"batch"),
-        pre_step: PreStep { loss: 0.1 * step as f64, gradient_norm: 1.0, nonfinite_count: 0, losses },
+        pre_step: PreStep {
+            loss: 0.1 * step as f64,
+            gradient_norm: 1.0,
+            nonfinite_count: 0,
+            losses,
+        },
         verdict: Verdict::Proceed,
         effective_clip: 1.0,
         step_us: 5,
@@ -158,11 +168,9 @@ async fn stale_position_chain_and_epoch_are_refused_apart() {
     let mut lease = bench.store.start_run(RUN, "r").await.unwrap();
     lease.append(0, vec![started()]).await.unwrap();
     let chain = bench.store.head(RUN).await.unwrap().chain;
-    for (epoch, seq, chain, expected) in [
-        (1, 0, chain, "ES003"),
-        (1, 1, Digest::ZERO, "ES003"),
-        (0, 1, chain, "ES002"),
-    ] {
+    for (epoch, seq, chain, expected) in
+        [(1, 0, chain, "ES003"), (1, 1, Digest::ZERO, "ES003"), (0, 1, chain, "ES002")]
+    {
         let text = format!(
             "select append('{RUN}', {epoch}, {seq}, '\\x{chain}', array[0::bigint], array[null::bigint], \
              array[2], array[1], array[0::bigint], array['x'::bytea], array['\\x{chain}'::bytea])"
@@ -176,9 +184,15 @@ async fn second_worker_is_refused_by_name_and_a_zombie_is_fenced() {
     let mut bench = bench().await;
     let mut first = bench.store.start_run(RUN, "r").await.unwrap();
     let refusal = bench.store.acquire_writer(RUN).await.unwrap_err();
-    assert!(matches!(&refusal, StoreError::Held { holder, .. }
-        if holder.contains(&std::process::id().to_string())), "{refusal}");
-    bench.sql(&format!("update run_head set writer_epoch = 9 where run_id = '{RUN}'")).await.unwrap();
+    assert!(
+        matches!(&refusal, StoreError::Held { holder, .. }
+        if holder.contains(&std::process::id().to_string())),
+        "{refusal}"
+    );
+    bench
+        .sql(&format!("update run_head set writer_epoch = 9 where run_id = '{RUN}'"))
+        .await
+        .unwrap();
     let refusal = first.append(0, vec![started()]).await.unwrap_err();
     assert!(matches!(refusal, StoreError::Fenced(_)), "{refusal}");
     first.release().await.unwrap();
@@ -232,9 +246,9 @@ async fn journal_survives_its_connection_with_nothing_lost_or_doubled() {
     });
     let mut killed = 0;
     while !writer.is_finished() {
-        let text = "select count(pg_terminate_backend(pid)) from pg_stat_activity \
-                    where pid <> pg_backend_pid() and application_name = 'heurimentor' \
-                    and datname = current_database() and query like '%append(%'";
+        // Whoever holds a writer's lock is a writer.
+        let text = "select count(pg_terminate_backend(l.pid)) from pg_locks l join pg_database d \
+                    on d.oid = l.database where locktype = 'advisory' and datname = current_database()";
         killed += sqlx::query_scalar::<_, i64>(text).fetch_one(&mut bench.admin).await.unwrap();
         tokio::time::sleep(std::time::Duration::from_millis(120)).await;
     }
@@ -273,8 +287,48 @@ async fn command_is_answered_by_an_event() {
     lease.append(0, vec![started()]).await.unwrap();
     let id = bench.store.put_command(RUN, "pause", &serde_json::json!({}), "me").await.unwrap();
     assert_eq!(bench.store.pending_commands(RUN, 0).await.unwrap().len(), 1);
-    let answer = CommandAnswered { command: id, step: 0, asked: "{}".into(), by: "me".into(), refusal: None };
+    let answer = CommandAnswered {
+        command: id,
+        step: 0,
+        asked: "{}".into(),
+        by: "me".into(),
+        refusal: None,
+    };
     lease.append(0, vec![Event::CommandAnswered(answer)]).await.unwrap();
     assert!(bench.store.pending_commands(RUN, 0).await.unwrap().is_empty());
     assert_eq!(bench.store.command_answer(id).await.unwrap(), Some(1));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn chart_takes_the_level_that_fits() {
+    let bench = bench().await;
+    let mut lease = bench.store.start_run(RUN, "r").await.unwrap();
+    lease.append(0, vec![started()]).await.unwrap();
+    lease.append(0, (0..70).map(step).collect()).await.unwrap();
+    let fine = bench.store.metrics(RUN, None, 0, 100, 100).await.unwrap();
+    assert_eq!((fine.level, fine.points.len()), (0, 70));
+    let coarse = bench.store.metrics(RUN, None, 0, 100, 10).await.unwrap();
+    assert_eq!((coarse.level, coarse.points.len(), coarse.points[1].step), (3, 8, 8));
+    assert_eq!(bench.store.decisions(RUN, 5).await.unwrap()[0]["step"], 69);
+    assert_eq!(bench.store.runs().await.unwrap()[0].next_step, 70);
+    assert!(bench.store.findings(RUN, 5).await.unwrap().is_empty());
+    assert!(bench.store.checkpoints(RUN).await.unwrap().is_empty());
+    assert!(bench.store.bindings(RUN).await.unwrap().is_empty());
+    assert!(bench.store.validations(RUN).await.unwrap().is_empty());
+}
+
+#[test]
+fn stored_bytes_of_released_kinds_do_not_change() {
+    for (event, golden) in [(started(), GOLDEN_STARTED), (step(3), GOLDEN_STEP)] {
+        let (kind, version, payload) = hm_store::codec::encode(&event);
+        assert_eq!(Digest::of(&payload).to_string(), golden, "kind {kind}");
+        let back = hm_store::codec::decode(kind, version, &payload).unwrap();
+        assert_eq!(format!("{back:?}"), format!("{event:?}"));
+        // Decoding validates: cut or foreign bytes are an error, never a panic.
+        assert!(hm_store::codec::decode(kind, version, &payload[..payload.len() / 2]).is_err());
+        assert!(hm_store::codec::decode(kind, 2, &payload).is_err());
+    }
+}
+
+const GOLDEN_STARTED: &str = "494bb197003168821c6e863c915ed5bfc305cd04716e5e2ed8632e01023628a1";
+const GOLDEN_STEP: &str = "73e413934c29c3285576a6a92147dfb68c575f3d0b57fdd976d9f5054c9e2f4d";
