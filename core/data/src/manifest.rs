@@ -1,0 +1,71 @@
+//! What a prepared folder holds: one `manifest.json`, written last.
+
+use std::path::Path;
+
+use hm_domain::id::Digest;
+use serde::{Deserialize, Serialize};
+
+use crate::error::{DataError, Result, at};
+use crate::source::ReadReport;
+
+/// A prepared folder.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Manifest {
+    /// Digest of the spec it was prepared from.
+    pub spec: Digest,
+    /// Digest of `tokenizer.json`.
+    pub tokenizer: Digest,
+    /// Tokens of the vocabulary.
+    pub vocabulary: u32,
+    /// In order of name.
+    pub domains: Vec<DomainEntry>,
+    /// One per corpus file, as read.
+    pub files: Vec<ReadReport>,
+}
+
+/// One domain's shards.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DomainEntry {
+    /// What people call it.
+    pub name: String,
+    /// Trained on, in order.
+    pub segments: Vec<SegmentEntry>,
+    /// Held out.
+    pub validation: Option<SegmentEntry>,
+}
+
+/// One shard.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SegmentEntry {
+    /// Its files' name, less `.bin` and `.idx`.
+    pub stem: String,
+    /// SHA-256 over index and tokens.
+    pub digest: Digest,
+    /// Documents.
+    pub documents: u64,
+    /// Tokens, end marks included.
+    pub tokens: u64,
+    /// Bytes of text.
+    pub bytes: u64,
+}
+
+impl Manifest {
+    /// Reads `manifest.json` of a prepared folder.
+    pub fn read(folder: &Path) -> Result<Manifest> {
+        let path = folder.join("manifest.json");
+        let bytes = std::fs::read(&path).map_err(at(&path))?;
+        serde_json::from_slice(&bytes)
+            .map_err(|error| DataError::Broken { path, reason: error.to_string() })
+    }
+
+    /// Writes it, whole or not at all.
+    pub(crate) fn write(&self, folder: &Path) -> Result<()> {
+        let (part, path) = (folder.join("manifest.json.part"), folder.join("manifest.json"));
+        let text = serde_json::to_vec_pretty(self).expect("a manifest is plain data");
+        std::fs::write(&part, text).map_err(at(&part))?;
+        std::fs::rename(&part, &path).map_err(at(&path))
+    }
+}

@@ -1,0 +1,161 @@
+//! Chooses which tokens the next step sees: domain-pure sequences, integer quotas, cursors.
+//!
+//! A draw depends on seed, cursors, carried errors and the mixture alone, so a resumed run sees what an
+//! unbroken one would have. A mixture change never moves a cursor.
+
+use std::path::Path;
+
+use hm_domain::batch::{Batch, Cursor, DomainDraw, Sequence};
+use hm_domain::id::DomainId;
+use hm_domain::mixture::{Mixture, quotas};
+
+use crate::error::{DataError, Result};
+use crate::manifest::Manifest;
+use crate::permutation::Permutation;
+use crate::shard::Shard;
+
+struct Source {
+    segments: Vec<Shard>,
+    validation: Option<Shard>,
+}
+
+/// Draws the batches of one run.
+pub struct Sampler {
+    sources: Vec<Source>,
+    seed: u64,
+    sequence_length: usize,
+    sequences_per_step: u32,
+    cursors: Vec<Cursor>,
+    carries: Vec<i64>,
+}
+
+impl Sampler {
+    /// Opens the shards of a prepared folder; domains in the manifest's order.
+    pub fn open(
+        folder: &Path,
+        seed: u64,
+        sequence_length: u32,
+        sequences_per_step: u32,
+    ) -> Result<Sampler> {
+        let manifest = Manifest::read(folder)?;
+        let mut sources = Vec::new();
+        for domain in &manifest.domains {
+            let segments = domain
+                .segments
+                .iter()
+                .map(|segment| Shard::open(&folder.join(&segment.stem)))
+                .collect::<Result<Vec<_>>>()?;
+            if segments.iter().all(|shard| shard.documents() == 0) {
+                return Err(DataError::EmptyDomain(domain.name.clone()));
+            }
+            let validation = match &domain.validation {
+                Some(segment) => Some(Shard::open(&folder.join(&segment.stem))?),
+                None => None,
+            };
+            sources.push(Source { segments, validation });
+        }
+        let count = sources.len();
+        Ok(Sampler {
+            sources,
+            seed,
+            sequence_length: sequence_length as usize,
+            sequences_per_step,
+            cursors: vec![Cursor::default(); count],
+            carries: vec![0; count],
+        })
+    }
+
+    /// Goes on from a checkpoint.
+    pub fn restore(&mut self, cursors: &[Cursor], carries: &[i64]) {
+        self.cursors = cursors.to_vec();
+        self.carries = carries.to_vec();
+    }
+
+    /// The next step's sequences under `mixture`.
+    pub fn draw(&mut self, mixture: &Mixture) -> Batch {
+        let counts = quotas(mixture, self.sequences_per_step, &mut self.carries);
+        let mut batch = Batch { sequences: Vec::new(), draws: Vec::new() };
+        for (index, &count) in counts.iter().enumerate() {
+            let from = self.cursors[index];
+            let mut cursor = from;
+            for _ in 0..count {
+                let tokens = self.take(index, &mut cursor);
+                batch.sequences.push(Sequence { domain: DomainId(index as u32), tokens });
+            }
+            self.cursors[index] = cursor;
+            let carry = self.carries[index];
+            batch.draws.push(DomainDraw { sequences: count, from, to: cursor, carry });
+        }
+        batch
+    }
+
+    /// `sequence_length + 1` tokens; the last one is the first of the next sequence.
+    fn take(&self, index: usize, cursor: &mut Cursor) -> Vec<u32> {
+        let segments = &self.sources[index].segments;
+        let mut tokens = Vec::with_capacity(self.sequence_length + 1);
+        let mut reading = *cursor;
+        while tokens.len() <= self.sequence_length {
+            // The last token wanted is looked at, not consumed.
+            if tokens.len() == self.sequence_length {
+                *cursor = reading;
+            }
+            let Some(shard) = segments.get(reading.segment as usize) else {
+                reading = Cursor { epoch: reading.epoch + 1, ..Cursor::default() };
+                continue;
+            };
+            if reading.rank == shard.documents() {
+                let segment = reading.segment + 1;
+                reading = Cursor { epoch: reading.epoch, segment, rank: 0, token_offset: 0 };
+                continue;
+            }
+            let (seed, domain) = (self.seed, index as u32);
+            let order =
+                Permutation::new(shard.documents(), seed, domain, reading.epoch, reading.segment);
+            let document = order.at(reading.rank);
+            let length = shard.length(document);
+            let start = reading.token_offset as usize;
+            let stop = if tokens.len() == self.sequence_length {
+                1
+            } else {
+                self.sequence_length - tokens.len()
+            };
+            let end = length.min(start + stop);
+            shard.copy(document, start, end, &mut tokens);
+            reading.token_offset = end as u64;
+            if end == length {
+                reading.rank += 1;
+                reading.token_offset = 0;
+            }
+        }
+        tokens
+    }
+
+    /// Held-out sequences, a batch a domain, from the start of its held-out documents in file order.
+    pub fn validation_batches(&self, sequences_per_domain: u32) -> Vec<Batch> {
+        let mut batches = Vec::new();
+        for (index, source) in self.sources.iter().enumerate() {
+            let Some(shard) = &source.validation else { continue };
+            let wanted = sequences_per_domain as usize * self.sequence_length + 1;
+            let mut tokens = Vec::new();
+            for document in 0..shard.documents() {
+                if tokens.len() >= wanted {
+                    break;
+                }
+                shard.copy(document, 0, shard.length(document), &mut tokens);
+            }
+            tokens.truncate(wanted);
+            let sequences: Vec<Sequence> = (0..tokens.len().saturating_sub(1)
+                / self.sequence_length)
+                .map(|place| {
+                    let start = place * self.sequence_length;
+                    let tokens = tokens[start..=start + self.sequence_length].to_vec();
+                    Sequence { domain: DomainId(index as u32), tokens }
+                })
+                .collect();
+            if !sequences.is_empty() {
+                batches.push(Batch { sequences, draws: Vec::new() });
+            }
+        }
+        batches
+    }
+}

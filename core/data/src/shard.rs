@@ -1,0 +1,259 @@
+//! Token shards in Megatron's `.bin`/`.idx` format: one file pair is one segment of one domain.
+//!
+//! Index: magic `MMIDIDX\0\0`, version 1 (u64), element code (8 = u16, 4 = i32), sequence count (u64),
+//! document count (u64), lengths (i32 each), byte offsets (i64 each), document starts (i64 each).
+
+use std::fs::File;
+use std::io::{BufWriter, Read, Write};
+use std::path::{Path, PathBuf};
+
+use hm_domain::id::Digest;
+use memmap2::Mmap;
+use sha2::{Digest as _, Sha256};
+
+use crate::error::{DataError, Result, at};
+
+const MAGIC: &[u8; 9] = b"MMIDIDX\0\0";
+const CODE_I32: u8 = 4;
+const CODE_U16: u8 = 8;
+const HEADER_BYTES: usize = 9 + 8 + 1 + 8 + 8;
+
+/// Writes one shard; it appears under its name only when whole.
+pub struct ShardWriter {
+    stem: PathBuf,
+    bin: BufWriter<File>,
+    narrow: bool,
+    lengths: Vec<i32>,
+}
+
+fn with_ending(stem: &Path, ending: &str) -> PathBuf {
+    let mut name = stem.as_os_str().to_owned();
+    name.push(ending);
+    name.into()
+}
+
+impl ShardWriter {
+    /// Opens `<stem>.bin.part`. Ids of a vocabulary up to 65,536 take two bytes.
+    pub fn create(stem: &Path, vocabulary: usize) -> Result<ShardWriter> {
+        let path = with_ending(stem, ".bin.part");
+        let bin = BufWriter::new(File::create(&path).map_err(at(path))?);
+        Ok(ShardWriter {
+            stem: stem.to_owned(),
+            bin,
+            narrow: vocabulary <= 1 << 16,
+            lengths: Vec::new(),
+        })
+    }
+
+    /// Adds one document.
+    pub fn add(&mut self, ids: &[u32]) -> Result<()> {
+        let path = with_ending(&self.stem, ".bin.part");
+        for &id in ids {
+            let written = if self.narrow {
+                self.bin.write_all(&(id as u16).to_le_bytes())
+            } else {
+                self.bin.write_all(&id.to_le_bytes())
+            };
+            written.map_err(at(&path))?;
+        }
+        let length = i32::try_from(ids.len()).map_err(|_| DataError::Broken {
+            path,
+            reason: format!("a document of {} tokens is too long for a shard", ids.len()),
+        })?;
+        self.lengths.push(length);
+        Ok(())
+    }
+
+    /// Documents so far.
+    pub fn documents(&self) -> u64 {
+        self.lengths.len() as u64
+    }
+
+    /// Writes the index, syncs both files and gives them their names. Returns digest and tokens.
+    pub fn finish(mut self) -> Result<(Digest, u64)> {
+        let (bin_part, idx_part) =
+            (with_ending(&self.stem, ".bin.part"), with_ending(&self.stem, ".idx.part"));
+        self.bin.flush().map_err(at(&bin_part))?;
+        self.bin.get_ref().sync_all().map_err(at(&bin_part))?;
+        let index = self.index();
+        let mut file = File::create(&idx_part).map_err(at(&idx_part))?;
+        file.write_all(&index).and_then(|()| file.sync_all()).map_err(at(&idx_part))?;
+        for (part, ending) in [(&bin_part, ".bin"), (&idx_part, ".idx")] {
+            std::fs::rename(part, with_ending(&self.stem, ending)).map_err(at(part))?;
+        }
+        let tokens = self.lengths.iter().map(|&length| length as u64).sum();
+        Ok((digest(&self.stem)?, tokens))
+    }
+
+    fn index(&self) -> Vec<u8> {
+        let width = if self.narrow { 2i64 } else { 4 };
+        let count = self.lengths.len() as u64;
+        let mut bytes = MAGIC.to_vec();
+        bytes.extend(1u64.to_le_bytes());
+        bytes.push(if self.narrow { CODE_U16 } else { CODE_I32 });
+        bytes.extend(count.to_le_bytes());
+        bytes.extend((count + 1).to_le_bytes());
+        self.lengths.iter().for_each(|length| bytes.extend(length.to_le_bytes()));
+        let mut offset = 0i64;
+        for &length in &self.lengths {
+            bytes.extend(offset.to_le_bytes());
+            offset += i64::from(length) * width;
+        }
+        (0..=count as i64).for_each(|document| bytes.extend(document.to_le_bytes()));
+        bytes
+    }
+}
+
+/// SHA-256 over the index's bytes, then the tokens' bytes.
+pub fn digest(stem: &Path) -> Result<Digest> {
+    let mut hash = Sha256::new();
+    let mut buffer = vec![0; 1 << 20];
+    for ending in [".idx", ".bin"] {
+        let path = with_ending(stem, ending);
+        let mut file = File::open(&path).map_err(at(&path))?;
+        loop {
+            let read = file.read(&mut buffer).map_err(at(&path))?;
+            if read == 0 {
+                break;
+            }
+            hash.update(&buffer[..read]);
+        }
+    }
+    Ok(Digest(hash.finalize().into()))
+}
+
+/// A shard, memory-mapped.
+pub struct Shard {
+    index: Mmap,
+    tokens: Mmap,
+    narrow: bool,
+    documents: usize,
+}
+
+fn map(path: &Path) -> Result<Mmap> {
+    let file = File::open(path).map_err(at(path))?;
+    #[expect(
+        unsafe_code,
+        reason = "a shard is immutable once it has its name; its digest is on record"
+    )]
+    unsafe { Mmap::map(&file) }.map_err(at(path))
+}
+
+impl Shard {
+    /// Maps `<stem>.idx` and `<stem>.bin` and checks that they belong together.
+    pub fn open(stem: &Path) -> Result<Shard> {
+        let path = with_ending(stem, ".idx");
+        let broken =
+            |reason: &str| DataError::Broken { path: path.clone(), reason: reason.to_owned() };
+        let (index, tokens) = (map(&path)?, map(&with_ending(stem, ".bin"))?);
+        if index.len() < HEADER_BYTES || &index[..9] != MAGIC {
+            return Err(broken("not a token index: its first bytes are not MMIDIDX"));
+        }
+        let narrow = match index[17] {
+            CODE_U16 => true,
+            CODE_I32 => false,
+            _ => return Err(broken("its elements are neither u16 nor i32")),
+        };
+        let documents = u64_at(&index, 18) as usize;
+        if index.len() != HEADER_BYTES + documents * 12 + (documents + 1) * 8 {
+            return Err(broken("truncated: its length does not fit its document count"));
+        }
+        let shard = Shard { index, tokens, narrow, documents };
+        let total: usize = (0..documents).map(|document| shard.length(document as u64)).sum();
+        if total * if narrow { 2 } else { 4 } != shard.tokens.len() {
+            return Err(broken("the token file beside it has another length"));
+        }
+        Ok(shard)
+    }
+
+    /// Documents in it.
+    pub fn documents(&self) -> u64 {
+        self.documents as u64
+    }
+
+    /// Tokens of one document.
+    pub fn length(&self, document: u64) -> usize {
+        let at = HEADER_BYTES + document as usize * 4;
+        i32::from_le_bytes(self.index[at..at + 4].try_into().expect("four bytes")) as usize
+    }
+
+    /// Appends tokens `from..to` of one document to `out`.
+    pub fn copy(&self, document: u64, from: usize, to: usize, out: &mut Vec<u32>) {
+        let start = u64_at(&self.index, HEADER_BYTES + self.documents * 4 + document as usize * 8);
+        let width = if self.narrow { 2 } else { 4 };
+        let bytes = &self.tokens[start as usize + from * width..start as usize + to * width];
+        if self.narrow {
+            out.extend(
+                bytes.chunks_exact(2).map(|pair| u32::from(u16::from_le_bytes([pair[0], pair[1]]))),
+            );
+        } else {
+            out.extend(
+                bytes
+                    .chunks_exact(4)
+                    .map(|four| u32::from_le_bytes(four.try_into().expect("four bytes"))),
+            );
+        }
+    }
+}
+
+fn u64_at(bytes: &[u8], at: usize) -> u64 {
+    u64::from_le_bytes(bytes[at..at + 8].try_into().expect("eight bytes"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shard(vocabulary: usize, documents: &[Vec<u32>]) -> (tempfile::TempDir, PathBuf, Digest) {
+        let folder = tempfile::tempdir().unwrap();
+        let stem = folder.path().join("books-0");
+        let mut writer = ShardWriter::create(&stem, vocabulary).unwrap();
+        documents.iter().for_each(|document| writer.add(document).unwrap());
+        let (digest, tokens) = writer.finish().unwrap();
+        assert_eq!(tokens as usize, documents.iter().map(Vec::len).sum::<usize>());
+        (folder, stem, digest)
+    }
+
+    #[test]
+    fn documents_round_trip_in_both_widths() {
+        let documents = vec![vec![1, 2, 3], vec![60_000], vec![5, 6]];
+        for vocabulary in [65_536, 100_008] {
+            let (_folder, stem, written) = shard(vocabulary, &documents);
+            let opened = Shard::open(&stem).unwrap();
+            assert_eq!(opened.documents(), 3);
+            for (index, document) in documents.iter().enumerate() {
+                let mut out = Vec::new();
+                opened.copy(index as u64, 0, opened.length(index as u64), &mut out);
+                assert_eq!(&out, document);
+            }
+            assert_eq!(digest(&stem).unwrap(), written);
+        }
+    }
+
+    #[test]
+    fn index_begins_as_megatron_writes_it() {
+        let (_folder, stem, _) = shard(100, &[vec![7, 8], vec![9]]);
+        let bytes = std::fs::read(with_ending(&stem, ".idx")).unwrap();
+        let expected: Vec<u8> = [
+            &b"MMIDIDX\0\0"[..],
+            &[1, 0, 0, 0, 0, 0, 0, 0, 8, 2, 0, 0, 0, 0, 0, 0, 0, 3, 0, 0, 0, 0, 0, 0, 0],
+            &[2, 0, 0, 0, 1, 0, 0, 0],
+            &[0, 0, 0, 0, 0, 0, 0, 0, 4, 0, 0, 0, 0, 0, 0, 0],
+        ]
+        .concat();
+        assert_eq!(&bytes[..expected.len()], expected);
+    }
+
+    #[test]
+    fn truncated_files_are_refused() {
+        let (_folder, stem, _) = shard(100, &[vec![7, 8], vec![9]]);
+        for ending in [".idx", ".bin"] {
+            let path = with_ending(&stem, ending);
+            let whole = std::fs::read(&path).unwrap();
+            std::fs::write(&path, &whole[..whole.len() - 2]).unwrap();
+            assert!(Shard::open(&stem).is_err(), "{ending}");
+            std::fs::write(&path, whole).unwrap();
+        }
+        assert!(Shard::open(&stem).is_ok());
+    }
+}

@@ -1,0 +1,134 @@
+//! Byte-level BPE with Aquila2's special tokens, trained and applied by the `tokenizers` crate.
+
+use std::path::Path;
+
+use hm_domain::id::Digest;
+use tokenizers::models::bpe::{BPE, BpeTrainerBuilder};
+use tokenizers::pre_tokenizers::byte_level::ByteLevel;
+use tokenizers::{AddedToken, Tokenizer as Inner, TokenizerBuilder};
+
+use crate::error::{DataError, Result, at};
+
+/// Id 0: padding and unknown.
+pub const END_OF_TEXT: &str = "<|endoftext|>";
+/// Ends every document.
+pub const END_OF_DOCUMENT: &str = "</s>";
+/// Appended after the trained vocabulary, in Aquila2's order.
+const APPENDED: [&str; 8] = [
+    "<|startofpiece|>",
+    "<|endofpiece|>",
+    "<|LDWANG|>",
+    "[MASK]",
+    "[gMASK]",
+    "[sMASK]",
+    "[CLS]",
+    END_OF_DOCUMENT,
+];
+
+/// A tokenizer and the id that ends documents.
+#[derive(Clone)]
+pub struct Tokenizer {
+    inner: Inner,
+    end_of_document: u32,
+}
+
+fn refused(error: tokenizers::Error) -> DataError {
+    DataError::Tokenizer(error.to_string())
+}
+
+impl Tokenizer {
+    /// Trains one on `texts`; `vocabulary` counts everything, special tokens included.
+    pub fn train(texts: &[String], vocabulary: usize) -> Result<Tokenizer> {
+        let smallest = 256 + 1 + APPENDED.len();
+        if vocabulary < smallest {
+            let reason = format!(
+                "vocabulary {vocabulary} is below {smallest}: 256 bytes and 9 special tokens"
+            );
+            return Err(DataError::Tokenizer(reason));
+        }
+        let mut trainer = BpeTrainerBuilder::new()
+            .show_progress(false)
+            .vocab_size(vocabulary - APPENDED.len())
+            .min_frequency(2)
+            .special_tokens(vec![AddedToken::from(END_OF_TEXT, true)])
+            .initial_alphabet(ByteLevel::alphabet().into_iter().collect())
+            .build();
+        let mut tokenizer = TokenizerBuilder::new()
+            .with_model(BPE::default())
+            .with_normalizer(None::<tokenizers::NormalizerWrapper>)
+            .with_pre_tokenizer(Some(ByteLevel::new(false, true, true)))
+            .with_post_processor(Some(ByteLevel::default()))
+            .with_decoder(Some(ByteLevel::default()))
+            .build()
+            .map_err(refused)?;
+        tokenizer.train(&mut trainer, texts.iter().map(String::as_str)).map_err(refused)?;
+        let mut inner: Inner = tokenizer.into();
+        inner
+            .add_special_tokens(APPENDED.map(|token| AddedToken::from(token, true)))
+            .map_err(refused)?;
+        Tokenizer::of(inner)
+    }
+
+    fn of(inner: Inner) -> Result<Tokenizer> {
+        let end_of_document = inner.token_to_id(END_OF_DOCUMENT).ok_or_else(|| {
+            DataError::Tokenizer(format!("has no token {END_OF_DOCUMENT} to end documents with"))
+        })?;
+        Ok(Tokenizer { inner, end_of_document })
+    }
+
+    /// Reads a `tokenizer.json`, and its digest.
+    pub fn read(path: &Path) -> Result<(Tokenizer, Digest)> {
+        let bytes = std::fs::read(path).map_err(at(path))?;
+        let inner = Inner::from_bytes(&bytes).map_err(|error| DataError::Broken {
+            path: path.to_owned(),
+            reason: format!("not a tokenizer: {error}"),
+        })?;
+        Ok((Tokenizer::of(inner)?, Digest::of(&bytes)))
+    }
+
+    /// As `tokenizer.json`.
+    pub fn to_json(&self) -> Result<String> {
+        self.inner.to_string(true).map_err(refused)
+    }
+
+    /// Tokens, special ones included.
+    pub fn vocabulary(&self) -> usize {
+        self.inner.get_vocab_size(true)
+    }
+
+    /// Ids of one document, its end mark included.
+    pub fn encode(&self, text: &str) -> Result<Vec<u32>> {
+        let mut ids = self.inner.encode_fast(text, false).map_err(refused)?.get_ids().to_vec();
+        ids.push(self.end_of_document);
+        Ok(ids)
+    }
+
+    /// Text of `ids`, special tokens left out.
+    pub fn decode(&self, ids: &[u32]) -> Result<String> {
+        self.inner.decode(ids, true).map_err(refused)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_of_any_language_round_trips_and_special_tokens_stand_where_aquila2_has_them() {
+        let texts = vec!["the cat sat on the mat. 数据混合的比例 ".repeat(50)];
+        let tokenizer = Tokenizer::train(&texts, 300).unwrap();
+        let id = |token: &str| tokenizer.inner.token_to_id(token).unwrap() as usize;
+        assert_eq!(id(END_OF_TEXT), 0);
+        assert_eq!(id(END_OF_DOCUMENT), tokenizer.vocabulary() - 1);
+        assert_eq!(id("[CLS]"), tokenizer.vocabulary() - 2);
+        let text = "a cat, 数据 — naïve\n\tend";
+        let ids = tokenizer.encode(text).unwrap();
+        assert_eq!(*ids.last().unwrap() as usize, id(END_OF_DOCUMENT));
+        assert_eq!(tokenizer.decode(&ids).unwrap(), text);
+    }
+
+    #[test]
+    fn vocabulary_too_small_for_bytes_is_refused() {
+        assert!(Tokenizer::train(&[], 100).is_err());
+    }
+}
