@@ -6,6 +6,7 @@ use hm_domain::id::Digest;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{DataError, Result, at};
+use crate::shard::{Shard, digest};
 use crate::source::ReadReport;
 
 /// A prepared folder.
@@ -59,6 +60,36 @@ impl Manifest {
         let bytes = std::fs::read(&path).map_err(at(&path))?;
         serde_json::from_slice(&bytes)
             .map_err(|error| DataError::Broken { path, reason: error.to_string() })
+    }
+
+    fn entries(&self) -> impl Iterator<Item = &SegmentEntry> {
+        self.domains.iter().flat_map(|domain| domain.segments.iter().chain(&domain.validation))
+    }
+
+    /// Whether the tokenizer is the recorded one and every shard is there with its lengths.
+    /// Token bytes are not read: see [`Manifest::verify_digests`].
+    pub fn is_whole(&self, folder: &Path) -> bool {
+        let tokenizer = std::fs::read(folder.join("tokenizer.json"));
+        tokenizer.is_ok_and(|bytes| Digest::of(&bytes) == self.tokenizer)
+            && self.entries().all(|entry| {
+                Shard::open(&folder.join(&entry.stem))
+                    .is_ok_and(|shard| shard.documents() == entry.documents)
+            })
+    }
+
+    /// Reads every shard and compares its digest with the recorded one.
+    ///
+    /// # Errors
+    /// Names the first shard that cannot be read or differs.
+    pub fn verify_digests(&self, folder: &Path) -> Result<()> {
+        for entry in self.entries() {
+            let path = folder.join(&entry.stem);
+            if digest(&path)? != entry.digest {
+                let reason = "differs from the digest in manifest.json: prepare again".to_owned();
+                return Err(DataError::Broken { path, reason });
+            }
+        }
+        Ok(())
     }
 
     /// Writes it, whole or not at all.

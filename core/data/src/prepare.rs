@@ -104,7 +104,7 @@ impl PrepareSpec {
     }
 }
 
-/// Prepares `folder`. A folder that already holds the same is left as it is.
+/// Prepares `folder`. A folder that already holds the same, whole, is left as it is.
 pub fn prepare(
     spec: &PrepareSpec,
     folder: &Path,
@@ -114,6 +114,7 @@ pub fn prepare(
     let digest = spec.digest(&files)?;
     if let Ok(manifest) = Manifest::read(folder)
         && manifest.spec == digest
+        && manifest.is_whole(folder)
     {
         return Ok(manifest);
     }

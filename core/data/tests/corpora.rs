@@ -105,6 +105,24 @@ fn preparing_again_changes_nothing() {
 }
 
 #[test]
+fn a_damaged_shard_is_noticed_and_prepared_again() {
+    let (folder, manifest) = prepared();
+    let out = folder.path().join("out");
+    manifest.verify_digests(&out).unwrap();
+    let bin = out.join(format!("{}.bin", manifest.domains[0].segments[0].stem));
+    let mut bytes = std::fs::read(&bin).unwrap();
+    bytes[0] ^= 1;
+    std::fs::write(&bin, &bytes).unwrap();
+    let error = manifest.verify_digests(&out).unwrap_err();
+    assert!(error.to_string().contains("differs from the digest"), "{error}");
+    std::fs::write(&bin, &bytes[..bytes.len() - 2]).unwrap();
+    let sources = ["alpha", "beta"].map(|name| {
+        source(&folder.path().join(format!("{name}.jsonl")), Format::Jsonl, Split::Train)
+    });
+    prepare(&spec(sources.into()), &out, &mut |_| {}).unwrap().verify_digests(&out).unwrap();
+}
+
+#[test]
 fn a_domain_with_only_held_out_documents_is_refused_by_name() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("lonely.jsonl");
