@@ -105,6 +105,33 @@ fn preparing_again_changes_nothing() {
 }
 
 #[test]
+fn a_segment_appended_is_met_later_in_the_same_epoch_and_moves_no_cursor() {
+    let (folder, mut manifest) = prepared();
+    let out = folder.path().join("out");
+    let mixture = Mixture::from_shares(0, &[1.0, 0.0]).unwrap();
+    let mut before = sampler(&folder);
+    let first = before.draw(&mixture);
+    let cursors: Vec<_> = first.draws.iter().map(|draw| draw.to).collect();
+    let carries: Vec<_> = first.draws.iter().map(|draw| draw.carry).collect();
+    assert_eq!((cursors[0].epoch, cursors[0].segment), (0, 0));
+    let added = manifest.domains[1].segments[0].clone();
+    manifest.domains[0].segments.push(added);
+    let text = serde_json::to_vec(&manifest).unwrap();
+    std::fs::write(out.join("manifest.json"), text).unwrap();
+    let mut after = sampler(&folder);
+    after.restore(&cursors, &carries);
+    let mut segments = Vec::new();
+    for _ in 0..40 {
+        let to = after.draw(&mixture).draws[0].to;
+        if to.epoch == 0 {
+            segments.push(to.segment);
+        }
+    }
+    assert!(segments.contains(&1), "{segments:?}");
+    assert!(segments.is_sorted());
+}
+
+#[test]
 fn a_damaged_shard_is_noticed_and_prepared_again() {
     let (folder, manifest) = prepared();
     let out = folder.path().join("out");
