@@ -39,6 +39,18 @@ pub enum DataError {
         /// Documents asked for.
         minimum: u64,
     },
+    /// A mixture or checkpoint that belongs to other data.
+    #[error(
+        "{what} for {got} domains, but the prepared folder has {expected}: prepare the data they belong to"
+    )]
+    OtherData {
+        /// What does not fit.
+        what: &'static str,
+        /// Its domains.
+        got: usize,
+        /// The folder's domains.
+        expected: usize,
+    },
     /// The tokenizer library refuses.
     #[error("tokenizer: {0}")]
     Tokenizer(String),

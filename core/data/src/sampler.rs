@@ -66,13 +66,33 @@ impl Sampler {
     }
 
     /// Goes on from a checkpoint.
-    pub fn restore(&mut self, cursors: &[Cursor], carries: &[i64]) {
+    ///
+    /// # Errors
+    /// When it holds another number of domains.
+    pub fn restore(&mut self, cursors: &[Cursor], carries: &[i64]) -> Result<()> {
+        self.fits("cursors", cursors.len())?;
+        self.fits("carried errors", carries.len())?;
         self.cursors = cursors.to_vec();
         self.carries = carries.to_vec();
+        Ok(())
+    }
+
+    fn fits(&self, what: &'static str, got: usize) -> Result<()> {
+        let expected = self.sources.len();
+        if got == expected { Ok(()) } else { Err(DataError::OtherData { what, got, expected }) }
+    }
+
+    /// Cursors and carried errors, for a checkpoint.
+    pub fn state(&self) -> (&[Cursor], &[i64]) {
+        (&self.cursors, &self.carries)
     }
 
     /// The next step's sequences under `mixture`.
-    pub fn draw(&mut self, mixture: &Mixture) -> Batch {
+    ///
+    /// # Errors
+    /// When the mixture is over another number of domains.
+    pub fn draw(&mut self, mixture: &Mixture) -> Result<Batch> {
+        self.fits("a mixture", mixture.weights.len())?;
         let counts = quotas(mixture, self.sequences_per_step, &mut self.carries);
         let mut batch = Batch { sequences: Vec::new(), draws: Vec::new() };
         for (index, &count) in counts.iter().enumerate() {
@@ -86,7 +106,7 @@ impl Sampler {
             let carry = self.carries[index];
             batch.draws.push(DomainDraw { sequences: count, from, to: cursor, carry });
         }
-        batch
+        Ok(batch)
     }
 
     /// `sequence_length + 1` tokens; the last one is the first of the next sequence.

@@ -50,7 +50,7 @@ fn an_epoch_holds_every_document_once_whatever_the_mixture_does() {
     for step in 0..200u64 {
         let weight = (step * 37 % 100) as f64 + 1.0;
         let mixture = Mixture::from_shares(step, &[weight, 50.0]).unwrap();
-        for sequence in sampler.draw(&mixture).sequences {
+        for sequence in sampler.draw(&mixture).unwrap().sequences {
             assert_eq!(sequence.tokens.len(), 17);
             let stream = &mut streams[sequence.domain.index()];
             if let Some(last) = stream.pop() {
@@ -81,13 +81,22 @@ fn a_resumed_sampler_draws_what_an_unbroken_one_would_have() {
     let mut unbroken = sampler(&folder);
     let mut resumed = sampler(&folder);
     for step in 0..60 {
-        let batch = unbroken.draw(&mixture);
+        let batch = unbroken.draw(&mixture).unwrap();
         let cursors: Vec<_> = batch.draws.iter().map(|draw| draw.to).collect();
         let carries: Vec<_> = batch.draws.iter().map(|draw| draw.carry).collect();
-        assert_eq!(resumed.draw(&mixture), batch, "step {step}");
+        assert_eq!(resumed.draw(&mixture).unwrap(), batch, "step {step}");
         resumed = sampler(&folder);
-        resumed.restore(&cursors, &carries);
+        resumed.restore(&cursors, &carries).unwrap();
     }
+}
+
+#[test]
+fn a_mixture_or_checkpoint_of_other_data_is_refused() {
+    let (folder, _) = prepared();
+    let mut sampler = sampler(&folder);
+    let error = sampler.draw(&Mixture::from_shares(0, &[1.0; 3]).unwrap()).unwrap_err();
+    assert!(error.to_string().starts_with("a mixture for 3 domains"), "{error}");
+    assert!(sampler.restore(&[], &[]).is_err());
 }
 
 #[test]
@@ -110,7 +119,7 @@ fn a_segment_appended_is_met_later_in_the_same_epoch_and_moves_no_cursor() {
     let out = folder.path().join("out");
     let mixture = Mixture::from_shares(0, &[1.0, 0.0]).unwrap();
     let mut before = sampler(&folder);
-    let first = before.draw(&mixture);
+    let first = before.draw(&mixture).unwrap();
     let cursors: Vec<_> = first.draws.iter().map(|draw| draw.to).collect();
     let carries: Vec<_> = first.draws.iter().map(|draw| draw.carry).collect();
     assert_eq!((cursors[0].epoch, cursors[0].segment), (0, 0));
@@ -119,10 +128,10 @@ fn a_segment_appended_is_met_later_in_the_same_epoch_and_moves_no_cursor() {
     let text = serde_json::to_vec(&manifest).unwrap();
     std::fs::write(out.join("manifest.json"), text).unwrap();
     let mut after = sampler(&folder);
-    after.restore(&cursors, &carries);
+    after.restore(&cursors, &carries).unwrap();
     let mut segments = Vec::new();
     for _ in 0..40 {
-        let to = after.draw(&mixture).draws[0].to;
+        let to = after.draw(&mixture).unwrap().draws[0].to;
         if to.epoch == 0 {
             segments.push(to.segment);
         }
