@@ -180,11 +180,11 @@ impl SourceSpec {
         let domain = match (&self.domain, self.format) {
             (Some(domain), _) => domain.clone(),
             (None, Format::Pile) => {
-                text_of(value["meta"]["pile_set_name"].take()).ok_or("has no meta.pile_set_name")?
+                text_at(&mut value, "/meta/pile_set_name").ok_or("has no meta.pile_set_name")?
             }
             (None, _) => stem(path),
         };
-        let text = text_of(value["text"].take()).ok_or("has no text")?;
+        let text = text_at(&mut value, "/text").ok_or("has no text")?;
         Ok(Document { domain, text })
     }
 
@@ -233,12 +233,12 @@ impl SourceSpec {
         let domain = match (&self.domain, self.domain_from) {
             (Some(domain), _) => domain.clone(),
             (None, DomainFrom::Field) => {
-                text_of(value["dataType"].take()).ok_or("has no dataType")?
+                text_at(&mut value, "/dataType").ok_or("has no dataType")?
             }
             (None, DomainFrom::FileName) => stem(path),
         };
-        let content = text_of(value["content"].take()).ok_or("has no content")?;
-        let text = match text_of(value["title"].take()) {
+        let content = text_at(&mut value, "/content").ok_or("has no content")?;
+        let text = match text_at(&mut value, "/title") {
             Some(title) if !title.is_empty() => format!("{title}\n{content}"),
             _ => content,
         };
@@ -285,8 +285,8 @@ impl Reading<'_> {
     }
 }
 
-fn text_of(value: Value) -> Option<String> {
-    match value {
+fn text_at(value: &mut Value, pointer: &str) -> Option<String> {
+    match value.pointer_mut(pointer)?.take() {
         Value::String(text) => Some(text),
         _ => None,
     }
@@ -344,7 +344,7 @@ mod tests {
     fn bad_lines_are_counted_and_the_first_is_named() {
         let (_folder, path) = write(
             "books.jsonl",
-            b"{\"text\":\"one\"}\nnot json\n\n{\"txt\":1}\n{\"text\":\"\xff\"}\n{\"text\":\"two\"}\n",
+            b"{\"text\":\"one\"}\nnot json\n\n[\"text\"]\n{\"text\":\"\xff\"}\n{\"text\":\"two\"}\n",
         );
         let (documents, report) = read(&spec(Format::Jsonl), &path, OnBadLine::Skip);
         let report = report.unwrap();
