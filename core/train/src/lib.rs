@@ -1,1 +1,21 @@
-//! Placeholder.
+//! Trains Aquila2 decoders: forward, backward, AdamW and checkpoints. The only crate that knows burn.
+//!
+//! Knows nothing of files of text, of policies or of the log: a batch and knobs in, sums per domain out.
+
+mod checkpoint;
+mod device;
+mod error;
+mod head;
+mod model;
+mod parameters;
+mod presets;
+mod trainer;
+
+pub use checkpoint::SavedCheckpoint;
+pub use device::{DeviceChoice, Fingerprint, fingerprint};
+pub use error::{Result, TrainError};
+pub use presets::{PRESETS, preset};
+pub use trainer::Trainer;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,67 @@
+//! What can go wrong with training, by what the caller can do.
+
+use std::path::PathBuf;
+
+use hm_domain::id::Digest;
+
+/// An error of this crate.
+#[derive(Debug, thiserror::Error)]
+pub enum TrainError {
+    /// The model's shape cannot be built.
+    #[error(transparent)]
+    Shape(#[from] hm_domain::spec::BadShape),
+    /// The device asked for is not there.
+    #[error("{0}")]
+    Device(String),
+    /// A batch that does not fit the model.
+    #[error("sequence {index} has {found} tokens, the model wants {expected}")]
+    Sequence {
+        /// Position in the batch.
+        index: usize,
+        /// Tokens found.
+        found: usize,
+        /// Tokens wanted: the sequence length and one.
+        expected: usize,
+    },
+    /// A token id that the embedding has no row for.
+    #[error("token id {id} is not below the vocabulary of {vocabulary}")]
+    Token {
+        /// The id.
+        id: u32,
+        /// Rows of the embedding.
+        vocabulary: u32,
+    },
+    /// A file cannot be read or written.
+    #[error("{path}: {source}")]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// A checkpoint that is not what it should be. Nothing was changed.
+    #[error("{path}: {reason}")]
+    Broken {
+        /// The file or folder.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
+    /// A checkpoint with other content than its event names.
+    #[error("checkpoint has digest {found}, expected {expected}")]
+    Digest {
+        /// Digest of what is on disk.
+        found: Digest,
+        /// Digest on record.
+        expected: Digest,
+    },
+}
+
+/// Result of this crate.
+pub type Result<T> = std::result::Result<T, TrainError>;
+
+/// Names the file in an IO error.
+pub(crate) fn at(path: impl Into<PathBuf>) -> impl FnOnce(std::io::Error) -> TrainError {
+    let path = path.into();
+    move |source| TrainError::File { path, source }
+}

@@ -1,0 +1,141 @@
+//! The parameters of an Aquila2 decoder by their Hugging Face Llama paths, and their first values.
+//!
+//! Matrices are stored as [outputs, inputs]; norms as one row.
+
+use std::collections::BTreeMap;
+
+use burn::tensor::{Device, Tensor, TensorData};
+use hm_domain::id::Digest;
+use hm_domain::spec::ModelSpec;
+
+/// One parameter with its Adam moments, all off the autodiff graph.
+#[derive(Clone)]
+pub(crate) struct Parameter {
+    /// Shape in files: norms have one axis.
+    pub(crate) shape: Vec<usize>,
+    pub(crate) value: Tensor<2>,
+    pub(crate) first_moment: Tensor<2>,
+    pub(crate) second_moment: Tensor<2>,
+}
+
+impl Parameter {
+    /// Matrices decay, norms do not.
+    pub(crate) fn decays(&self) -> bool {
+        self.shape.len() == 2
+    }
+}
+
+/// All parameters, in order of path.
+pub(crate) type Parameters = BTreeMap<String, Parameter>;
+
+pub(crate) fn rows_and_columns(shape: &[usize]) -> [usize; 2] {
+    match shape {
+        [rows, columns] => [*rows, *columns],
+        [columns] => [1, *columns],
+        _ => unreachable!("a decoder has matrices and vectors only"),
+    }
+}
+
+/// Path and shape of every parameter.
+pub(crate) fn shapes(model: &ModelSpec) -> BTreeMap<String, Vec<usize>> {
+    let [hidden, ffn, vocabulary] =
+        [model.hidden_size, model.ffn_size, model.vocabulary].map(|size| size as usize);
+    let kv = (model.kv_heads * model.head_size()) as usize;
+    let mut shapes = BTreeMap::from([
+        ("model.embed_tokens.weight".to_owned(), vec![vocabulary, hidden]),
+        ("model.norm.weight".to_owned(), vec![hidden]),
+        ("lm_head.weight".to_owned(), vec![vocabulary, hidden]),
+    ]);
+    for layer in 0..model.layers {
+        for (name, shape) in [
+            ("self_attn.q_proj", vec![hidden, hidden]),
+            ("self_attn.k_proj", vec![kv, hidden]),
+            ("self_attn.v_proj", vec![kv, hidden]),
+            ("self_attn.o_proj", vec![hidden, hidden]),
+            ("mlp.gate_proj", vec![ffn, hidden]),
+            ("mlp.up_proj", vec![ffn, hidden]),
+            ("mlp.down_proj", vec![hidden, ffn]),
+            ("input_layernorm", vec![hidden]),
+            ("post_attention_layernorm", vec![hidden]),
+        ] {
+            shapes.insert(format!("model.layers.{layer}.{name}.weight"), shape);
+        }
+    }
+    shapes
+}
+
+/// First values: matrices from N(0, init_std), norms at norm_init, keyed by seed and path alone.
+pub(crate) fn initial(model: &ModelSpec, seed: u64, device: &Device) -> Parameters {
+    shapes(model)
+        .into_iter()
+        .map(|(path, shape)| {
+            let count = shape.iter().product();
+            let values = if shape.len() == 2 {
+                normal(count, model.init_std, seed, &path)
+            } else {
+                vec![model.norm_init as f32; count]
+            };
+            let parameter = of_values(shape, values, device);
+            (path, parameter)
+        })
+        .collect()
+}
+
+/// A parameter with zero moments.
+pub(crate) fn of_values(shape: Vec<usize>, values: Vec<f32>, device: &Device) -> Parameter {
+    let size = rows_and_columns(&shape);
+    Parameter {
+        value: Tensor::from_data(TensorData::new(values, size), device),
+        first_moment: Tensor::zeros(size, device),
+        second_moment: Tensor::zeros(size, device),
+        shape,
+    }
+}
+
+/// Box-Muller over SplitMix64 (Steele, Lea and Flood, 2014).
+fn normal(count: usize, std: f64, seed: u64, path: &str) -> Vec<f32> {
+    let digest = Digest::of(format!("heurimentor.init.v1\0{seed}\0{path}").as_bytes());
+    let mut state = u64::from_le_bytes(digest.0[..8].try_into().expect("eight bytes"));
+    let mut uniform = || {
+        state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        // 53 bits, never 0: the logarithm below is finite.
+        (((mixed ^ (mixed >> 31)) >> 11) as f64 + 0.5) / (1u64 << 53) as f64
+    };
+    let mut values = Vec::with_capacity(count + 1);
+    while values.len() < count {
+        let radius = std * (-2.0 * uniform().ln()).sqrt();
+        let angle = std::f64::consts::TAU * uniform();
+        values.push((radius * angle.cos()) as f32);
+        values.push((radius * angle.sin()) as f32);
+    }
+    values.truncate(count);
+    values
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::presets::preset;
+
+    #[test]
+    fn shapes_add_up_to_the_parameter_count() {
+        for name in ["nano", "tiny", "34b"] {
+            let model = preset(name).unwrap();
+            let count: usize =
+                shapes(&model).values().map(|shape| shape.iter().product::<usize>()).sum();
+            assert_eq!(count as u64, model.parameter_count(), "{name}");
+        }
+    }
+
+    #[test]
+    fn initial_values_have_the_deviation_asked_for() {
+        let values = normal(100_000, 0.02, 1, "x");
+        let mean = values.iter().map(|&value| f64::from(value)).sum::<f64>() / 1e5;
+        let square = values.iter().map(|&value| f64::from(value).powi(2)).sum::<f64>() / 1e5;
+        assert!(mean.abs() < 3e-4 && (square.sqrt() - 0.02).abs() < 2e-4, "{mean} {square}");
+        assert_ne!(values[..10], normal(10, 0.02, 1, "y")[..]);
+        assert_eq!(values[..10], normal(10, 0.02, 1, "x")[..]);
+    }
+}

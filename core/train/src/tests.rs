@@ -1,0 +1,285 @@
+//! The trainer as a whole, on `nano`.
+
+use burn::tensor::{Int, Tensor, TensorData};
+use hm_domain::batch::{Batch, Sequence};
+use hm_domain::checkpoint::CheckpointState;
+use hm_domain::id::{Digest, DomainId};
+use hm_domain::mixture::Mixture;
+use hm_domain::schedule::Schedule;
+use hm_domain::spec::*;
+use hm_domain::step::{Knobs, PreStep, Verdict};
+
+use crate::head::{head, values};
+use crate::*;
+
+fn spec() -> RunSpec {
+    let domain = |name: &str| DomainSpec {
+        name: name.to_owned(),
+        prior: 0.5,
+        floor: 0.0,
+        cap: 1.0,
+        max_epochs: None,
+        segments: Vec::new(),
+        validation: None,
+    };
+    RunSpec {
+        name: "test".to_owned(),
+        seed: 3,
+        model: preset("nano").unwrap(),
+        training: TrainingSpec { steps: 20, sequences_per_step: 4, micro_batch_sequences: 4 },
+        optimizer: OptimizerSpec {
+            beta1: 0.9,
+            beta2: 0.95,
+            epsilon: 1e-8,
+            weight_decay: 0.1,
+            clip_norm: 1.0,
+        },
+        schedule: Schedule { peak: 1e-3, minimum: 1e-4, warmup_steps: 2 },
+        domains: vec![domain("a"), domain("b")],
+        tokenizer: Digest::ZERO,
+        rules: RulesSpec { version: 1, rate_limit: None, freeze_steps: 0 },
+        validation: ValidationSpec { every_steps: 0, sequences_per_domain: 0 },
+        checkpoint: CheckpointSpec { every_steps: 10, keep: 1 },
+        decision_lag: 0,
+    }
+}
+
+fn trainer(spec: &RunSpec) -> Trainer {
+    Trainer::new(spec, DeviceChoice::Cpu).unwrap()
+}
+
+/// Four sequences, two of each domain; the second domain's are harder to learn.
+fn batch(step: u32) -> Batch {
+    let sequence = |index: u32| {
+        let stride = if index < 2 { 3 } else { 17 + step };
+        let tokens = (0..65).map(|position| (index * 5 + position * stride) % 512).collect();
+        Sequence { domain: DomainId(index / 2), tokens }
+    };
+    Batch { sequences: (0..4).map(sequence).collect(), draws: Vec::new() }
+}
+
+fn knobs() -> Knobs {
+    Knobs { learning_rate: 1e-3, clip_norm: 1.0, loss_weights: vec![1.0, 1.0] }
+}
+
+fn step(trainer: &mut Trainer, number: u32, verdict: Verdict) -> PreStep {
+    trainer.step(&batch(number), &knobs(), &mut |_| verdict).unwrap().pre_step
+}
+
+fn state(trainer: &Trainer, next_step: u64) -> CheckpointState {
+    CheckpointState {
+        attempt: 0,
+        next_step,
+        updates: trainer.updates(),
+        tokens: 0,
+        cursors: Vec::new(),
+        carries: Vec::new(),
+        mixture: Mixture::from_shares(0, &[1.0, 1.0]).unwrap(),
+        pending: Vec::new(),
+        loss_weights: vec![1.0, 1.0],
+        plugin_states: Vec::new(),
+    }
+}
+
+fn digest(trainer: &Trainer) -> Digest {
+    let folder = tempfile::tempdir().unwrap();
+    trainer.save(folder.path(), &state(trainer, 0)).unwrap().digest
+}
+
+#[test]
+fn first_loss_is_near_that_of_a_uniform_guess_and_falls() {
+    let mut trainer = trainer(&spec());
+    let first = step(&mut trainer, 0, Verdict::Proceed);
+    // ln 512 = 6.238; small initial weights say nothing yet.
+    assert!((first.loss - 512f64.ln()).abs() < 0.05, "{}", first.loss);
+    let last = (0..40).map(|_| step(&mut trainer, 0, Verdict::Proceed).loss).last().unwrap();
+    assert!(last < 0.8 * first.loss, "{last}");
+    assert_eq!(first.losses[0].tokens, 128);
+    let sum: f64 = first.losses.iter().map(|sums| sums.loss_sum).sum();
+    assert!((sum / 256.0 - first.loss).abs() < 1e-12);
+}
+
+#[test]
+fn chunked_head_agrees_with_plain_cross_entropy_and_its_gradients() {
+    let device = burn::tensor::Device::flex();
+    let tensor = |rows: usize, columns: usize, seed: f32| {
+        let count = rows * columns;
+        let data: Vec<f32> = (0..count).map(|i| ((i as f32 + seed) * 0.7).sin()).collect();
+        Tensor::<2>::from_data(TensorData::new(data, [rows, columns]), &device)
+    };
+    // More rows than one chunk, and not a multiple of it.
+    let (hidden, weight) = (tensor(300, 8, 1.0), tensor(11, 8, 2.0));
+    let targets: Vec<u32> = (0..300).map(|row| row * 7 % 11).collect();
+    let scales: Vec<f32> = (0..300).map(|row| 0.001 + row as f32 * 1e-5).collect();
+    let chunked = head(hidden.clone(), weight.clone(), &targets, Some(&scales), &device);
+
+    let hidden = Tensor::<2>::from_inner(hidden).require_grad();
+    let weight = Tensor::<2>::from_inner(weight).require_grad();
+    let logits = hidden.clone().matmul(weight.clone().transpose());
+    let ids: Vec<i32> = targets.iter().map(|&id| id as i32).collect();
+    let ids = Tensor::<2, Int>::from_data(TensorData::new(ids, [300, 1]), &device);
+    let logs = burn::tensor::activation::log_softmax(logits, 1);
+    let losses = logs.gather(1, Tensor::from_inner(ids)).neg();
+    let scale = Tensor::<2>::from_data(TensorData::new(scales, [300, 1]), &device);
+    let graph = (losses.clone() * Tensor::from_inner(scale)).sum().backward();
+
+    let close = |a: &[f32], b: &[f32]| {
+        assert_eq!(a.len(), b.len());
+        a.iter().zip(b).for_each(|(a, b)| assert!((a - b).abs() < 1e-5, "{a} {b}"));
+    };
+    close(&chunked.losses, &values(losses.inner()));
+    let (by_hidden, by_weight) = chunked.gradients.unwrap();
+    close(&values(by_hidden), &values(hidden.grad(&graph).unwrap()));
+    close(&values(by_weight), &values(weight.grad(&graph).unwrap()));
+}
+
+#[test]
+fn gradients_agree_with_finite_differences() {
+    let mut spec = spec();
+    spec.optimizer.clip_norm = 1e9;
+    let base = trainer(&spec);
+    let loss_with = |path: &str, change: f32| {
+        let mut moved = trainer(&spec);
+        let parameter = moved.parameters.get_mut(path).unwrap();
+        let [rows, columns] = parameter.value.dims();
+        let mut data = vec![0f32; rows * columns];
+        data[columns / 2] = change;
+        let device = burn::tensor::Device::flex();
+        let bump = Tensor::<2>::from_data(TensorData::new(data, [rows, columns]), &device);
+        parameter.value = parameter.value.clone() + bump;
+        let sums = moved.validate(&batch(0)).unwrap();
+        sums.iter().map(|sums| sums.loss_sum).sum::<f64>() / 256.0
+    };
+    // After one update from zero moments, the first moment is (1 - beta1) times the gradient.
+    let mut updated = trainer(&spec);
+    let knobs = Knobs { clip_norm: 1e9, ..knobs() };
+    updated.step(&batch(0), &knobs, &mut |_| Verdict::Proceed).unwrap();
+    for path in [
+        "model.layers.0.self_attn.q_proj.weight",
+        "model.layers.0.self_attn.k_proj.weight",
+        "model.layers.1.self_attn.v_proj.weight",
+        "model.layers.0.mlp.gate_proj.weight",
+        "model.layers.1.input_layernorm.weight",
+        "model.norm.weight",
+        "lm_head.weight",
+    ] {
+        let columns = base.parameters[path].value.dims()[1];
+        let moment = values(updated.parameters[path].first_moment.clone())[columns / 2];
+        let analytic = f64::from(moment) / 0.1;
+        let width = 0.02f32;
+        let numeric = (loss_with(path, width) - loss_with(path, -width)) / f64::from(2.0 * width);
+        let tolerance = 2e-5 + 0.03 * analytic.abs();
+        assert!((analytic - numeric).abs() < tolerance, "{path}: {analytic} {numeric}");
+    }
+}
+
+#[test]
+fn two_micro_batches_equal_one_batch() {
+    let whole = spec();
+    let mut parts = spec();
+    parts.training.micro_batch_sequences = 2;
+    let (mut a, mut b) = (trainer(&whole), trainer(&parts));
+    for number in 0..3 {
+        let (a, b) =
+            (step(&mut a, number, Verdict::Proceed), step(&mut b, number, Verdict::Proceed));
+        assert!((a.loss - b.loss).abs() < 1e-6 * a.loss, "{} {}", a.loss, b.loss);
+        assert!((a.gradient_norm - b.gradient_norm).abs() < 1e-5 * a.gradient_norm);
+    }
+}
+
+#[test]
+fn loss_weights_multiply_their_domain_and_leave_the_sums() {
+    let mut plain = trainer(&spec());
+    let mut weighted = trainer(&spec());
+    let knobs = Knobs { loss_weights: vec![2.0, 0.0], ..knobs() };
+    let seen = weighted.step(&batch(0), &knobs, &mut |_| Verdict::Skip).unwrap().pre_step;
+    let plain = step(&mut plain, 0, Verdict::Skip);
+    assert_eq!(seen.losses, plain.losses);
+    assert_eq!(seen.loss, 2.0 * plain.losses[0].loss_sum / 256.0);
+    assert_ne!(seen.gradient_norm, plain.gradient_norm);
+}
+
+#[test]
+fn skip_and_halt_leave_the_weights_to_the_bit_and_clip_is_obeyed() {
+    let mut trainer = trainer(&spec());
+    step(&mut trainer, 0, Verdict::Proceed);
+    let before = digest(&trainer);
+    step(&mut trainer, 1, Verdict::Skip);
+    step(&mut trainer, 1, Verdict::Halt);
+    assert_eq!((digest(&trainer), trainer.updates()), (before, 1));
+    let report = trainer.step(&batch(1), &knobs(), &mut |_| Verdict::ClipTo(0.01)).unwrap();
+    assert_eq!(report.effective_clip, 0.01);
+    assert_ne!(digest(&trainer), before);
+}
+
+#[test]
+fn resumed_run_matches_unbroken_run() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut unbroken = trainer(&spec());
+    (0..5).for_each(|number| drop(step(&mut unbroken, number, Verdict::Proceed)));
+    let saved = unbroken.save(folder.path(), &state(&unbroken, 5)).unwrap();
+    let mut other = spec();
+    other.seed = 99;
+    let mut resumed = trainer(&other);
+    let held = resumed.load(&folder.path().join(&saved.folder), saved.digest).unwrap();
+    assert_eq!(held, state(&unbroken, 5));
+    for number in 5..10 {
+        let losses = [&mut unbroken, &mut resumed].map(|t| step(t, number, Verdict::Proceed));
+        assert_eq!(losses[0], losses[1], "step {number}");
+    }
+    assert_eq!(digest(&unbroken), digest(&resumed));
+}
+
+#[test]
+fn damaged_or_foreign_checkpoints_are_refused_and_nothing_changes() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut trainer = trainer(&spec());
+    let saved = trainer.save(folder.path(), &state(&trainer, 0)).unwrap();
+    step(&mut trainer, 0, Verdict::Proceed);
+    let before = digest(&trainer);
+    let path = folder.path().join(&saved.folder);
+    let model = path.join("model.safetensors");
+    let whole = std::fs::read(&model).unwrap();
+    let mut flipped = whole.clone();
+    *flipped.last_mut().unwrap() ^= 1;
+    std::fs::write(&model, &flipped).unwrap();
+    assert!(matches!(trainer.load(&path, saved.digest), Err(TrainError::Digest { .. })));
+    std::fs::write(&model, &whole[..whole.len() / 2]).unwrap();
+    assert!(matches!(trainer.load(&path, saved.digest), Err(TrainError::Broken { .. })));
+    std::fs::write(&model, &whole).unwrap();
+    let mut wide = spec();
+    wide.model.ffn_size = 128;
+    let error = Trainer::new(&wide, DeviceChoice::Cpu).unwrap().load(&path, saved.digest);
+    let text = error.unwrap_err().to_string();
+    assert!(text.contains("[176, 64]") || text.contains("[64, 176]"), "{text}");
+    assert_eq!(digest(&trainer), before);
+}
+
+#[test]
+fn checkpoint_that_cannot_be_written_is_an_error_and_leaves_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let blocked = folder.path().join("file");
+    std::fs::write(&blocked, "in the way").unwrap();
+    let trainer = trainer(&spec());
+    assert!(trainer.save(&blocked, &state(&trainer, 0)).is_err());
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+}
+
+#[test]
+fn sequences_that_do_not_fit_are_refused() {
+    let mut trainer = trainer(&spec());
+    let mut long = batch(0);
+    long.sequences[1].tokens.push(0);
+    let error = trainer.step(&long, &knobs(), &mut |_| Verdict::Proceed).unwrap_err();
+    assert_eq!(error.to_string(), "sequence 1 has 66 tokens, the model wants 65");
+    let mut foreign = batch(0);
+    foreign.sequences[0].tokens[0] = 512;
+    assert!(trainer.validate(&foreign).is_err());
+}
+
+#[cfg(not(feature = "cuda"))]
+#[test]
+fn cuda_that_is_not_built_in_is_a_sentence() {
+    let error = Trainer::new(&spec(), DeviceChoice::Cuda).err().unwrap();
+    assert!(error.to_string().contains("--device cpu"), "{error}");
+}

@@ -1,0 +1,249 @@
+//! One training step: forward and backward by micro-batches, the gate, then AdamW.
+//!
+//! A skip or a halt leaves weights, moments and the update count as they were, to the bit.
+
+use std::time::Instant;
+
+use burn::tensor::{Device, Int, Tensor, TensorData};
+use hm_domain::batch::{Batch, Sequence};
+use hm_domain::spec::{ModelSpec, OptimizerSpec, RunSpec};
+use hm_domain::step::{Knobs, LossSums, PreStep, TrainReport, Verdict};
+
+use crate::device::{self, DeviceChoice};
+use crate::error::{Result, TrainError};
+use crate::head::{head, values};
+use crate::model::{Decoder, Weights};
+use crate::parameters::{self, Parameters};
+
+/// A model, its optimizer and the device they are on.
+pub struct Trainer {
+    pub(crate) model: ModelSpec,
+    pub(crate) parameters: Parameters,
+    pub(crate) updates: u64,
+    pub(crate) device: Device,
+    device_name: String,
+    optimizer: OptimizerSpec,
+    decoder: Decoder,
+    micro_batch_sequences: usize,
+    domain_count: usize,
+}
+
+type Gradients = std::collections::BTreeMap<String, Tensor<2>>;
+
+impl Trainer {
+    /// A model with its first values.
+    pub fn new(spec: &RunSpec, choice: DeviceChoice) -> Result<Trainer> {
+        spec.model.check()?;
+        let (device, device_name) = device::open(choice)?;
+        Ok(Trainer {
+            parameters: parameters::initial(&spec.model, spec.seed, &device),
+            decoder: Decoder::new(&spec.model, &device),
+            model: spec.model.clone(),
+            optimizer: spec.optimizer.clone(),
+            updates: 0,
+            micro_batch_sequences: spec.training.micro_batch_sequences.max(1) as usize,
+            domain_count: spec.domains.len(),
+            device,
+            device_name,
+        })
+    }
+
+    /// Name of the training device.
+    pub fn device_name(&self) -> &str {
+        &self.device_name
+    }
+
+    /// Optimizer updates so far: steps less skipped ones.
+    pub fn updates(&self) -> u64 {
+        self.updates
+    }
+
+    /// Trains one step. `gate` sees what the step showed, before the optimizer, and is obeyed.
+    pub fn step(
+        &mut self,
+        batch: &Batch,
+        knobs: &Knobs,
+        gate: &mut dyn FnMut(&PreStep) -> Verdict,
+    ) -> Result<TrainReport> {
+        let started = Instant::now();
+        self.check(batch)?;
+        let mut losses = vec![LossSums::default(); self.domain_count];
+        let mut gradients = Gradients::new();
+        let step_tokens = (batch.sequences.len() * self.model.sequence_length as usize) as f64;
+        for sequences in batch.sequences.chunks(self.micro_batch_sequences) {
+            self.accumulate(sequences, knobs, step_tokens, &mut losses, &mut gradients);
+        }
+        let pre_step = self.pre_step(losses, &gradients, knobs, step_tokens);
+        let verdict = gate(&pre_step);
+        let effective_clip = match verdict {
+            Verdict::ClipTo(norm) => norm.min(knobs.clip_norm),
+            _ => knobs.clip_norm,
+        };
+        if matches!(verdict, Verdict::Proceed | Verdict::ClipTo(_)) {
+            let norm = pre_step.gradient_norm;
+            let scale = if norm > effective_clip { effective_clip / norm } else { 1.0 };
+            self.update(gradients, scale, knobs.learning_rate);
+        }
+        let step_us = started.elapsed().as_micros() as u64;
+        Ok(TrainReport { pre_step, verdict, effective_clip, step_us })
+    }
+
+    /// Losses per domain, without gradients.
+    pub fn validate(&self, batch: &Batch) -> Result<Vec<LossSums>> {
+        self.check(batch)?;
+        let weights: Weights =
+            self.parameters.iter().map(|(path, p)| (path.clone(), p.value.clone())).collect();
+        let mut sums = vec![LossSums::default(); self.domain_count];
+        for sequences in batch.sequences.chunks(self.micro_batch_sequences) {
+            let (inputs, targets) = self.ids(sequences);
+            let hidden = self.decoder.forward(&weights, inputs);
+            let head_weight = weights["lm_head.weight"].clone();
+            let output = head(hidden, head_weight, &targets, None, &self.device);
+            add_losses(sequences, &output.losses, &mut sums);
+        }
+        Ok(sums)
+    }
+
+    fn check(&self, batch: &Batch) -> Result<()> {
+        let expected = self.model.sequence_length as usize + 1;
+        let vocabulary = self.model.vocabulary;
+        for (index, sequence) in batch.sequences.iter().enumerate() {
+            if sequence.tokens.len() != expected {
+                let found = sequence.tokens.len();
+                return Err(TrainError::Sequence { index, found, expected });
+            }
+            if let Some(&id) = sequence.tokens.iter().find(|&&id| id >= vocabulary) {
+                return Err(TrainError::Token { id, vocabulary });
+            }
+        }
+        Ok(())
+    }
+
+    /// Input ids on the device, targets here; both in row order.
+    fn ids(&self, sequences: &[Sequence]) -> (Tensor<1, Int>, Vec<u32>) {
+        let inputs: Vec<i32> = sequences
+            .iter()
+            .flat_map(|sequence| &sequence.tokens[..sequence.tokens.len() - 1])
+            .map(|&id| id as i32)
+            .collect();
+        let targets = sequences.iter().flat_map(|sequence| sequence.tokens[1..].to_vec()).collect();
+        let size = [inputs.len()];
+        (Tensor::from_data(TensorData::new(inputs, size), &self.device), targets)
+    }
+
+    /// Forward and backward of one micro-batch; losses and gradients are added up.
+    fn accumulate(
+        &self,
+        sequences: &[Sequence],
+        knobs: &Knobs,
+        step_tokens: f64,
+        losses: &mut [LossSums],
+        gradients: &mut Gradients,
+    ) {
+        let (inputs, targets) = self.ids(sequences);
+        let weights: Weights = self
+            .parameters
+            .iter()
+            .map(|(path, parameter)| {
+                let tracked = Tensor::from_inner(parameter.value.clone()).require_grad();
+                (path.clone(), tracked)
+            })
+            .collect();
+        let hidden = self.decoder.forward(&weights, Tensor::from_inner(inputs));
+        // The objective: each domain's loss sum times its weight, over the tokens of the whole step.
+        let length = self.model.sequence_length as usize;
+        let scales: Vec<f32> = sequences
+            .iter()
+            .flat_map(|sequence| {
+                let weight = knobs.loss_weights[sequence.domain.index()];
+                std::iter::repeat_n((weight / step_tokens) as f32, length)
+            })
+            .collect();
+        let head_weight = self.parameters["lm_head.weight"].value.clone();
+        let output =
+            head(hidden.clone().inner(), head_weight, &targets, Some(&scales), &self.device);
+        add_losses(sequences, &output.losses, losses);
+        let (hidden_gradient, head_gradient) = output.gradients.expect("scales were given");
+        // The surrogate's gradient by the hidden states is that constant; its value means nothing.
+        let surrogate = (hidden * Tensor::from_inner(hidden_gradient)).sum();
+        let graph = surrogate.backward();
+        for (path, weight) in &weights {
+            let gradient = if path == "lm_head.weight" {
+                head_gradient.clone()
+            } else {
+                weight.grad(&graph).expect("every weight takes part in the forward pass")
+            };
+            let sum = match gradients.remove(path) {
+                Some(sum) => sum + gradient,
+                None => gradient,
+            };
+            gradients.insert(path.clone(), sum);
+        }
+    }
+
+    fn pre_step(
+        &self,
+        losses: Vec<LossSums>,
+        gradients: &Gradients,
+        knobs: &Knobs,
+        step_tokens: f64,
+    ) -> PreStep {
+        let weighted: f64 = losses
+            .iter()
+            .zip(&knobs.loss_weights)
+            .map(|(sums, weight)| sums.loss_sum * weight)
+            .sum();
+        let loss = weighted / step_tokens;
+        // Rows first on the device, then here in path order: no sum depends on the thread pool.
+        let square: f64 = gradients
+            .values()
+            .flat_map(|gradient| values((gradient.clone() * gradient.clone()).sum_dim(1)))
+            .map(f64::from)
+            .sum();
+        let gradient_norm = square.sqrt();
+        let mut nonfinite_count = u64::from(!loss.is_finite());
+        if !gradient_norm.is_finite() {
+            nonfinite_count += gradients
+                .values()
+                .flat_map(|gradient| values(gradient.clone()))
+                .filter(|value| !value.is_finite())
+                .count() as u64;
+        }
+        PreStep { loss, gradient_norm, nonfinite_count, losses }
+    }
+
+    /// AdamW with decoupled decay (1711.05101, algorithm 2), decay scaled by the learning rate.
+    fn update(&mut self, gradients: Gradients, scale: f64, learning_rate: f64) {
+        self.updates += 1;
+        let OptimizerSpec { beta1, beta2, epsilon, weight_decay, .. } = self.optimizer;
+        let count = self.updates.min(i32::MAX as u64) as i32;
+        let first_correction = 1.0 - beta1.powi(count);
+        let second_correction = 1.0 - beta2.powi(count);
+        for (path, gradient) in gradients {
+            let parameter = self.parameters.get_mut(&path).expect("gradients are by path");
+            let gradient = gradient * scale as f32;
+            let square = gradient.clone() * gradient.clone();
+            let first =
+                parameter.first_moment.clone() * beta1 as f32 + gradient * (1.0 - beta1) as f32;
+            let second =
+                parameter.second_moment.clone() * beta2 as f32 + square * (1.0 - beta2) as f32;
+            let root = (second.clone() * (1.0 / second_correction) as f32).sqrt() + epsilon as f32;
+            let step = first.clone() / root * (learning_rate / first_correction) as f32;
+            let decay = if parameter.decays() { 1.0 - learning_rate * weight_decay } else { 1.0 };
+            parameter.value = parameter.value.clone() * decay as f32 - step;
+            parameter.first_moment = first;
+            parameter.second_moment = second;
+        }
+    }
+}
+
+/// Adds row losses to their domains' sums, in f64 and in row order.
+fn add_losses(sequences: &[Sequence], losses: &[f32], sums: &mut [LossSums]) {
+    let length = losses.len() / sequences.len().max(1);
+    for (sequence, rows) in sequences.iter().zip(losses.chunks(length.max(1))) {
+        let loss_sum: f64 = rows.iter().map(|&loss| f64::from(loss)).sum();
+        let tokens = rows.len() as u64;
+        let loss_square_sum = loss_sum * loss_sum / tokens as f64;
+        sums[sequence.domain.index()].add(&LossSums { loss_sum, loss_square_sum, tokens });
+    }
+}
