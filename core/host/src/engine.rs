@@ -1,7 +1,6 @@
 //! The engine: one configuration for live calls and audits, a wall-clock ticker, a fingerprint.
 //!
-//! Does not know plugins. Every setting that could change a result is fixed here, never read from
-//! the environment.
+//! Every setting that could change a result is fixed here and never read from the environment.
 
 use std::hash::{Hash, Hasher};
 use std::time::Duration;
@@ -13,48 +12,47 @@ use wasmtime::{
     WasmBacktraceDetails,
 };
 
-use crate::error::HostError;
+use crate::error::{HostError, Result};
 
+/// Time between two ticks of the watchdog.
+pub(crate) const TICK: Duration = Duration::from_millis(10);
 /// Version of the engine, part of the fingerprint: fuel is not stable between versions.
-pub(crate) const WASMTIME_VERSION: &str = "48.0.8";
+const WASMTIME_VERSION: &str = "48.0.8";
 /// Every byte of the interface, part of the fingerprint.
-const WIT: [&str; 3] = [
-    include_str!("../../../wit/0.1.0/types.wit"),
-    include_str!("../../../wit/0.1.0/policy.wit"),
-    include_str!("../../../wit/0.1.0/detector.wit"),
-];
-/// Milliseconds between two ticks of the watchdog.
-pub(crate) const TICK_MS: u64 = 10;
-/// Linear memories of one component: its own and an adapter's.
-pub(crate) const MEMORIES_MAX: u32 = 4;
+const WIT: &str = include_str!("../../../wit/0.1.0/plugin.wit");
 
-/// An engine for these limits: pooled where the machine grants the address space, else on demand.
-/// Both give equal results.
-///
-/// # Errors
-/// When neither can be made.
-pub(crate) fn engine(limits: &Limits) -> Result<Engine, HostError> {
-    let pooled = config(limits).and_then(|mut config| {
-        config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool(limits)?));
-        Engine::new(&config).map_err(refused)
-    });
-    let engine = match pooled {
-        Ok(engine) => engine,
-        Err(_) => Engine::new(&config(limits)?).map_err(refused)?,
-    };
-    start_ticker(&engine)?;
-    Ok(engine)
+/// An engine whose epochs advance with the wall clock for as long as it lives.
+pub(crate) struct Ticking {
+    pub(crate) engine: Engine,
 }
 
-fn refused(error: wasmtime::Error) -> HostError {
-    HostError::Engine(format!("{error:#}"))
+impl Ticking {
+    /// Pooled where the machine grants the address space, else on demand. Both give equal results.
+    pub(crate) fn new(limits: &Limits) -> Result<Ticking> {
+        let mut pooled = config(limits);
+        pooled.allocation_strategy(InstanceAllocationStrategy::Pooling(pool(limits)));
+        let engine = Engine::new(&pooled)
+            .or_else(|_| Engine::new(&config(limits)))
+            .map_err(|error| HostError::Engine(format!("{error:#}")))?;
+        start_ticker(&engine)?;
+        Ok(Ticking { engine })
+    }
+
+    /// Names all that fuel may depend on: engine version, machine, compiler settings, interface
+    /// and limits. Outputs compare always, fuel only where this is equal.
+    pub(crate) fn fingerprint(&self, limits: &Limits) -> Digest {
+        let mut all = Collector(Vec::new());
+        WASMTIME_VERSION.hash(&mut all);
+        std::env::consts::ARCH.hash(&mut all);
+        std::env::consts::OS.hash(&mut all);
+        self.engine.precompile_compatibility_hash().hash(&mut all);
+        WIT.hash(&mut all);
+        serde_json::to_string(limits).expect("limits are numbers").hash(&mut all);
+        Digest::of(&all.0)
+    }
 }
 
-fn size(bytes: u64) -> Result<usize, HostError> {
-    usize::try_from(bytes).map_err(|_| HostError::Engine(format!("{bytes} bytes do not fit")))
-}
-
-fn config(limits: &Limits) -> Result<Config, HostError> {
+fn config(limits: &Limits) -> Config {
     let mut config = Config::new();
     config
         .strategy(Strategy::Cranelift)
@@ -71,36 +69,36 @@ fn config(limits: &Limits) -> Result<Config, HostError> {
         // The watchdog, which no proof may rest on.
         .epoch_interruption(true)
         .memory_init_cow(true)
-        .max_wasm_stack(size(limits.stack_bytes_max)?)
+        .max_wasm_stack(limits.stack_bytes_max as usize)
         .wasm_backtrace_details(WasmBacktraceDetails::Enable);
-    Ok(config)
+    config
 }
 
-fn pool(limits: &Limits) -> Result<PoolingAllocationConfig, HostError> {
+fn pool(limits: &Limits) -> PoolingAllocationConfig {
     let threads = std::thread::available_parallelism().map_or(1, usize::from) as u32;
     let calls = (2 * threads).clamp(16, 512);
     let mut pool = PoolingAllocationConfig::new();
-    pool.max_memory_size(size(limits.memory_bytes_max)?)
+    pool.max_memory_size(limits.memory_bytes_max as usize)
         .table_elements(limits.table_elements_max as usize)
         .total_component_instances(calls)
         .total_memories(calls * 2)
         .total_core_instances(calls * limits.instances_max)
         .total_tables(calls * limits.instances_max)
         .max_core_instances_per_component(limits.instances_max)
-        .max_memories_per_component(MEMORIES_MAX)
+        .max_memories_per_component(4)
         .max_tables_per_component(limits.instances_max);
-    Ok(pool)
+    pool
 }
 
 /// The ticker is an OS thread, since workers may all be inside plugins (wasmtime#7134). It ends
 /// with the engine.
-fn start_ticker(engine: &Engine) -> Result<(), HostError> {
+fn start_ticker(engine: &Engine) -> Result<()> {
     let weak = engine.weak();
     let tick = move || {
         while let Some(engine) = weak.upgrade() {
             engine.increment_epoch();
             drop(engine);
-            std::thread::sleep(Duration::from_millis(TICK_MS));
+            std::thread::sleep(TICK);
         }
     };
     std::thread::Builder::new()
@@ -108,18 +106,6 @@ fn start_ticker(engine: &Engine) -> Result<(), HostError> {
         .spawn(tick)
         .map(drop)
         .map_err(|error| HostError::Engine(error.to_string()))
-}
-
-/// Names everything but the limits that fuel may depend on: engine version, machine, compiler
-/// settings, interface. Outputs compare always, fuel only where this is equal.
-pub(crate) fn fingerprint(engine: &Engine) -> Digest {
-    let mut hasher = Collector(Vec::new());
-    WASMTIME_VERSION.hash(&mut hasher);
-    std::env::consts::ARCH.hash(&mut hasher);
-    std::env::consts::OS.hash(&mut hasher);
-    engine.precompile_compatibility_hash().hash(&mut hasher);
-    WIT.hash(&mut hasher);
-    Digest::of(&hasher.0)
 }
 
 /// Keeps what is hashed, so that a cryptographic digest can be taken of it.
@@ -146,10 +132,11 @@ mod tests {
     }
 
     #[test]
-    fn fingerprints_of_equal_engines_are_equal() {
-        let engines = [engine(&Limits::default()), engine(&Limits::default())];
-        let [a, b] = engines.map(|engine| fingerprint(&engine.unwrap()));
-        assert_eq!(a, b);
-        assert_ne!(a, Digest::ZERO);
+    fn fingerprints_differ_by_limits_and_not_by_engine_instance() {
+        let limits = Limits::default();
+        let [a, b] = [(); 2].map(|()| Ticking::new(&limits).unwrap());
+        assert_eq!(a.fingerprint(&limits), b.fingerprint(&limits));
+        let less = Limits { fuel: 1, ..limits.clone() };
+        assert_ne!(a.fingerprint(&limits), a.fingerprint(&less));
     }
 }

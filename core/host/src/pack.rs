@@ -2,13 +2,13 @@
 
 use wit_component::ComponentEncoder;
 
-use crate::error::HostError;
+use crate::error::{HostError, Result};
 
 /// Packs a core module, whose generated bindings carry its world, into a component.
 ///
 /// # Errors
 /// When the module is malformed or does not carry and implement a world.
-pub fn pack(module: &[u8]) -> Result<Vec<u8>, HostError> {
+pub fn pack(module: &[u8]) -> Result<Vec<u8>> {
     ComponentEncoder::default()
         .validate(true)
         .module(module)
