@@ -1,0 +1,155 @@
+//! `hm audit`: the chain re-hashed, every decision re-executed in parallel, three verdicts.
+
+use anyhow::{Context, Result};
+use hm_domain::audit::{DecisionAudit, Divergence, Proofs, Segment, Start};
+use hm_domain::id::RunId;
+use hm_domain::plugin::Plugins;
+use hm_store::Store;
+use rayon::prelude::*;
+use serde::Serialize;
+
+use crate::registry::Registry;
+
+/// How deep an audit goes. Each level includes those before it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum)]
+pub(crate) enum Level {
+    /// Re-hash every stored event.
+    Chain,
+    /// Execute every plugin call and every host rule again.
+    Decisions,
+}
+
+/// Events read at once.
+const PAGE_EVENTS: u64 = 2048;
+/// Segments executed together: bounds what is held in memory.
+const SEGMENTS_AT_ONCE: usize = 64;
+
+/// What an audit found.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Report {
+    pub(crate) run: String,
+    pub(crate) level: String,
+    pub(crate) verdict: &'static str,
+    pub(crate) events: u64,
+    pub(crate) steps: u64,
+    #[serde(flatten)]
+    pub(crate) proofs: Proofs,
+}
+
+impl Report {
+    /// 0 when nothing diverged (with `strict`: and nothing was unprovable), else 1.
+    pub(crate) fn exit_code(&self, strict: bool) -> u8 {
+        u8::from(self.proofs.diverged > 0 || (strict && self.proofs.not_provable > 0))
+    }
+
+    pub(crate) fn print(&self) {
+        println!("audit of {} at level {}: {}", self.run, self.level, self.verdict);
+        println!("  {} events, {} steps", self.events, self.steps);
+        let Proofs { proved, not_provable, diverged, first } = &self.proofs;
+        println!(
+            "  {proved} plugin calls proved, {not_provable} not provable, {diverged} diverged"
+        );
+        if let Some(Divergence { seq, step, plugin, what, logged, found }) = first {
+            let step = step.map(|step| format!(" (step {step})")).unwrap_or_default();
+            println!("  first divergence at seq {seq}{step}, {plugin}: {what}");
+            println!("    logged: {logged}");
+            println!("    found:  {found}");
+        }
+    }
+}
+
+/// Audits one run.
+pub(crate) async fn audit(
+    store: &Store,
+    registry: Registry,
+    run: RunId,
+    level: Level,
+) -> Result<Report> {
+    let chain = store.verify_chain(run).await.context("the chain cannot be read")?;
+    let mut proofs = Proofs::default();
+    let mut steps = 0;
+    if let Some((seq, sentence)) = chain.broken {
+        proofs.diverge(Divergence {
+            seq,
+            step: None,
+            plugin: "log".to_owned(),
+            what: "chain".to_owned(),
+            logged: sentence,
+            found: "an event that does not follow from the one before it".to_owned(),
+        });
+    } else if level >= Level::Decisions {
+        steps = decisions(store, &registry, run, &mut proofs).await?;
+    }
+    let verdict = match (proofs.diverged, proofs.not_provable) {
+        (0, 0) => "proved",
+        (0, _) => "not provable in part",
+        _ => "diverged",
+    };
+    let level = format!("{level:?}").to_lowercase();
+    Ok(Report { run: run.to_string(), level, verdict, events: chain.events, steps, proofs })
+}
+
+async fn decisions(
+    store: &Store,
+    registry: &Registry,
+    run: RunId,
+    proofs: &mut Proofs,
+) -> Result<u64> {
+    let mut audit = DecisionAudit::default();
+    let (mut next, mut steps) = (0, 0);
+    let mut waiting: Vec<Segment> = Vec::new();
+    loop {
+        let page = store.read(run, next, PAGE_EVENTS).await?;
+        if page.is_empty() {
+            break;
+        }
+        for recorded in &page {
+            next = recorded.seq + 1;
+            steps += u64::from(matches!(recorded.event, hm_domain::event::Event::StepRecorded(_)));
+            let (divergences, complete) = audit.fold(recorded);
+            divergences.into_iter().for_each(|divergence| proofs.diverge(divergence));
+            waiting.extend(complete);
+        }
+        if waiting.len() >= SEGMENTS_AT_ONCE {
+            execute(store, registry, std::mem::take(&mut waiting), proofs).await?;
+        }
+    }
+    waiting.extend(audit.finish());
+    execute(store, registry, waiting, proofs).await?;
+    Ok(steps)
+}
+
+/// Loads what the segments need, then executes them on all cores.
+async fn execute(
+    store: &Store,
+    registry: &Registry,
+    segments: Vec<Segment>,
+    proofs: &mut Proofs,
+) -> Result<()> {
+    let mut work = Vec::with_capacity(segments.len());
+    for segment in segments {
+        let kept = match segment.start {
+            Start::Kept(digest) => store.blob(digest).await?,
+            Start::Init(_) => None,
+        };
+        work.push((segment, kept));
+    }
+    let registry = registry.clone();
+    let found = tokio::task::spawn_blocking(move || -> Result<Proofs> {
+        for (segment, _) in &work {
+            registry.load(&segment.plugin)?;
+        }
+        let host = &registry.host;
+        let engine = host.fingerprint();
+        let parts: Vec<Proofs> = work
+            .into_par_iter()
+            .map(|(segment, kept)| segment.execute(host as &dyn Plugins, kept, engine))
+            .collect();
+        let mut all = Proofs::default();
+        parts.into_iter().for_each(|part| all.add(part));
+        Ok(all)
+    })
+    .await??;
+    proofs.add(found);
+    Ok(())
+}

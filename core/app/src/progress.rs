@@ -1,0 +1,65 @@
+//! What a terminal shows of a run: one bar, or a line now and then where there is no terminal.
+
+use std::io::IsTerminal;
+use std::time::Instant;
+
+use hm_domain::state::RunState;
+use hm_domain::step::TrainReport;
+use indicatif::{ProgressBar, ProgressStyle};
+
+/// Steps between lines where there is no terminal.
+const LINE_EVERY_STEPS: u64 = 50;
+
+/// Progress of one run.
+pub(crate) struct RunProgress {
+    bar: Option<ProgressBar>,
+    started: Instant,
+    tokens: u64,
+}
+
+impl RunProgress {
+    /// A bar on standard error, if that is a terminal.
+    pub(crate) fn new(steps: u64, done: u64) -> RunProgress {
+        let bar = std::io::stderr().is_terminal().then(|| {
+            let style = ProgressStyle::with_template("{bar:30} {pos}/{len} {elapsed}<{eta} {msg}")
+                .expect("a fixed template");
+            let bar = ProgressBar::new(steps).with_style(style);
+            bar.set_position(done);
+            bar
+        });
+        RunProgress { bar, started: Instant::now(), tokens: 0 }
+    }
+
+    /// Shows a step that has been trained.
+    pub(crate) fn step(&mut self, state: &RunState, report: &TrainReport) {
+        let step_tokens: u64 = report.pre_step.losses.iter().map(|sums| sums.tokens).sum();
+        self.tokens += step_tokens;
+        let rate = self.tokens as f64 / self.started.elapsed().as_secs_f64().max(1e-9);
+        let shares: Vec<String> =
+            state.mixture.shares().iter().map(|share| format!("{:.0}", share * 100.0)).collect();
+        let message = format!(
+            "loss {:.4}  norm {:.3}  {rate:.0} tokens/s  mixture {} %",
+            report.pre_step.loss,
+            report.pre_step.gradient_norm,
+            shares.join("/")
+        );
+        match &self.bar {
+            Some(bar) => {
+                bar.set_position(state.next_step + 1);
+                bar.set_message(message);
+            }
+            None if (state.next_step + 1).is_multiple_of(LINE_EVERY_STEPS) => {
+                eprintln!("step {}/{}  {message}", state.next_step + 1, state.spec.training.steps);
+            }
+            None => {}
+        }
+    }
+
+    /// A sentence above the bar.
+    pub(crate) fn say(&self, sentence: &str) {
+        match &self.bar {
+            Some(bar) => bar.println(sentence),
+            None => eprintln!("{sentence}"),
+        }
+    }
+}

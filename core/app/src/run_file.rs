@@ -1,0 +1,316 @@
+//! The run file: what a person writes. It becomes a `RunSpec` once, and nothing later reads it.
+//!
+//! YAML or TOML by the file's ending. Unknown keys are refused with the nearest known one.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, anyhow, bail};
+use hm_data::PrepareSpec;
+use hm_domain::event::{FailurePolicy, Role};
+use hm_domain::schedule::Schedule;
+use hm_domain::spec::{CheckpointSpec, OptimizerSpec, RulesSpec, ValidationSpec};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+/// A run as typed.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct RunFile {
+    /// Name of the run.
+    pub(crate) name: String,
+    /// Seed of weights and data order.
+    #[serde(default)]
+    pub(crate) seed: u64,
+    /// Sources and how they become token shards.
+    pub(crate) data: PrepareSpec,
+    /// Share of each domain in the prior, by name; those not named share what is left by size.
+    #[serde(default)]
+    pub(crate) mixture: std::collections::BTreeMap<String, f64>,
+    /// Limits of each domain, by name.
+    #[serde(default)]
+    pub(crate) limits: std::collections::BTreeMap<String, DomainLimits>,
+    /// Model shape.
+    pub(crate) model: ModelChoice,
+    /// Length and batching.
+    pub(crate) training: TrainingChoice,
+    /// AdamW.
+    #[serde(default)]
+    pub(crate) optimizer: OptimizerChoice,
+    /// Host rules.
+    #[serde(default)]
+    pub(crate) rules: RulesChoice,
+    /// Held-out losses.
+    #[serde(default)]
+    pub(crate) validation: ValidationChoice,
+    /// When to save.
+    #[serde(default)]
+    pub(crate) checkpoint: CheckpointChoice,
+    /// Steps between a decision and the first step under it, beside one.
+    #[serde(default)]
+    pub(crate) decision_lag: u64,
+    /// Plugins bound at the start.
+    #[serde(default)]
+    pub(crate) plugins: Vec<PluginChoice>,
+}
+
+/// What a policy may make of a domain.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct DomainLimits {
+    #[serde(default)]
+    pub(crate) floor: f64,
+    #[serde(default = "one")]
+    pub(crate) cap: f64,
+    #[serde(default)]
+    pub(crate) max_epochs: Option<f64>,
+}
+
+fn one() -> f64 {
+    1.0
+}
+
+/// A preset, and what to change in it.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ModelChoice {
+    pub(crate) preset: String,
+    #[serde(default)]
+    pub(crate) sequence_length: Option<u32>,
+}
+
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct TrainingChoice {
+    pub(crate) steps: u64,
+    pub(crate) sequences_per_step: u32,
+    #[serde(default)]
+    pub(crate) micro_batch_sequences: Option<u32>,
+    #[serde(default = "learning_rate")]
+    pub(crate) learning_rate: f64,
+    #[serde(default)]
+    pub(crate) learning_rate_minimum: Option<f64>,
+    #[serde(default)]
+    pub(crate) warmup_steps: Option<u64>,
+}
+
+fn learning_rate() -> f64 {
+    1e-3
+}
+
+/// Aquila2's constants (arXiv 2408.07410, tables 12 and 13).
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct OptimizerChoice {
+    pub(crate) beta1: f64,
+    pub(crate) beta2: f64,
+    pub(crate) epsilon: f64,
+    pub(crate) weight_decay: f64,
+    pub(crate) clip_norm: f64,
+}
+
+impl Default for OptimizerChoice {
+    fn default() -> Self {
+        OptimizerChoice {
+            beta1: 0.9,
+            beta2: 0.95,
+            epsilon: 1e-8,
+            weight_decay: 0.1,
+            clip_norm: 1.0,
+        }
+    }
+}
+
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct RulesChoice {
+    pub(crate) rate_limit: Option<f64>,
+    pub(crate) freeze_steps: u64,
+}
+
+impl Default for RulesChoice {
+    fn default() -> Self {
+        RulesChoice { rate_limit: Some(0.2), freeze_steps: 0 }
+    }
+}
+
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct ValidationChoice {
+    pub(crate) every_steps: u64,
+    pub(crate) sequences_per_domain: u32,
+}
+
+impl Default for ValidationChoice {
+    fn default() -> Self {
+        ValidationChoice { every_steps: 100, sequences_per_domain: 8 }
+    }
+}
+
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct CheckpointChoice {
+    pub(crate) every_steps: u64,
+    pub(crate) keep: u32,
+}
+
+impl Default for CheckpointChoice {
+    fn default() -> Self {
+        CheckpointChoice { every_steps: 100, keep: 2 }
+    }
+}
+
+/// A plugin to bind before the first step.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct PluginChoice {
+    /// Digest, name or name@version.
+    pub(crate) plugin: String,
+    #[serde(default = "empty_object")]
+    pub(crate) config: Value,
+    #[serde(default = "active")]
+    pub(crate) role: Role,
+    #[serde(default)]
+    pub(crate) failure: FailurePolicy,
+}
+
+fn empty_object() -> Value {
+    Value::Object(serde_json::Map::new())
+}
+
+fn active() -> Role {
+    Role::Active
+}
+
+impl RunFile {
+    /// Reads a run file, applies `--set a.b=value` in order, and resolves paths against its folder.
+    pub(crate) fn read(path: &Path, sets: &[String]) -> Result<RunFile> {
+        let text = std::fs::read_to_string(path)
+            .with_context(|| format!("cannot read run file {}", path.display()))?;
+        let mut value = parse(path, &text)?;
+        for set in sets {
+            apply_set(&mut value, set)?;
+        }
+        let mut file: RunFile =
+            serde_path_to_error::deserialize(&value).map_err(|error| explain(path, &error))?;
+        let folder = path.parent().map_or_else(PathBuf::new, Path::to_path_buf);
+        file.data.resolve_paths(&folder);
+        Ok(file)
+    }
+
+    pub(crate) fn optimizer_spec(&self) -> OptimizerSpec {
+        let OptimizerChoice { beta1, beta2, epsilon, weight_decay, clip_norm } = self.optimizer;
+        OptimizerSpec { beta1, beta2, epsilon, weight_decay, clip_norm }
+    }
+
+    /// Warm-up defaults to 2 % of the steps, at least 10; the minimum to a tenth of the peak.
+    pub(crate) fn schedule(&self) -> Schedule {
+        let training = &self.training;
+        Schedule {
+            peak: training.learning_rate,
+            minimum: training.learning_rate_minimum.unwrap_or(training.learning_rate / 10.0),
+            warmup_steps: training.warmup_steps.unwrap_or((training.steps / 50).max(10)),
+        }
+    }
+
+    pub(crate) fn rules_spec(&self) -> RulesSpec {
+        RulesSpec {
+            version: hm_domain::rules::RULES_VERSION,
+            rate_limit: self.rules.rate_limit,
+            freeze_steps: self.rules.freeze_steps,
+        }
+    }
+
+    pub(crate) fn validation_spec(&self) -> ValidationSpec {
+        let ValidationChoice { every_steps, sequences_per_domain } = self.validation;
+        ValidationSpec { every_steps, sequences_per_domain }
+    }
+
+    pub(crate) fn checkpoint_spec(&self) -> CheckpointSpec {
+        let CheckpointChoice { every_steps, keep } = self.checkpoint;
+        CheckpointSpec { every_steps: every_steps.max(1), keep: keep.max(1) }
+    }
+}
+
+fn parse(path: &Path, text: &str) -> Result<Value> {
+    match path.extension().and_then(|ending| ending.to_str()) {
+        Some("toml") => {
+            toml::from_str(text).map_err(|error| anyhow!("{}: {error}", path.display()))
+        }
+        Some("yaml" | "yml") => {
+            serde_saphyr::from_str(text).map_err(|error| anyhow!("{}: {error}", path.display()))
+        }
+        _ => bail!("run file {} ends in neither .yaml, .yml nor .toml", path.display()),
+    }
+}
+
+/// Sets one value: as JSON if it reads as JSON, else as text.
+fn apply_set(value: &mut Value, set: &str) -> Result<()> {
+    let (path, text) =
+        set.split_once('=').ok_or_else(|| anyhow!("--set {set}: expected a.b=value"))?;
+    let new = serde_json::from_str(text).unwrap_or_else(|_| Value::String(text.to_owned()));
+    let mut place = value;
+    for key in path.split('.') {
+        if let Value::Array(items) = place {
+            let count = items.len();
+            place =
+                key.parse::<usize>().ok().and_then(|index| items.get_mut(index)).ok_or_else(
+                    || anyhow!("--set {set}: `{key}` is not one of {count} positions"),
+                )?;
+            continue;
+        }
+        if place.is_null() {
+            *place = empty_object();
+        }
+        let Value::Object(fields) = place else {
+            bail!("--set {set}: `{key}` would go below a plain value");
+        };
+        place = fields.entry(key).or_insert(Value::Null);
+    }
+    *place = new;
+    Ok(())
+}
+
+/// serde's message, with the nearest known key where one is unknown.
+fn explain(path: &Path, error: &serde_path_to_error::Error<serde_json::Error>) -> anyhow::Error {
+    let message = error.inner().to_string();
+    let mut quoted = message.split('`').skip(1).step_by(2);
+    let mut nearest = String::new();
+    if message.starts_with("unknown field")
+        && let Some(unknown) = quoted.next()
+        && let Some(best) = quoted.max_by(|a, b| {
+            strsim::jaro_winkler(unknown, a).total_cmp(&strsim::jaro_winkler(unknown, b))
+        })
+    {
+        nearest = format!("; did you mean `{best}`?");
+    }
+    anyhow!("{}: at {}: {message}{nearest}", path.display(), error.path())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn set_reaches_into_tables_and_lists() {
+        let mut value = serde_json::json!({"training": {"steps": 1}, "plugins": [{"plugin": "a"}]});
+        apply_set(&mut value, "training.steps=300").unwrap();
+        apply_set(&mut value, "plugins.0.plugin=odm@0.1.0").unwrap();
+        apply_set(&mut value, "rules.rate_limit=null").unwrap();
+        let expected = serde_json::json!({
+            "training": {"steps": 300}, "plugins": [{"plugin": "odm@0.1.0"}],
+            "rules": {"rate_limit": null}
+        });
+        assert_eq!(value, expected);
+        assert!(apply_set(&mut value, "training.steps.deep=1").is_err());
+        assert!(apply_set(&mut value, "plugins.7.plugin=x").is_err());
+        assert!(apply_set(&mut value, "nonsense").is_err());
+    }
+
+    #[test]
+    fn unknown_key_names_the_nearest() {
+        let value = serde_json::json!({"beta3": 0.9});
+        let error = serde_path_to_error::deserialize::<_, OptimizerChoice>(&value).unwrap_err();
+        let text = explain(Path::new("run.yaml"), &error).to_string();
+        assert!(text.contains("`beta3`") && text.contains("did you mean `beta"), "{text}");
+    }
+}

@@ -1,0 +1,229 @@
+//! The run loop: commands at the boundary, draw, train, decide, record, then what is due.
+//!
+//! Owns one run on its own thread. Everything it knows of the run is in the mentor's state, which is
+//! the fold of the log.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use anyhow::{Context, Result};
+use hm_data::Sampler;
+use hm_domain::command::{Asked, Command};
+use hm_domain::event::*;
+use hm_domain::mentor::{Decided, Mentor};
+use hm_domain::state::Phase;
+use hm_domain::step::{LossSums, Verdict};
+use hm_store::Journal;
+use hm_train::Trainer;
+
+use crate::inbox::Inbox;
+use crate::progress::RunProgress;
+use crate::registry::Registry;
+
+/// One run in the hands of this worker.
+pub(crate) struct Run {
+    pub(crate) mentor: Mentor,
+    pub(crate) journal: Journal,
+    pub(crate) sampler: Sampler,
+    pub(crate) trainer: Trainer,
+    pub(crate) registry: Registry,
+    pub(crate) checkpoints: PathBuf,
+    pub(crate) progress: RunProgress,
+    /// Raised by Ctrl-C: finish the step, checkpoint, end.
+    pub(crate) interrupted: Arc<AtomicBool>,
+}
+
+/// Why the loop ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    /// The run is over.
+    Finished(Ending, String),
+    /// This worker ends; the run can go on.
+    Interrupted,
+}
+
+impl Run {
+    /// Trains until the run is over or this worker is asked to end.
+    pub(crate) fn train(&mut self, inbox: &Inbox) -> Result<Outcome> {
+        loop {
+            for asked in inbox.drain() {
+                if self.answer(&asked)? {
+                    return self.finish(Ending::Stopped, format!("stopped by {}", asked.by));
+                }
+            }
+            if self.interrupted.load(Ordering::Relaxed) {
+                return self.interrupt();
+            }
+            let state = self.mentor.state();
+            if state.phase == Phase::Paused {
+                inbox.wait();
+                continue;
+            }
+            if state.next_step >= state.spec.training.steps {
+                return self.finish(Ending::Completed, "all steps are done".to_owned());
+            }
+            if state.next_step == 0 && !self.validated_at(0) {
+                self.validate()?;
+            }
+            if let Some((ending, reason)) = self.step()? {
+                return self.finish(ending, reason);
+            }
+            self.carry_out_what_is_due()?;
+        }
+    }
+
+    /// One step. `Some` when it ends the run.
+    fn step(&mut self) -> Result<Option<(Ending, String)>> {
+        let step = self.mentor.state().next_step;
+        let knobs = self.mentor.knobs();
+        let batch = self.sampler.draw(&self.mentor.state().mixture)?;
+        let Run { mentor, trainer, .. } = self;
+        let report = trainer
+            .step(&batch, &knobs, &mut |pre_step| mentor.gate(pre_step))
+            .with_context(|| format!("step {step} could not be trained"))?;
+        self.progress.step(self.mentor.state(), &report);
+        let verdict = report.verdict;
+        let decided = self.mentor.decide(&batch, &knobs, report);
+        let must_stop = self.mentor.must_stop(&decided);
+        self.record(decided)?;
+        if verdict == Verdict::Halt {
+            return Ok(Some((Ending::Halted, format!("a gate halted the run at step {step}"))));
+        }
+        Ok(must_stop.map(|reason| (Ending::Failed, reason)))
+    }
+
+    fn carry_out_what_is_due(&mut self) -> Result<()> {
+        let state = self.mentor.state();
+        let done = state.next_step;
+        let last = done == state.spec.training.steps;
+        let every = state.spec.validation.every_steps;
+        let validate = last || state.validation_due || (every > 0 && done.is_multiple_of(every));
+        let checkpoint = last || done.is_multiple_of(state.spec.checkpoint.every_steps);
+        if validate && !self.validated_at(done) {
+            self.validate()?;
+        }
+        if checkpoint {
+            self.checkpoint()?;
+        }
+        Ok(())
+    }
+
+    /// Answers a wish; true when it asks for the run to end.
+    pub(crate) fn answer(&mut self, asked: &Asked) -> Result<bool> {
+        let candidate = match &asked.command {
+            Command::Bind { plugin, config, .. } => self.registry.candidate(plugin, config),
+            _ => Err(String::new()),
+        };
+        let decided = self.mentor.answer(asked, candidate);
+        let refusal = decided.events.iter().find_map(|event| match event {
+            Event::CommandAnswered(answered) => Some(answered.refusal.clone()),
+            _ => None,
+        });
+        self.commit(decided)?;
+        if let Some(Some(reason)) = refusal {
+            self.progress.say(&format!("refused a command of {}: {reason}", asked.by));
+            return Ok(false);
+        }
+        Ok(asked.command == Command::Stop)
+    }
+
+    fn validated_at(&self, step: u64) -> bool {
+        self.mentor.state().validated == Some(step)
+    }
+
+    fn validate(&mut self) -> Result<()> {
+        let spec = &self.mentor.state().spec;
+        let sequences = spec.validation.sequences_per_domain;
+        let mut losses = vec![LossSums::default(); spec.domains.len()];
+        for batch in self.sampler.validation_batches(sequences) {
+            for (sums, part) in losses.iter_mut().zip(self.trainer.validate(&batch)?) {
+                sums.add(&part);
+            }
+        }
+        let step = self.mentor.state().next_step;
+        let event = Event::ValidationRecorded(ValidationRecorded { step, losses });
+        self.record(Decided { events: vec![event], states: Vec::new() })
+    }
+
+    /// Keeps all plugin states and saves a checkpoint. A full disk is logged; the run goes on.
+    pub(crate) fn checkpoint(&mut self) -> Result<()> {
+        let state = self.mentor.state();
+        let step = state.next_step;
+        if state.checkpoint.as_ref().is_some_and(|saved| saved.step == step) {
+            return Ok(());
+        }
+        let kept = self.mentor.keep_states();
+        self.record(kept)?;
+        let content = self.mentor.state().checkpoint_state();
+        let event = match self.trainer.save(&self.checkpoints, &content) {
+            Ok(saved) => Event::CheckpointSaved(CheckpointSaved {
+                step,
+                digest: saved.digest,
+                folder: saved.folder,
+                bytes: saved.bytes,
+            }),
+            Err(error) => {
+                self.progress.say(&format!("checkpoint at step {step} failed: {error}"));
+                let reason = error.to_string();
+                Event::CheckpointFailed(CheckpointFailed { step, reason })
+            }
+        };
+        self.commit(Decided { events: vec![event], states: Vec::new() })?;
+        self.prune()
+    }
+
+    /// Deletes checkpoint folders beyond the newest `keep`. Only after a newer one is on record.
+    fn prune(&self) -> Result<()> {
+        let state = self.mentor.state();
+        let keep = state.spec.checkpoint.keep as usize;
+        let mut folders: Vec<PathBuf> = std::fs::read_dir(&self.checkpoints)
+            .with_context(|| format!("cannot read {}", self.checkpoints.display()))?
+            .filter_map(|entry| entry.ok().map(|entry| entry.path()))
+            .filter(|path| path.is_dir())
+            .collect();
+        // Names begin with attempt and step at fixed width.
+        folders.sort();
+        let surplus = folders.len().saturating_sub(keep);
+        let newest = state.checkpoint.as_ref().map(|saved| self.checkpoints.join(&saved.folder));
+        for folder in folders.into_iter().take(surplus).filter(|path| Some(path) != newest.as_ref())
+        {
+            std::fs::remove_dir_all(&folder)
+                .with_context(|| format!("cannot delete old checkpoint {}", folder.display()))?;
+        }
+        Ok(())
+    }
+
+    fn finish(&mut self, ending: Ending, reason: String) -> Result<Outcome> {
+        self.checkpoint()?;
+        let step = self.mentor.state().next_step;
+        let event = Event::RunFinished(RunFinished { step, ending, reason: reason.clone() });
+        self.commit(Decided { events: vec![event], states: Vec::new() })?;
+        Ok(Outcome::Finished(ending, reason))
+    }
+
+    fn interrupt(&mut self) -> Result<Outcome> {
+        self.checkpoint()?;
+        let step = self.mentor.state().next_step;
+        let reason = "interrupted from the terminal".to_owned();
+        let event = Event::RunInterrupted(RunInterrupted { step, reason });
+        self.commit(Decided { events: vec![event], states: Vec::new() })?;
+        Ok(Outcome::Interrupted)
+    }
+
+    /// Chains and applies; on disk within the journal's bound.
+    fn record(&mut self, decided: Decided) -> Result<()> {
+        let attempt = self.mentor.state().attempt;
+        let recorded = self.journal.record(attempt, decided.events, decided.states)?;
+        recorded.iter().for_each(|recorded| self.mentor.apply(&recorded.event));
+        Ok(())
+    }
+
+    /// Chains, waits until it is on disk, and applies.
+    pub(crate) fn commit(&mut self, decided: Decided) -> Result<()> {
+        let attempt = self.mentor.state().attempt;
+        let recorded = self.journal.commit(attempt, decided.events, decided.states)?;
+        recorded.iter().for_each(|recorded| self.mentor.apply(&recorded.event));
+        Ok(())
+    }
+}
