@@ -1,0 +1,74 @@
+//! The start-up token: whoever started the server may write, nobody else who can reach the port.
+
+use std::fmt::{self, Write as _};
+use std::net::SocketAddr;
+
+use subtle::ConstantTimeEq as _;
+
+use crate::error::ServeError;
+
+/// A secret made at start-up and printed once.
+#[derive(Clone)]
+pub struct Token(String);
+
+impl Token {
+    /// 128 random bits as 32 hexadecimal digits. Fails if the system has no randomness to give.
+    pub fn random() -> Result<Self, ServeError> {
+        let mut bytes = [0; 16];
+        getrandom::fill(&mut bytes).map_err(|error| ServeError::Randomness(error.to_string()))?;
+        Ok(Self(bytes.iter().fold(String::new(), |mut text, byte| {
+            let _ = write!(text, "{byte:02x}");
+            text
+        })))
+    }
+
+    /// A token that was agreed elsewhere. Refuses one that is shorter than 16 bytes.
+    pub fn agreed(text: &str) -> Result<Self, ServeError> {
+        if text.len() < 16 {
+            return Err(ServeError::ShortToken(text.len()));
+        }
+        Ok(Self(text.to_owned()))
+    }
+
+    /// Whether `candidate` is this token, in a time that does not depend on where they differ.
+    pub fn is(&self, candidate: &str) -> bool {
+        self.0.as_bytes().ct_eq(candidate.as_bytes()).into()
+    }
+
+    /// The address to print: it carries the token in the fragment, which browsers do not send.
+    pub fn address(&self, listening: SocketAddr) -> String {
+        format!("http://{listening}/#token={}", self.0)
+    }
+
+    /// The secret itself, for a client's `Authorization: Bearer` header.
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Token {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("Token(..)")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_is_itself_only_and_never_printed() {
+        let token = Token::random().unwrap();
+        assert_eq!(token.reveal().len(), 32);
+        assert!(token.is(token.reveal()));
+        assert!(!token.is(""));
+        assert!(!token.is(&token.reveal()[..31]));
+        assert!(!token.is(Token::random().unwrap().reveal()));
+        assert!(!format!("{token:?}").contains(token.reveal()));
+    }
+
+    #[test]
+    fn a_short_token_is_refused() {
+        assert!(Token::agreed("secret").is_err());
+    }
+}
