@@ -26,7 +26,7 @@ pub(crate) fn run(workplace: &Workplace, command: RunsCommand) -> Result<u8> {
                         "{}  {}  {}  step {}",
                         text("run_id"),
                         text("name"),
-                        text("phase"),
+                        text("state"),
                         text("next_step")
                     );
                 }

@@ -18,4 +18,6 @@ pub use presets::{PRESETS, preset};
 pub use trainer::Trainer;
 
 #[cfg(test)]
+mod pytorch_test;
+#[cfg(test)]
 mod tests;

@@ -12,7 +12,7 @@ use hm_domain::step::{Knobs, PreStep, Verdict};
 use crate::head::{head, values};
 use crate::*;
 
-fn spec() -> RunSpec {
+pub(crate) fn spec() -> RunSpec {
     let domain = |name: &str| DomainSpec {
         name: name.to_owned(),
         prior: 0.5,
