@@ -1,6 +1,6 @@
 //! Wishes from outside, fetched by a thread of its own: the loop never polls SQL.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
@@ -30,12 +30,15 @@ impl Inbox {
         let shared = Arc::new(Shared::default());
         let filler = Arc::clone(&shared);
         runtime.spawn(async move {
-            let mut after = 0;
+            // Commands issued together can become visible out of order: ids are remembered, not the highest.
+            let mut taken = BTreeSet::new();
             while !filler.closed.load(Ordering::Relaxed) {
-                match store.pending_commands(run, after).await {
+                match store.pending_commands(run, 0).await {
                     Ok(commands) => {
                         for stored in commands {
-                            after = after.max(stored.id);
+                            if !taken.insert(stored.id) {
+                                continue;
+                            }
                             match serde_json::from_value(stored.body) {
                                 Ok(command) => {
                                     let asked = Asked { number: stored.id, by: stored.by, command };
