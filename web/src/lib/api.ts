@@ -1,0 +1,45 @@
+// Asks the server. Every failure becomes an Error whose message is a sentence for people.
+import { token } from './token';
+import type { Command, Plugin, RunSummary, Verdict } from './types';
+
+async function ask(path: string, init: RequestInit = {}): Promise<Response> {
+  try {
+    return await fetch(`/api/v1${path}`, init);
+  } catch {
+    throw new Error('The server does not answer. Is hm serve still running?');
+  }
+}
+
+async function failure(response: Response): Promise<Error> {
+  const body = await response.json().catch(() => null);
+  return new Error(body?.error ?? `The server answered ${response.status}.`);
+}
+
+async function read<T>(path: string): Promise<T> {
+  const response = await ask(path);
+  if (!response.ok) throw await failure(response);
+  return response.json();
+}
+
+function write(path: string, type: string, body: BodyInit): Promise<Response> {
+  const headers = { 'content-type': type, authorization: `Bearer ${token() ?? ''}` };
+  return ask(path, { method: 'POST', headers, body });
+}
+
+export const runs = (): Promise<RunSummary[]> => read('/runs');
+export const plugins = (): Promise<Plugin[]> => read('/plugins');
+
+/** Puts a wish in a run's inbox; returns its number there. */
+export async function command(run: string, wish: Command): Promise<string> {
+  const path = `/runs/${encodeURIComponent(run)}/commands`;
+  const response = await write(path, 'application/json', JSON.stringify(wish));
+  if (!response.ok) throw await failure(response);
+  return (await response.json()).command;
+}
+
+/** Uploads a component. A refusal by a check is a verdict, not an error. */
+export async function upload(file: Blob): Promise<Verdict> {
+  const response = await write('/plugins', 'application/wasm', file);
+  if (!response.ok && response.status !== 422) throw await failure(response);
+  return response.json();
+}

@@ -1,0 +1,113 @@
+// Opens the page in Chromium and asserts what people rely on:
+//   node tests/page.mjs 'http://127.0.0.1:7400/#token=...'
+// Needs a server with at least one run that has steps and timeline entries.
+//   CHROMIUM     the browser; /usr/bin/chromium unless named
+//   SCREENSHOTS  a folder for pictures; none are taken unless named
+//   COMPONENT    a component to upload; unless named, bytes that must be refused
+import assert from 'node:assert/strict';
+import { mkdirSync } from 'node:fs';
+import { join } from 'node:path';
+import { chromium } from 'playwright-core';
+
+const address = process.argv[2];
+assert(address, 'give the address that the server printed');
+const folder = process.env.SCREENSHOTS;
+const FLAGS = [
+  '--headless', '--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run',
+  '--disable-background-networking', '--disable-component-update', '--disable-sync',
+];
+
+const browser = await chromium.launch({
+  executablePath: process.env.CHROMIUM ?? '/usr/bin/chromium',
+  args: FLAGS,
+});
+try {
+  const page = await browser.newPage({ viewport: { width: 1440, height: 1000 } });
+  page.setDefaultTimeout(20_000);
+  const complaints = [];
+  page.on('pageerror', (error) => complaints.push(String(error)));
+  // A refused upload is a 422, which the browser reports as an error of its own.
+  page.on('console', (line) => line.type() === 'error' && !/422/.test(line.text()) && complaints.push(line.text()));
+
+  await listsRuns(page);
+  await showsOneRun(page);
+  await takesACommand(page);
+  await showsAVerdict(page);
+  await looksDark(page);
+  assert.deepEqual(complaints, [], 'the browser complains of nothing');
+  console.log('the page is well');
+} finally {
+  await browser.close();
+}
+
+async function picture(page, name) {
+  if (!folder) return;
+  mkdirSync(folder, { recursive: true });
+  await page.screenshot({ path: join(folder, `${name}.png`), fullPage: true });
+}
+
+async function listsRuns(page) {
+  await page.goto(address);
+  await page.getByRole('row').nth(1).getByRole('link').waitFor();
+  assert(!page.url().includes('token'), 'the token leaves the address');
+  await picture(page, 'runs');
+}
+
+async function showsOneRun(page) {
+  await page.getByRole('row').nth(1).getByRole('link').click();
+  await page.getByText('live', { exact: true }).waitFor();
+  const timeline = page.getByRole('region', { name: 'Timeline' });
+  await timeline.getByRole('listitem').first().waitFor();
+  for (const title of ['Training loss', 'Loss per domain', 'Mixture drawn']) {
+    const chart = page.getByRole('img', { name: new RegExp(`^${title}, by step. At step`) });
+    await chart.waitFor();
+    assert((await colours(chart)) > 20, `${title} is drawn`);
+  }
+  await page.getByLabel('Logarithmic losses').check();
+  const loss = page.getByRole('img', { name: /^Training loss/ });
+  await loss.locator('canvas').waitFor();
+  await page.waitForTimeout(300);
+  assert((await colours(loss)) > 20, 'a logarithmic chart is drawn');
+  await page.getByLabel('Logarithmic losses').uncheck();
+  await page.waitForTimeout(300);
+  await picture(page, 'run');
+}
+
+// How many different opaque or half-opaque colours a chart's canvas holds: a blank one has one.
+function colours(chart) {
+  return chart.locator('canvas').evaluate((canvas) => {
+    const { data } = canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height);
+    const seen = new Set();
+    for (let i = 0; i < data.length; i += 4) seen.add(data.slice(i, i + 4).join());
+    return seen.size;
+  });
+}
+
+async function takesACommand(page) {
+  const pause = page.getByRole('button', { name: 'Pause' });
+  if (!(await pause.isVisible()) || (await pause.isDisabled())) return; // The run is over or paused.
+  await pause.click();
+  await page.getByText(/Asked to pause \(command \d+\)/).waitFor();
+}
+
+async function showsAVerdict(page) {
+  await page.getByRole('link', { name: 'Plugins' }).click();
+  const file = process.env.COMPONENT ?? {
+    name: 'broken.wasm', mimeType: 'application/wasm', buffer: Buffer.from('this is no component'),
+  };
+  await page.locator('input[type=file]').setInputFiles(file);
+  const verdict = page.getByRole('status', { name: 'Verdict' });
+  await verdict.waitFor({ timeout: 120_000 });
+  const heading = await verdict.getByRole('heading').innerText();
+  assert.match(heading, process.env.COMPONENT ? /is installed$/ : /was refused$/);
+  assert((await verdict.getByRole('listitem').count()) > 0, 'the verdict names its checks');
+  await picture(page, 'plugins');
+}
+
+async function looksDark(page) {
+  await page.emulateMedia({ colorScheme: 'dark' });
+  await page.goBack();
+  await page.getByRole('img', { name: /^Training loss, by step. At step/ }).locator('canvas').waitFor();
+  await page.waitForTimeout(500);
+  await picture(page, 'dark');
+}
