@@ -40,7 +40,7 @@ export function chartOptions(place: HTMLElement, lines: Line[], look: Look): uPl
     width: place.clientWidth || 400,
     height: look.height,
     legend: { show: false },
-    padding: [8, 8, 0, 0],
+    padding: [8, 16, 0, 0],
     cursor: { sync: { key: 'steps', scales: ['x', null] }, points: { size: 6 }, drag: { x: true, y: false } },
     scales: {
       x: { time: false },
@@ -62,7 +62,7 @@ const areas = (lines: Line[]): uPlot.Series[] =>
   [...lines].reverse().map((line) => ({ stroke: line.colour, fill: line.colour, width: 0, points: { show: false } }));
 
 const faint = (line: Line): uPlot.Series => ({
-  stroke: `${line.colour}55`, width: 1, points: { show: false },
+  stroke: `${line.colour}80`, width: 1, points: { show: false },
 });
 
 const clear = (line: Line): uPlot.Series => ({ stroke: line.colour, width: 2, points: { size: 5, fill: line.colour } });

@@ -8,22 +8,22 @@ use hm_domain::command::Command;
 use hm_serve::*;
 
 /// The only run there is.
-pub const RUN: &str = "7d9f0c52-5a86-4c57-9c2e-0f2c1a1b2c3d";
+pub(crate) const RUN: &str = "7d9f0c52-5a86-4c57-9c2e-0f2c1a1b2c3d";
 const STEPS: u64 = 1_000;
 
 /// See the file's own words.
-pub struct Fake {
+pub(crate) struct Fake {
     /// Steps trained so far; also the head of the log.
-    pub step: AtomicU64,
+    pub(crate) step: AtomicU64,
     /// Steps gained by each look at the head.
-    pub pace: u64,
+    pub(crate) pace: u64,
     /// Commands received.
-    pub commands: Mutex<Vec<Command>>,
+    pub(crate) commands: Mutex<Vec<Command>>,
 }
 
 impl Fake {
     /// A run of 300 steps that gains `pace` steps at each look.
-    pub fn new(pace: u64) -> Self {
+    pub(crate) fn new(pace: u64) -> Self {
         Self { step: AtomicU64::new(300), pace, commands: Mutex::default() }
     }
 
