@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use crate::calls::{self, PlannedCall};
-use crate::effects::effects;
+use crate::effects::{effects, gate_verdict};
 use crate::event::*;
 use crate::id::{BindingId, Digest};
 use crate::mixture::quotas;
@@ -104,13 +104,20 @@ impl Segment {
     pub fn execute(&self, plugins: &dyn Plugins, kept: Option<Vec<u8>>, engine: Digest) -> Proofs {
         let mut proofs = Proofs::default();
         let same_engine = engine == self.engine;
-        let Some(mut state) = self.first_state(plugins, kept, &mut proofs) else { return proofs };
-        for (seq, call, receipt) in &self.calls {
+        let Some(mut state) = self.first_state(plugins, kept, engine, &mut proofs) else {
+            return proofs;
+        };
+        for (index, (seq, call, receipt)) in self.calls.iter().enumerate() {
             if !receipt.outcome.provable(same_engine) {
                 proofs.not_provable += 1;
                 continue;
             }
             let reply = plugins.call(&self.plugin, &call.request(state.clone()));
+            if !reply.outcome.provable(same_engine) && reply.outcome != receipt.outcome {
+                // The auditor's machine is at fault: what follows cannot be shown either way.
+                proofs.not_provable += (self.calls.len() - index) as u64;
+                return proofs;
+            }
             let (after, output) = match reply.value {
                 Some(value) => value,
                 None => (state.clone(), Output::Nothing),
@@ -141,11 +148,17 @@ impl Segment {
         &self,
         plugins: &dyn Plugins,
         kept: Option<Vec<u8>>,
+        engine: Digest,
         proofs: &mut Proofs,
     ) -> Option<Vec<u8>> {
         let bytes = match &self.start {
             Start::Init(request) => {
-                plugins.call(&self.plugin, request).value.map(|(state, _)| state)
+                let reply = plugins.call(&self.plugin, request);
+                if !reply.outcome.provable(engine == self.engine) {
+                    proofs.not_provable += 1 + self.calls.len() as u64;
+                    return None;
+                }
+                reply.value.map(|(state, _)| state)
             }
             Start::Kept(_) => kept,
         };
@@ -278,14 +291,12 @@ impl DecisionAudit {
                 continue;
             }
             states.insert(call.binding, receipt.state_after);
-            if receipt.hook != Hook::Gate {
-                let due = effects(state, step, call.binding, &receipt.outcome, &receipt.output);
-                if due != receipt.effects {
-                    let text = (format!("{:?}", receipt.effects), format!("{due:?}"));
-                    let mut divergence = host(recorded, "applied effects", text.0, text.1);
-                    divergence.plugin = plugin_name(state, call.binding);
-                    found.push(divergence);
-                }
+            let due = effects(state, step, receipt);
+            if due != receipt.effects {
+                let text = (format!("{:?}", receipt.effects), format!("{due:?}"));
+                let mut divergence = host(recorded, "applied effects", text.0, text.1);
+                divergence.plugin = plugin_name(state, call.binding);
+                found.push(divergence);
             }
             if let Some(segment) = self.open.get_mut(&call.binding) {
                 segment.calls.push((recorded.seq, call, receipt.clone()));
@@ -335,20 +346,9 @@ fn check_step(
     compare("carried error", format!("{logged:?}"), format!("{carries:?}"));
     let from: Vec<_> = step.draws.iter().map(|draw| draw.from).collect();
     compare("cursors", format!("{from:?}"), format!("{:?}", state.cursors));
-    let verdict = step
-        .receipts
-        .iter()
-        .filter(|receipt| {
-            state
-                .bindings
-                .get(&receipt.binding)
-                .is_some_and(|binding| binding.facts.role == Role::Active)
-        })
-        .filter_map(|receipt| match receipt.output {
-            Output::Verdict(verdict) => Some(verdict),
-            _ => None,
-        })
-        .fold(Verdict::Proceed, Verdict::and);
+    let asked = gate_verdict(state, &step.receipts);
+    // The host's own rule: what is not finite never reaches the weights.
+    let verdict = if step.pre_step.is_finite() { asked } else { asked.and(Verdict::Skip) };
     compare("verdict", format!("{:?}", step.verdict), format!("{verdict:?}"));
     let clip = match verdict {
         Verdict::ClipTo(norm) => norm.min(spec.optimizer.clip_norm),

@@ -168,6 +168,15 @@ impl Mentor {
             });
         };
         let step = self.state().next_step;
+        // One active policy at a time: a new one takes the old one's place, and the log says so.
+        if role == Role::Active && candidate.world == World::Policy {
+            for replaced in self.state().active_policies() {
+                let change = BindingChange::Released;
+                let by = by.to_owned();
+                let changed = BindingChanged { change, step, by, ..replaced.facts.clone() };
+                decided.events.push(Event::BindingChanged(Box::new(changed)));
+            }
+        }
         let binding = BindingId(self.state().bindings.len() as u32);
         let state = Digest::of(&bytes);
         decided.events.push(Event::BindingChanged(Box::new(BindingChanged {

@@ -1,23 +1,35 @@
 //! What the host makes of a plugin's answer. A function of the state and the answer alone, so that an
 //! audit comes to the same effects.
 
-use crate::event::{Effect, FailurePolicy, Role, StepRecorded};
-use crate::id::BindingId;
+use crate::event::{Effect, FailurePolicy, Receipt, Role, StepRecorded};
 use crate::plugin::{Action, Change, Outcome, Output};
 use crate::rules::{self, Situation};
 use crate::state::RunState;
+use crate::step::Verdict;
 
-/// Effects of one answer to `step`, one per action; of a fault, what the failure policy says.
+/// What all active gates together ask for. What the host does not obey counts as no objection.
+pub fn gate_verdict(state: &RunState, receipts: &[Receipt]) -> Verdict {
+    let active = |receipt: &&Receipt| {
+        let binding = state.bindings.get(&receipt.binding);
+        binding.is_some_and(|binding| binding.facts.role == Role::Active)
+    };
+    receipts
+        .iter()
+        .filter(active)
+        .filter_map(|receipt| match receipt.output {
+            Output::Verdict(verdict) if verdict.refusal().is_none() => Some(verdict),
+            _ => None,
+        })
+        .fold(Verdict::Proceed, Verdict::and)
+}
+
+/// Effects of one answer: of a policy's, one per action; of a gate's, why it is not obeyed; of a
+/// fault, what the failure policy says.
 ///
 /// `state` is the state before the step's event; `recorded` is that event.
-pub fn effects(
-    state: &RunState,
-    recorded: &StepRecorded,
-    id: BindingId,
-    outcome: &Outcome,
-    output: &Output,
-) -> Vec<Effect> {
-    let facts = &state.bindings[&id].facts;
+pub fn effects(state: &RunState, recorded: &StepRecorded, receipt: &Receipt) -> Vec<Effect> {
+    let Receipt { outcome, output, .. } = receipt;
+    let facts = &state.bindings[&receipt.binding].facts;
     if facts.role == Role::Shadow {
         return Vec::new();
     }
@@ -29,8 +41,15 @@ pub fn effects(
             _ => Vec::new(),
         };
     }
-    let Output::Actions(actions) = output else { return Vec::new() };
-    actions.iter().map(|action| effect(state, recorded, action)).collect()
+    match output {
+        Output::Actions(actions) => {
+            actions.iter().map(|action| effect(state, recorded, action)).collect()
+        }
+        Output::Verdict(verdict) => {
+            verdict.refusal().map(|reason| Effect::Refused { reason }).into_iter().collect()
+        }
+        Output::Findings(_) | Output::Nothing => Vec::new(),
+    }
 }
 
 fn effect(state: &RunState, recorded: &StepRecorded, action: &Action) -> Effect {
@@ -46,11 +65,12 @@ fn effect(state: &RunState, recorded: &StepRecorded, action: &Action) -> Effect 
         Change::SetLossWeights(weights) => {
             let count = state.spec.domains.len();
             let usable = |weight: &f64| weight.is_finite() && *weight >= 0.0;
-            if weights.len() == count && weights.iter().all(usable) {
+            let some = weights.iter().any(|weight| *weight > 0.0);
+            if weights.len() == count && some && weights.iter().all(usable) {
                 Effect::LossWeights { weights: weights.clone() }
             } else {
                 let reason =
-                    format!("loss weights are {count} finite numbers that are not negative");
+                    format!("loss weights are {count} finite numbers, none negative and not all 0");
                 Effect::Refused { reason }
             }
         }

@@ -2,43 +2,24 @@
 //!
 //! Pure: no IO, no clock, no randomness, no async. Two folds of one log are equal on any machine.
 
-pub mod id;
-
-pub mod mixture;
-
+pub mod audit;
 pub mod batch;
-
-pub mod schedule;
-
-pub mod spec;
-
-pub mod step;
-
-pub mod checkpoint;
-
+pub mod calls;
 pub mod catalogue;
-
-pub mod plugin;
-
-pub mod event;
-
 pub mod chain;
-
+pub mod checkpoint;
+pub mod command;
+pub mod effects;
+pub mod event;
+pub mod id;
+pub mod mentor;
+pub mod mixture;
+pub(crate) mod observe;
+pub mod plugin;
 pub mod rules;
-
+pub mod schedule;
+pub mod spec;
+pub mod state;
+pub mod step;
 #[cfg(test)]
 mod testing;
-
-pub mod state;
-
-pub(crate) mod observe;
-
-pub mod calls;
-
-pub mod effects;
-
-pub mod mentor;
-
-pub mod command;
-
-pub mod audit;

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use crate::batch::Batch;
 use crate::calls::{self, PlannedCall};
-use crate::effects::effects;
+use crate::effects::{effects, gate_verdict};
 use crate::event::*;
 use crate::id::{BindingId, Digest};
 use crate::plugin::{Outcome, Output, Plugins};
@@ -73,17 +73,11 @@ impl Mentor {
     /// Asks the gates about the step being trained. Their receipts wait for [`Mentor::decide`].
     pub fn gate(&mut self, pre_step: &PreStep) -> Verdict {
         self.gate_receipts.clear();
-        let mut verdict = Verdict::Proceed;
         for call in calls::gates(&self.state, self.state.next_step, pre_step) {
             let receipt = self.call(&call);
-            if let Output::Verdict(answer) = receipt.output
-                && self.state.bindings[&receipt.binding].facts.role == Role::Active
-            {
-                verdict = verdict.and(answer);
-            }
             self.gate_receipts.push(receipt);
         }
-        verdict
+        gate_verdict(&self.state, &self.gate_receipts)
     }
 
     /// What follows from a trained step: its event with all receipts, then quarantines and kept states.
@@ -103,11 +97,13 @@ impl Mentor {
             receipts: std::mem::take(&mut self.gate_receipts),
         };
         for call in calls::folds(&self.state, &recorded) {
-            let mut receipt = self.call(&call);
-            receipt.effects =
-                effects(&self.state, &recorded, call.binding, &receipt.outcome, &receipt.output);
-            recorded.receipts.push(receipt);
+            recorded.receipts.push(self.call(&call));
         }
+        let mut receipts = std::mem::take(&mut recorded.receipts);
+        for receipt in &mut receipts {
+            receipt.effects = effects(&self.state, &recorded, receipt);
+        }
+        recorded.receipts = receipts;
         self.follow_up(recorded)
     }
 
@@ -143,17 +139,15 @@ impl Mentor {
     fn follow_up(&mut self, recorded: StepRecorded) -> Decided {
         let next_step = recorded.step + 1;
         let mut decided = Decided::default();
-        let mut last_faults: BTreeMap<BindingId, (u32, u64)> = BTreeMap::new();
+        let faults = self.state.faults_after(&recorded.receipts);
+        let mut calls: BTreeMap<BindingId, u64> = BTreeMap::new();
         for receipt in &recorded.receipts {
-            let binding = &self.state.bindings[&receipt.binding];
-            let (faults, calls) =
-                last_faults.entry(receipt.binding).or_insert((binding.faults, binding.calls));
-            *faults = if receipt.outcome == Outcome::Ok { 0 } else { *faults + 1 };
-            *calls += 1;
+            *calls.entry(receipt.binding).or_default() += 1;
         }
         decided.events.push(Event::StepRecorded(Box::new(recorded)));
-        for (&id, &(faults, calls)) in &last_faults {
+        for (id, faults) in faults {
             let binding = &self.state.bindings[&id];
+            let calls = binding.calls + calls[&id];
             if faults >= binding.facts.quarantine_after {
                 let quarantined = BindingQuarantined { binding: id, step: next_step, faults };
                 decided.events.push(Event::BindingQuarantined(quarantined));

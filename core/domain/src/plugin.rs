@@ -299,13 +299,19 @@ pub enum Outcome {
     StackOverflow,
     /// It answered more or larger values than the limits allow.
     TooLarge(String),
+    /// The call was never made: the plugin is not loaded in this process, or its world has no such
+    /// function. It says nothing about the plugin. Not provable.
+    NotCalled(String),
 }
 
 impl Outcome {
     /// Whether an auditor can expect the same outcome again (fuel: under the same engine only).
     pub fn provable(&self, same_engine: bool) -> bool {
         match self {
-            Outcome::Deadline | Outcome::HostMemory | Outcome::StackOverflow => false,
+            Outcome::Deadline
+            | Outcome::HostMemory
+            | Outcome::StackOverflow
+            | Outcome::NotCalled(_) => false,
             Outcome::OutOfFuel => same_engine,
             Outcome::Ok | Outcome::GuestError(_) | Outcome::Trap(_) | Outcome::TooLarge(_) => true,
         }
@@ -343,7 +349,7 @@ pub struct Limits {
     pub state_bytes_max: u64,
     /// Bytes of all strings and lists of one answer.
     pub output_bytes_max: u64,
-    /// Bytes of log lines of one call; more are dropped.
+    /// Bytes of log lines that the host takes of one call; more are dropped.
     pub log_bytes_max: u64,
     /// Bytes of an uploaded component.
     pub upload_bytes_max: u64,

@@ -35,7 +35,7 @@ pub struct Binding {
     pub seen_seq: u64,
     /// Calls so far.
     pub calls: u64,
-    /// Faults since the last `ok`.
+    /// Steps in a row with a fault, up to the last one it was called in.
     pub faults: u32,
     /// Observations since the event it saw last.
     pub(crate) unseen: u64,
@@ -202,8 +202,14 @@ impl RunState {
         }
         // Remembered first: whoever answered `ok` in this step has seen it.
         self.remember(seen);
+        let faults = self.faults_after(&step.receipts);
         for receipt in &step.receipts {
             self.apply_receipt(receipt);
+        }
+        for (id, count) in faults {
+            if let Some(binding) = self.bindings.get_mut(&id) {
+                binding.faults = count;
+            }
         }
     }
 
@@ -221,25 +227,15 @@ impl RunState {
         let Some(binding) = self.bindings.get_mut(&receipt.binding) else { return };
         binding.calls += 1;
         binding.state = receipt.state_after;
-        if receipt.outcome == Outcome::Ok {
-            binding.faults = 0;
-            if receipt.hook != Hook::Gate {
-                binding.seen_seq = receipt.to_seq;
-                binding.unseen = 0;
-            }
-        } else {
-            binding.faults += 1;
+        if receipt.outcome == Outcome::Ok && receipt.hook != Hook::Gate {
+            binding.seen_seq = receipt.to_seq;
+            binding.unseen = 0;
         }
     }
 
     fn apply_binding(&mut self, seq: u64, changed: &BindingChanged) {
         match changed.change {
             BindingChange::Bound => {
-                // One active policy at a time: a new one takes the old one's place.
-                if changed.role == Role::Active && changed.world == crate::plugin::World::Policy {
-                    let replaced: Vec<BindingId> = self.active_policies().collect();
-                    replaced.into_iter().for_each(|id| self.silence(id));
-                }
                 let binding = Binding {
                     facts: changed.clone(),
                     state: changed.initial_state,
@@ -260,13 +256,27 @@ impl RunState {
         }
     }
 
-    fn active_policies(&self) -> impl Iterator<Item = BindingId> + '_ {
-        self.bindings.iter().filter_map(|(&id, binding)| {
-            let active = binding.live
+    /// The policies that are obeyed: at most one, since binding another releases it first.
+    pub(crate) fn active_policies(&self) -> impl Iterator<Item = &Binding> {
+        self.bindings.values().filter(|binding| {
+            binding.live
                 && binding.facts.role == Role::Active
-                && binding.facts.world == crate::plugin::World::Policy;
-            active.then_some(id)
+                && binding.facts.world == crate::plugin::World::Policy
         })
+    }
+
+    /// Steps in a row with a fault, of each binding that `receipts` of the next step call. A good call
+    /// of one hook does not make up for a fault of another in the same step.
+    pub(crate) fn faults_after(&self, receipts: &[Receipt]) -> BTreeMap<BindingId, u32> {
+        let mut faults = BTreeMap::new();
+        for receipt in receipts {
+            let Some(binding) = self.bindings.get(&receipt.binding) else { continue };
+            let count = faults.entry(receipt.binding).or_insert(0);
+            if receipt.outcome != Outcome::Ok {
+                *count = binding.faults + 1;
+            }
+        }
+        faults
     }
 
     fn silence(&mut self, id: BindingId) {

@@ -53,6 +53,25 @@ pub struct PreStep {
     pub losses: Vec<LossSums>,
 }
 
+impl PreStep {
+    /// Whether loss and gradients are numbers that an optimizer can use.
+    pub fn is_finite(&self) -> bool {
+        self.nonfinite_count == 0 && self.loss.is_finite() && self.gradient_norm.is_finite()
+    }
+
+    /// Equality by bits: what is not a number agrees with itself.
+    pub fn has_bits_of(&self, other: &PreStep) -> bool {
+        let bits = |seen: &PreStep| -> Vec<u64> {
+            let whole = [seen.loss.to_bits(), seen.gradient_norm.to_bits(), seen.nonfinite_count];
+            let domain = |sums: &LossSums| {
+                [sums.loss_sum.to_bits(), sums.loss_square_sum.to_bits(), sums.tokens]
+            };
+            whole.into_iter().chain(seen.losses.iter().flat_map(domain)).collect()
+        };
+        bits(self) == bits(other)
+    }
+}
+
 /// What a gate asks for. Combined over bindings as halt, then skip, then the smallest clip.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", tag = "kind", content = "norm")]
@@ -79,6 +98,16 @@ impl Verdict {
             (Proceed, Proceed) => Proceed,
         }
     }
+
+    /// Why the host does not obey it, if it does not: a clip is to a finite norm above 0.
+    pub fn refusal(self) -> Option<String> {
+        match self {
+            Verdict::ClipTo(norm) if !norm.is_finite() || norm <= 0.0 => {
+                Some(format!("a step cannot be clipped to a norm of {norm}"))
+            }
+            _ => None,
+        }
+    }
 }
 
 /// What a trainer did in one step.
@@ -86,7 +115,9 @@ impl Verdict {
 pub struct TrainReport {
     /// What the gate was shown.
     pub pre_step: PreStep,
-    /// What the gate answered and the trainer obeyed.
+    /// What was done: the gate's answer, except that a step whose loss or gradients are not finite is
+    /// skipped under any answer but halt. That is the host's own rule, on the pre-step alone, so a
+    /// step trained again under its logged verdict comes to the same.
     pub verdict: Verdict,
     /// The global norm limit in force: the smaller of the run's and the verdict's.
     pub effective_clip: f64,
@@ -97,6 +128,25 @@ pub struct TrainReport {
 #[cfg(test)]
 mod tests {
     use super::Verdict::*;
+    use super::{LossSums, PreStep};
+
+    #[test]
+    fn step_that_is_not_a_number_agrees_with_itself_and_with_no_other() {
+        let sums = LossSums { loss_sum: f64::NAN, loss_square_sum: 1.0, tokens: 4 };
+        let seen =
+            PreStep { loss: f64::NAN, gradient_norm: 1.0, nonfinite_count: 1, losses: vec![sums] };
+        assert!(seen.has_bits_of(&seen.clone()) && !seen.is_finite());
+        let other = PreStep { gradient_norm: 1.5, ..seen.clone() };
+        assert!(!seen.has_bits_of(&other));
+    }
+
+    #[test]
+    fn clip_to_nonsense_is_refused() {
+        assert_eq!(ClipTo(0.5).refusal(), None);
+        for norm in [0.0, -1.0, f64::NAN, f64::INFINITY] {
+            assert!(ClipTo(norm).refusal().unwrap().contains("clipped"));
+        }
+    }
 
     #[test]
     fn verdicts_combine_by_strength_then_smallest_clip() {

@@ -11,7 +11,8 @@ use crate::plugin::*;
 use crate::step::LossSums;
 use crate::testing::spec;
 
-/// Doubles the first domain's share each call; its state counts calls. Faults while `faulty` is set.
+/// Doubles the first domain's share each call; its state counts calls. Faults while `faulty` is 1, and
+/// is not there to be called while it is 2.
 #[derive(Default)]
 struct Scripted {
     faulty: AtomicU64,
@@ -24,7 +25,11 @@ impl Plugins for Scripted {
             fuel: 7,
             value: Some((state, output)),
         };
+        let absent = || Outcome::NotCalled("not loaded".to_owned());
         match request {
+            _ if self.faulty.load(Ordering::Relaxed) == 2 => {
+                Reply { outcome: absent(), fuel: 0, value: None }
+            }
             Request::Init { .. } => ok(vec![0], Output::Nothing),
             Request::Step { .. } if self.faulty.load(Ordering::Relaxed) > 0 => {
                 Reply { outcome: Outcome::OutOfFuel, fuel: 9, value: None }
@@ -123,6 +128,11 @@ impl Run {
     }
 
     fn step(&mut self) {
+        self.step_with_loss(2.0);
+    }
+
+    /// A step as the trainer makes it: one that is not finite is skipped.
+    fn step_with_loss(&mut self, loss: f64) {
         let state = self.mentor.state();
         let mut carries = state.carries.clone();
         let counts = quotas(&state.mixture, 8, &mut carries);
@@ -139,13 +149,14 @@ impl Run {
             tokens: u64::from(sequences) * 4,
         };
         let pre_step = PreStep {
-            loss: 2.0,
+            loss,
             gradient_norm: 1.0,
             nonfinite_count: 0,
             losses: counts.iter().map(|&count| sums(count)).collect(),
         };
         let knobs = self.mentor.knobs();
-        let verdict = self.mentor.gate(&pre_step);
+        let asked = self.mentor.gate(&pre_step);
+        let verdict = if pre_step.is_finite() { asked } else { asked.and(Verdict::Skip) };
         let report = TrainReport { pre_step, verdict, effective_clip: 1.0, step_us: 5 };
         let decided = self.mentor.decide(&batch, &knobs, report);
         self.take(decided);
@@ -283,4 +294,51 @@ fn operators_mixture_takes_effect_at_the_boundary_and_nonsense_is_refused() {
     let refusal = run.command(Command::SetMixture { shares: vec![1.0] });
     assert_eq!(refusal.as_deref(), Some("1 weights for 2 domains"));
     assert_eq!(run.command(Command::Resume).as_deref(), Some("the run is not paused"));
+}
+
+#[test]
+fn step_that_is_not_finite_must_be_skipped_and_nothing_else() {
+    let mut run = Run::start();
+    run.step_with_loss(f64::NAN);
+    assert_eq!(run.audit().diverged, 0);
+    let Event::StepRecorded(step) = &mut run.log[1].event else { panic!("no step") };
+    assert_eq!(step.verdict, Verdict::Skip);
+    step.verdict = Verdict::Proceed;
+    assert_eq!(run.audit().first.unwrap().what, "verdict");
+}
+
+#[test]
+fn auditor_without_the_plugin_proves_nothing_and_accuses_nobody() {
+    let mut run = Run::start();
+    run.bind();
+    (0..4).for_each(|_| run.step());
+    run.plugins.faulty.store(2, Ordering::Relaxed);
+    // The init and two calls.
+    assert_eq!(run.audit(), Proofs { not_provable: 3, ..Proofs::default() });
+}
+
+#[test]
+fn second_active_policy_takes_the_first_ones_place_and_the_log_says_so() {
+    let mut run = Run::start();
+    run.bind();
+    (0..2).for_each(|_| run.step());
+    run.bind();
+    (0..2).for_each(|_| run.step());
+    let released: Vec<BindingId> = run
+        .log
+        .iter()
+        .filter_map(|recorded| match &recorded.event {
+            Event::BindingChanged(changed) if changed.change == BindingChange::Released => {
+                Some(changed.binding)
+            }
+            _ => None,
+        })
+        .collect();
+    assert_eq!(released, [BindingId(0)]);
+    let Event::StepRecorded(step) = &run.log.last().unwrap().event else { panic!("no step") };
+    assert_eq!(
+        step.receipts.iter().map(|receipt| receipt.binding).collect::<Vec<_>>(),
+        [BindingId(1)]
+    );
+    assert_eq!(run.audit().diverged, 0);
 }

@@ -1,0 +1,66 @@
+//! What happens between steps: validations, checkpoints, wishes answered.
+
+use serde::{Deserialize, Serialize};
+
+use crate::id::Digest;
+use crate::mixture::Mixture;
+use crate::step::LossSums;
+
+/// See [`Event::ValidationRecorded`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ValidationRecorded {
+    /// Steps trained before it.
+    pub step: u64,
+    /// One per domain; no tokens where a domain holds nothing out.
+    pub losses: Vec<LossSums>,
+}
+
+/// See [`Event::MixtureSet`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct MixtureSet {
+    /// First step drawn under it.
+    pub step: u64,
+    /// After the caps.
+    pub mixture: Mixture,
+    /// Rules that changed the wish, in order.
+    pub rules: Vec<String>,
+    /// Who asked.
+    pub by: String,
+}
+
+/// See [`Event::CheckpointSaved`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct CheckpointSaved {
+    /// The next step to train.
+    pub step: u64,
+    /// Over canonical content only.
+    pub digest: Digest,
+    /// Folder under the run's checkpoint folder.
+    pub folder: String,
+    /// Bytes on disk.
+    pub bytes: u64,
+}
+
+/// See [`Event::CheckpointFailed`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct CheckpointFailed {
+    /// The next step to train.
+    pub step: u64,
+    /// Why, in a sentence.
+    pub reason: String,
+}
+
+/// See [`Event::CommandAnswered`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct CommandAnswered {
+    /// The command's number in the inbox.
+    pub command: u64,
+    /// Step boundary at which it was answered.
+    pub step: u64,
+    /// What was asked, as JSON text.
+    pub asked: String,
+    /// Who asked.
+    pub by: String,
+    /// Why not, if it was refused.
+    pub refusal: Option<String>,
+}
