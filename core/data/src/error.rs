@@ -24,9 +24,44 @@ pub enum DataError {
     /// A source matches no file.
     #[error("source {0} matches no file")]
     NoFile(String),
+    /// A source whose files hold no document with text.
+    #[error(
+        "source {source_path} gave no document with text: read {files} files, {blank} documents without text, {bad} bad lines or objects{first_bad}"
+    )]
+    EmptySource {
+        /// Path or glob of the source.
+        source_path: String,
+        /// Files read.
+        files: u64,
+        /// Documents without text.
+        blank: u64,
+        /// Lines, objects or files that could not be used.
+        bad: u64,
+        /// The first of those, as the end of a sentence; empty where there is none.
+        first_bad: String,
+    },
     /// A domain has nothing to train on.
-    #[error("domain `{0}` has no training documents")]
-    EmptyDomain(String),
+    #[error(
+        "domain `{domain}` has no training documents: {held_out} held out, {blank} without text"
+    )]
+    EmptyDomain {
+        /// The domain.
+        domain: String,
+        /// Its documents that are held out.
+        held_out: u64,
+        /// Its documents without text.
+        blank: u64,
+    },
+    /// A setting of the run file that cannot be.
+    #[error("{name} is {value}: {must}")]
+    Setting {
+        /// Which.
+        name: &'static str,
+        /// Its value.
+        value: String,
+        /// What it must be.
+        must: &'static str,
+    },
     /// Too few documents to hold any out.
     #[error(
         "domain `{domain}` holds out {found} documents, fewer than the minimum of {minimum}: lower data.validation.minimum_documents or raise data.validation.fraction"
@@ -50,6 +85,20 @@ pub enum DataError {
         got: usize,
         /// The folder's domains.
         expected: usize,
+    },
+    /// A cursor that points outside the prepared folder's shards.
+    #[error(
+        "the cursor of domain {domain} stands at {what} {found}, but the prepared folder has {has} there: prepare the data it belongs to"
+    )]
+    Cursor {
+        /// The domain's number.
+        domain: usize,
+        /// Which part of the cursor.
+        what: &'static str,
+        /// Its value.
+        found: u64,
+        /// What the folder has.
+        has: u64,
     },
     /// The tokenizer library refuses.
     #[error("tokenizer: {0}")]

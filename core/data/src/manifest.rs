@@ -6,8 +6,9 @@ use hm_domain::id::Digest;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{DataError, Result, at};
+use crate::reading::ReadReport;
 use crate::shard::{Shard, digest};
-use crate::source::ReadReport;
+use crate::whole_file;
 
 /// A prepared folder.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -54,15 +55,19 @@ pub struct SegmentEntry {
 }
 
 impl Manifest {
+    /// The file's name in a prepared folder.
+    pub(crate) const FILE: &str = "manifest.json";
+
     /// Reads `manifest.json` of a prepared folder.
     pub fn read(folder: &Path) -> Result<Manifest> {
-        let path = folder.join("manifest.json");
+        let path = folder.join(Self::FILE);
         let bytes = std::fs::read(&path).map_err(at(&path))?;
         serde_json::from_slice(&bytes)
             .map_err(|error| DataError::Broken { path, reason: error.to_string() })
     }
 
-    fn entries(&self) -> impl Iterator<Item = &SegmentEntry> {
+    /// All shards.
+    pub(crate) fn entries(&self) -> impl Iterator<Item = &SegmentEntry> {
         self.domains.iter().flat_map(|domain| domain.segments.iter().chain(&domain.validation))
     }
 
@@ -72,8 +77,9 @@ impl Manifest {
         let tokenizer = std::fs::read(folder.join("tokenizer.json"));
         tokenizer.is_ok_and(|bytes| Digest::of(&bytes) == self.tokenizer)
             && self.entries().all(|entry| {
-                Shard::open(&folder.join(&entry.stem))
-                    .is_ok_and(|shard| shard.documents() == entry.documents)
+                Shard::open(&folder.join(&entry.stem)).is_ok_and(|shard| {
+                    (shard.documents(), shard.tokens()) == (entry.documents, entry.tokens)
+                })
             })
     }
 
@@ -94,9 +100,7 @@ impl Manifest {
 
     /// Writes it, whole or not at all.
     pub(crate) fn write(&self, folder: &Path) -> Result<()> {
-        let (part, path) = (folder.join("manifest.json.part"), folder.join("manifest.json"));
         let text = serde_json::to_vec_pretty(self).expect("a manifest is plain data");
-        std::fs::write(&part, text).map_err(at(&part))?;
-        std::fs::rename(&part, &path).map_err(at(&path))
+        whole_file::write(folder, Self::FILE, &text)
     }
 }

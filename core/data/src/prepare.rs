@@ -1,19 +1,30 @@
 //! Corpora to a prepared folder: a tokenizer, then shards by domain, then the manifest.
 //!
 //! Two streaming passes: one samples text for the tokenizer, one encodes. Memory is bounded by the
-//! sample and one document, whatever the corpus holds.
+//! sample and one document, whatever the corpus holds. A folder counts as prepared by its manifest
+//! alone, which is removed first and written last.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 use hm_domain::id::Digest;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{DataError, Result, at};
-use crate::manifest::{DomainEntry, Manifest, SegmentEntry};
-use crate::shard::ShardWriter;
-use crate::source::{OnBadLine, ReadReport, SourceSpec, Split};
+use crate::hold_out::HoldOut;
+use crate::manifest::Manifest;
+use crate::progress::{Meter, Progress};
+use crate::reading::{OnBadLine, ReadReport};
+use crate::sample::sample;
+use crate::shard_set::{ShardSet, stem_of};
+use crate::source::{SourceSpec, Split};
 use crate::tokenizer::Tokenizer;
+use crate::whole_file;
+
+/// Tokens of a vocabulary that is trained here, unless said otherwise.
+const VOCABULARY: usize = 4096;
 
 /// What to prepare: the `data` section of a run file.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -21,9 +32,9 @@ use crate::tokenizer::Tokenizer;
 pub struct PrepareSpec {
     /// Corpora.
     pub sources: Vec<SourceSpec>,
-    /// Tokens of the vocabulary, special ones included.
-    #[serde(default = "vocabulary")]
-    pub vocabulary: usize,
+    /// Tokens of the vocabulary, special ones included: by default 4096, or what `tokenizer` has.
+    #[serde(default)]
+    pub vocabulary: Option<usize>,
     /// An existing `tokenizer.json` to use instead of training one.
     #[serde(default)]
     pub tokenizer: Option<PathBuf>,
@@ -33,47 +44,16 @@ pub struct PrepareSpec {
     /// What to do with lines that cannot be used.
     #[serde(default)]
     pub on_bad_line: OnBadLine,
-    /// How much of the training sources is held out, where no file is.
+    /// How much of the training sources is held out, for domains of which no file is.
     #[serde(default)]
     pub validation: HoldOut,
-}
-
-fn vocabulary() -> usize {
-    4096
 }
 
 fn tokenizer_bytes_max() -> u64 {
     8 << 20
 }
 
-/// Validation documents by hash of their normalised text: exact duplicates fall on one side.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct HoldOut {
-    /// Share of documents held out; 0 for none. Not used when a source is itself held out.
-    pub fraction: f64,
-    /// Fewest held-out documents of such a domain.
-    pub minimum_documents: u64,
-}
-
-impl Default for HoldOut {
-    fn default() -> Self {
-        HoldOut { fraction: 0.0, minimum_documents: 1 }
-    }
-}
-
-/// How far preparation is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Progress {
-    /// What is being done.
-    pub phase: &'static str,
-    /// Files done.
-    pub files: usize,
-    /// Files in all.
-    pub files_total: usize,
-    /// Documents of this phase so far.
-    pub documents: u64,
-}
+type Files<'a> = Vec<(&'a SourceSpec, PathBuf)>;
 
 impl PrepareSpec {
     /// Makes relative paths relative to `folder`, where the run file lies.
@@ -84,7 +64,19 @@ impl PrepareSpec {
         self.tokenizer = self.tokenizer.take().map(|path| folder.join(path));
     }
 
-    fn files(&self) -> Result<Vec<(&SourceSpec, PathBuf)>> {
+    fn check(&self) -> Result<()> {
+        if self.sources.is_empty() {
+            let (value, must) = ("empty".to_owned(), "must name at least one source");
+            return Err(DataError::Setting { name: "data.sources", value, must });
+        }
+        if self.tokenizer.is_none() && self.tokenizer_bytes_max == 0 {
+            let (value, must) = ("0".to_owned(), "must be at least 1");
+            return Err(DataError::Setting { name: "data.tokenizer_bytes_max", value, must });
+        }
+        self.validation.check()
+    }
+
+    fn files(&self) -> Result<Files<'_>> {
         let mut files = Vec::new();
         for source in &self.sources {
             files.extend(source.files()?.into_iter().map(|path| (source, path)));
@@ -92,15 +84,41 @@ impl PrepareSpec {
         Ok(files)
     }
 
-    /// Digest of the spec and of every file's name, length and time of change.
-    fn digest(&self, files: &[(&SourceSpec, PathBuf)]) -> Result<Digest> {
+    /// Digest of the spec, of the tokenizer it names, and of every file's name, length and time of
+    /// change.
+    fn digest(&self, files: &Files<'_>) -> Result<Digest> {
         let mut text = serde_json::to_string(self).expect("a spec is plain data");
+        if let Some(path) = &self.tokenizer {
+            let bytes = std::fs::read(path).map_err(at(path))?;
+            text += &format!("\n{}", Digest::of(&bytes));
+        }
         for (_, path) in files {
             let facts = std::fs::metadata(path).map_err(at(path))?;
             let changed = facts.modified().map_err(at(path))?;
             text += &format!("\n{} {} {changed:?}", path.display(), facts.len());
         }
         Ok(Digest::of(text.as_bytes()))
+    }
+
+    /// The tokenizer and its `tokenizer.json`: the named one, or one trained on a sample.
+    fn tokenizer(&self, files: &Files<'_>, meter: &mut Meter<'_>) -> Result<(Tokenizer, Vec<u8>)> {
+        let Some(path) = &self.tokenizer else {
+            let texts = sample(files, self.tokenizer_bytes_max, self.on_bad_line, meter)?;
+            meter.begin("training the tokenizer", files.len(), 0);
+            let tokenizer = Tokenizer::train(&texts, self.vocabulary.unwrap_or(VOCABULARY))?;
+            let json = tokenizer.to_json()?.into_bytes();
+            return Ok((tokenizer, json));
+        };
+        let json = std::fs::read(path).map_err(at(path))?;
+        let tokenizer = Tokenizer::of_json(path, &json)?;
+        let found = tokenizer.vocabulary();
+        if let Some(wanted) = self.vocabulary.filter(|&wanted| wanted != found) {
+            let reason = format!(
+                "has a vocabulary of {found}, but data.vocabulary is {wanted}: leave that out or make it {found}"
+            );
+            return Err(DataError::Broken { path: path.clone(), reason });
+        }
+        Ok((tokenizer, json))
     }
 }
 
@@ -110,175 +128,100 @@ pub fn prepare(
     folder: &Path,
     progress: &mut dyn FnMut(Progress),
 ) -> Result<Manifest> {
+    spec.check()?;
     let files = spec.files()?;
     let digest = spec.digest(&files)?;
-    if let Ok(manifest) = Manifest::read(folder)
-        && manifest.spec == digest
-        && manifest.is_whole(folder)
-    {
+    let whole = || {
+        let manifest = Manifest::read(folder).ok()?;
+        (manifest.spec == digest && manifest.is_whole(folder)).then_some(manifest)
+    };
+    if let Some(manifest) = whole() {
         return Ok(manifest);
     }
     std::fs::create_dir_all(folder).map_err(at(folder))?;
-    let tokenizer = match &spec.tokenizer {
-        Some(path) => Tokenizer::read(path)?.0,
-        None => Tokenizer::train(&sample(spec, &files, progress)?, spec.vocabulary)?,
-    };
-    let json = tokenizer.to_json()?;
-    let path = folder.join("tokenizer.json");
-    std::fs::write(&path, &json).map_err(at(&path))?;
-    let mut shards = Shards { folder, tokenizer: &tokenizer, spec, open: BTreeMap::new() };
-    let reports = shards.fill(&files, progress)?;
+    // Another process may be at the same: whoever comes second finds its work done.
+    let path = folder.join("prepare.lock");
+    let lock = File::create(&path).map_err(at(&path))?;
+    lock.lock().map_err(at(&path))?;
+    if let Some(manifest) = whole() {
+        return Ok(manifest);
+    }
+    whole_file::remove(folder, &|name| name == Manifest::FILE || name.ends_with(whole_file::PART))?;
+    let mut meter = Meter::new(progress);
+    let (tokenizer, json) = spec.tokenizer(&files, &mut meter)?;
+    whole_file::write(folder, "tokenizer.json", &json)?;
+    let mut shards = ShardSet::new(folder, &tokenizer);
+    let reports = fill(spec, files, &mut shards, &mut meter)?;
     let manifest = Manifest {
         spec: digest,
-        tokenizer: Digest::of(json.as_bytes()),
+        tokenizer: Digest::of(&json),
         vocabulary: tokenizer.vocabulary() as u32,
         domains: shards.finish()?,
         files: reports,
     };
     manifest.write(folder)?;
+    // Shards of what was prepared here before.
+    let stems: BTreeSet<&str> = manifest.entries().map(|entry| entry.stem.as_str()).collect();
+    whole_file::remove(folder, &|name| stem_of(name).is_some_and(|stem| !stems.contains(stem)))?;
     Ok(manifest)
 }
 
-/// Text for the tokenizer: every file gives an equal part, from its start.
-fn sample(
+/// Encodes every document into its shard: validation files first, since only a domain that has none
+/// of those is held out by hash.
+fn fill(
     spec: &PrepareSpec,
-    files: &[(&SourceSpec, PathBuf)],
-    progress: &mut dyn FnMut(Progress),
-) -> Result<Vec<String>> {
-    let training: Vec<_> =
-        files.iter().filter(|(source, _)| source.split == Split::Train).collect();
-    let share = spec.tokenizer_bytes_max / training.len().max(1) as u64;
-    let mut texts = Vec::new();
-    for (done, (source, path)) in training.iter().enumerate() {
-        let mut taken = 0u64;
-        source.read(path, spec.on_bad_line, &mut |document| {
-            if taken < share {
-                taken += document.text.len() as u64;
-                texts.push(document.text);
-            }
-            Ok(())
-        })?;
-        let documents = texts.len() as u64;
-        let (files, files_total) = (done + 1, training.len());
-        progress(Progress { phase: "sampling for the tokenizer", files, files_total, documents });
+    mut files: Files<'_>,
+    shards: &mut ShardSet<'_>,
+    meter: &mut Meter<'_>,
+) -> Result<Vec<ReadReport>> {
+    files.sort_by_key(|(source, _)| source.split == Split::Train);
+    let mut sizes = Vec::new();
+    for (_, path) in &files {
+        sizes.push(std::fs::metadata(path).map_err(at(path))?.len());
     }
-    Ok(texts)
-}
-
-struct OpenShard {
-    writer: ShardWriter,
-    stem: String,
-    bytes: u64,
-}
-
-struct Shards<'a> {
-    folder: &'a Path,
-    tokenizer: &'a Tokenizer,
-    spec: &'a PrepareSpec,
-    open: BTreeMap<(String, bool), OpenShard>,
-}
-
-impl Shards<'_> {
-    fn fill(
-        &mut self,
-        files: &[(&SourceSpec, PathBuf)],
-        progress: &mut dyn FnMut(Progress),
-    ) -> Result<Vec<ReadReport>> {
-        let has_files = files.iter().any(|(source, _)| source.split == Split::Validation);
-        let (mut reports, mut documents) = (Vec::new(), 0u64);
-        for (done, (source, path)) in files.iter().enumerate() {
-            let report = source.read(path, self.spec.on_bad_line, &mut |document| {
-                let held_out = source.split == Split::Validation
-                    || (!has_files && held_out(&document.text, self.spec.validation.fraction));
-                documents += 1;
-                if documents.is_multiple_of(1000) {
-                    let (files, files_total) = (done, files.len());
-                    progress(Progress { phase: "encoding", files, files_total, documents });
-                }
-                self.add(document.domain, &document.text, held_out)
-            })?;
-            reports.push(report);
+    meter.begin("encoding", files.len(), sizes.iter().sum());
+    let mut named: Option<BTreeSet<String>> = None;
+    let mut reports: Vec<ReadReport> = Vec::new();
+    for ((source, path), size) in files.iter().zip(sizes) {
+        let validation = source.split == Split::Validation;
+        if !validation && named.is_none() {
+            named = Some(shards.held_out_domains());
         }
-        Ok(reports)
+        reports.push(source.read(path, spec.on_bad_line, &mut |document, bytes| {
+            let by_file = named.as_ref().is_some_and(|named| named.contains(&document.domain));
+            let held_out = validation || (!by_file && spec.validation.holds_out(&document.text));
+            shards.add(document, held_out)?;
+            meter.document(bytes);
+            Ok(ControlFlow::Continue(()))
+        })?);
+        meter.file(size);
     }
-
-    fn add(&mut self, domain: String, text: &str, held_out: bool) -> Result<()> {
-        let ids = self.tokenizer.encode(text)?;
-        let vocabulary = self.tokenizer.vocabulary();
-        let place = self.open.len();
-        let key = (domain, held_out);
-        if !self.open.contains_key(&key) {
-            // Domain names may hold anything; files are numbered.
-            let side = if held_out { "validation" } else { "train" };
-            let stem = format!("{side}-{place:03}");
-            let writer = ShardWriter::create(&self.folder.join(&stem), vocabulary)?;
-            self.open.insert(key.clone(), OpenShard { writer, stem, bytes: 0 });
-        }
-        let shard = self.open.get_mut(&key).expect("opened above");
-        shard.bytes += text.len() as u64;
-        shard.writer.add(&ids)
+    for source in &spec.sources {
+        let of_source = files.iter().zip(&reports).filter(|((of, _), _)| std::ptr::eq(*of, source));
+        refuse_empty(source, of_source.map(|(_, report)| report))?;
     }
-
-    fn finish(self) -> Result<Vec<DomainEntry>> {
-        let mut domains: BTreeMap<String, DomainEntry> = BTreeMap::new();
-        for ((name, held_out), shard) in self.open {
-            let documents = shard.writer.documents();
-            let (digest, tokens) = shard.writer.finish()?;
-            let (stem, bytes) = (shard.stem, shard.bytes);
-            let entry = SegmentEntry { stem, digest, documents, tokens, bytes };
-            let domain = domains.entry(name.clone()).or_insert_with(|| DomainEntry {
-                name,
-                segments: Vec::new(),
-                validation: None,
-            });
-            if held_out {
-                domain.validation = Some(entry);
-            } else {
-                domain.segments.push(entry);
-            }
-        }
-        for domain in domains.values() {
-            check(domain, &self.spec.validation)?;
-        }
-        Ok(domains.into_values().collect())
-    }
+    shards.check(&spec.validation, &named.unwrap_or_default())?;
+    Ok(reports)
 }
 
-fn check(domain: &DomainEntry, hold_out: &HoldOut) -> Result<()> {
-    if domain.segments.iter().all(|segment| segment.documents == 0) {
-        return Err(DataError::EmptyDomain(domain.name.clone()));
-    }
-    let found = domain.validation.as_ref().map_or(0, |segment| segment.documents);
-    if hold_out.fraction > 0.0 && found < hold_out.minimum_documents {
-        let (domain, minimum) = (domain.name.clone(), hold_out.minimum_documents);
-        return Err(DataError::TooFewHeldOut { domain, found, minimum });
-    }
-    Ok(())
-}
-
-/// Decided by the text alone, runs of white space folded.
-fn held_out(text: &str, fraction: f64) -> bool {
-    if fraction <= 0.0 {
-        return false;
-    }
-    let normalised = text.split_whitespace().collect::<Vec<_>>().join(" ");
-    let digest = Digest::of(normalised.as_bytes());
-    let value = u64::from_le_bytes(digest.0[..8].try_into().expect("eight bytes"));
-    (value as f64) < fraction * u64::MAX as f64
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn duplicates_fall_on_one_side_and_the_fraction_is_kept() {
-        let texts: Vec<String> = (0..2000).map(|number| format!("document {number}")).collect();
-        let count = texts.iter().filter(|text| held_out(text, 0.1)).count();
-        assert!((140..260).contains(&count), "{count}");
-        for text in &texts {
-            let spaced = format!("  {}\n", text.replace(' ', "\t "));
-            assert_eq!(held_out(text, 0.1), held_out(&spaced, 0.1));
+/// A source that gave nothing to train on or to hold out is a mistake: it says what was read.
+fn refuse_empty<'a>(
+    source: &SourceSpec,
+    reports: impl Iterator<Item = &'a ReadReport>,
+) -> Result<()> {
+    let (mut files, mut blank, mut bad, mut first_bad) = (0, 0, 0, None);
+    for report in reports {
+        if report.documents > 0 {
+            return Ok(());
+        }
+        files += 1;
+        blank += report.blank;
+        bad += report.bad;
+        if let (None, Some(reason)) = (&first_bad, &report.first_bad) {
+            first_bad = Some(format!("; the first in {}: {reason}", report.path.display()));
         }
     }
+    let first_bad = first_bad.unwrap_or_default();
+    let source_path = source.path.clone();
+    Err(DataError::EmptySource { source_path, files, blank, bad, first_bad })
 }

@@ -46,7 +46,9 @@ impl Sampler {
                 .map(|segment| Shard::open(&folder.join(&segment.stem)))
                 .collect::<Result<Vec<_>>>()?;
             if segments.iter().all(|shard| shard.documents() == 0) {
-                return Err(DataError::EmptyDomain(domain.name.clone()));
+                let held_out = domain.validation.as_ref().map_or(0, |entry| entry.documents);
+                let domain = domain.name.clone();
+                return Err(DataError::EmptyDomain { domain, held_out, blank: 0 });
             }
             let validation = match &domain.validation {
                 Some(segment) => Some(Shard::open(&folder.join(&segment.stem))?),
@@ -68,13 +70,42 @@ impl Sampler {
     /// Goes on from a checkpoint.
     ///
     /// # Errors
-    /// When it holds another number of domains.
+    /// When it holds another number of domains, or a cursor points outside these shards. Nothing has
+    /// changed then.
     pub fn restore(&mut self, cursors: &[Cursor], carries: &[i64]) -> Result<()> {
         self.fits("cursors", cursors.len())?;
         self.fits("carried errors", carries.len())?;
+        for (domain, cursor) in cursors.iter().enumerate() {
+            self.check_cursor(domain, cursor)?;
+        }
         self.cursors = cursors.to_vec();
         self.carries = carries.to_vec();
         Ok(())
+    }
+
+    fn check_cursor(&self, domain: usize, cursor: &Cursor) -> Result<()> {
+        let within = |what, found: u64, has: u64| {
+            if found <= has { Ok(()) } else { Err(DataError::Cursor { domain, what, found, has }) }
+        };
+        let segments = &self.sources[domain].segments;
+        within("segment", cursor.segment.into(), segments.len() as u64)?;
+        // Past the last segment and past a segment's last document there is nothing left to be inside of.
+        let shard = segments.get(cursor.segment as usize);
+        let documents = shard.map_or(0, Shard::documents);
+        within("document", cursor.rank, documents)?;
+        let length = match shard {
+            Some(shard) if cursor.rank < documents => {
+                shard.length(self.order(domain, cursor, shard).at(cursor.rank))
+            }
+            _ => 0,
+        };
+        within("token", cursor.token_offset, length as u64)
+    }
+
+    /// The order in which a segment is read in the cursor's epoch.
+    fn order(&self, domain: usize, cursor: &Cursor, shard: &Shard) -> Permutation {
+        let (epoch, segment) = (cursor.epoch, cursor.segment);
+        Permutation::new(shard.documents(), self.seed, domain as u32, epoch, segment)
     }
 
     fn fits(&self, what: &'static str, got: usize) -> Result<()> {
@@ -128,10 +159,7 @@ impl Sampler {
                 reading = Cursor { epoch: reading.epoch, segment, rank: 0, token_offset: 0 };
                 continue;
             }
-            let (seed, domain) = (self.seed, index as u32);
-            let order =
-                Permutation::new(shard.documents(), seed, domain, reading.epoch, reading.segment);
-            let document = order.at(reading.rank);
+            let document = self.order(index, &reading, shard).at(reading.rank);
             let length = shard.length(document);
             let start = reading.token_offset as usize;
             let stop = if tokens.len() == self.sequence_length {

@@ -75,9 +75,7 @@ impl ShardWriter {
             (with_ending(&self.stem, ".bin.part"), with_ending(&self.stem, ".idx.part"));
         self.bin.flush().map_err(at(&bin_part))?;
         self.bin.get_ref().sync_all().map_err(at(&bin_part))?;
-        let index = self.index();
-        let mut file = File::create(&idx_part).map_err(at(&idx_part))?;
-        file.write_all(&index).and_then(|()| file.sync_all()).map_err(at(&idx_part))?;
+        self.write_index(&idx_part).map_err(at(&idx_part))?;
         for (part, ending) in [(&bin_part, ".bin"), (&idx_part, ".idx")] {
             std::fs::rename(part, with_ending(&self.stem, ending)).map_err(at(part))?;
         }
@@ -85,22 +83,27 @@ impl ShardWriter {
         Ok((digest(&self.stem)?, tokens))
     }
 
-    fn index(&self) -> Vec<u8> {
+    fn write_index(&self, path: &Path) -> std::io::Result<()> {
+        let mut index = BufWriter::new(File::create(path)?);
         let width = if self.narrow { 2i64 } else { 4 };
         let count = self.lengths.len() as u64;
-        let mut bytes = MAGIC.to_vec();
-        bytes.extend(1u64.to_le_bytes());
-        bytes.push(if self.narrow { CODE_U16 } else { CODE_I32 });
-        bytes.extend(count.to_le_bytes());
-        bytes.extend((count + 1).to_le_bytes());
-        self.lengths.iter().for_each(|length| bytes.extend(length.to_le_bytes()));
+        index.write_all(MAGIC)?;
+        index.write_all(&1u64.to_le_bytes())?;
+        index.write_all(&[if self.narrow { CODE_U16 } else { CODE_I32 }])?;
+        index.write_all(&count.to_le_bytes())?;
+        index.write_all(&(count + 1).to_le_bytes())?;
+        for length in &self.lengths {
+            index.write_all(&length.to_le_bytes())?;
+        }
         let mut offset = 0i64;
         for &length in &self.lengths {
-            bytes.extend(offset.to_le_bytes());
+            index.write_all(&offset.to_le_bytes())?;
             offset += i64::from(length) * width;
         }
-        (0..=count as i64).for_each(|document| bytes.extend(document.to_le_bytes()));
-        bytes
+        for document in 0..=count as i64 {
+            index.write_all(&document.to_le_bytes())?;
+        }
+        index.into_inner().map_err(|error| error.into_error())?.sync_all()
     }
 }
 
@@ -155,15 +158,42 @@ impl Shard {
             _ => return Err(broken("its elements are neither u16 nor i32")),
         };
         let documents = u64_at(&index, 18) as usize;
-        if index.len() != HEADER_BYTES + documents * 12 + (documents + 1) * 8 {
+        let length =
+            documents.checked_mul(20).and_then(|bytes| bytes.checked_add(HEADER_BYTES + 8));
+        if length != Some(index.len()) {
             return Err(broken("truncated: its length does not fit its document count"));
         }
         let shard = Shard { index, tokens, narrow, documents };
-        let total: usize = (0..documents).map(|document| shard.length(document as u64)).sum();
-        if total * if narrow { 2 } else { 4 } != shard.tokens.len() {
+        let mut end = 0u64;
+        for document in 0..documents {
+            if shard.start(document) != end {
+                return Err(broken("its documents do not lie one behind the other"));
+            }
+            let at = HEADER_BYTES + document * 4;
+            let length = i32::from_le_bytes(four(&shard.index[at..]));
+            let length =
+                u64::try_from(length).map_err(|_| broken("a document has a length below 0"))?;
+            end += length * shard.width() as u64;
+        }
+        if end != shard.tokens.len() as u64 {
             return Err(broken("the token file beside it has another length"));
         }
         Ok(shard)
+    }
+
+    /// Bytes of a token.
+    fn width(&self) -> usize {
+        if self.narrow { 2 } else { 4 }
+    }
+
+    /// Where a document's tokens begin, in bytes.
+    fn start(&self, document: usize) -> u64 {
+        u64_at(&self.index, HEADER_BYTES + self.documents * 4 + document * 8)
+    }
+
+    /// Tokens in it.
+    pub fn tokens(&self) -> u64 {
+        (self.tokens.len() / self.width()) as u64
     }
 
     /// Documents in it.
@@ -174,26 +204,25 @@ impl Shard {
     /// Tokens of one document.
     pub fn length(&self, document: u64) -> usize {
         let at = HEADER_BYTES + document as usize * 4;
-        i32::from_le_bytes(self.index[at..at + 4].try_into().expect("four bytes")) as usize
+        i32::from_le_bytes(four(&self.index[at..])) as usize
     }
 
     /// Appends tokens `from..to` of one document to `out`.
     pub fn copy(&self, document: u64, from: usize, to: usize, out: &mut Vec<u32>) {
-        let start = u64_at(&self.index, HEADER_BYTES + self.documents * 4 + document as usize * 8);
-        let width = if self.narrow { 2 } else { 4 };
-        let bytes = &self.tokens[start as usize + from * width..start as usize + to * width];
+        let (start, width) = (self.start(document as usize) as usize, self.width());
+        let bytes = &self.tokens[start + from * width..start + to * width];
         if self.narrow {
             out.extend(
                 bytes.chunks_exact(2).map(|pair| u32::from(u16::from_le_bytes([pair[0], pair[1]]))),
             );
         } else {
-            out.extend(
-                bytes
-                    .chunks_exact(4)
-                    .map(|four| u32::from_le_bytes(four.try_into().expect("four bytes"))),
-            );
+            out.extend(bytes.chunks_exact(4).map(|token| u32::from_le_bytes(four(token))));
         }
     }
+}
+
+fn four(bytes: &[u8]) -> [u8; 4] {
+    bytes[..4].try_into().expect("four bytes")
 }
 
 fn u64_at(bytes: &[u8], at: usize) -> u64 {
@@ -255,5 +284,23 @@ mod tests {
             std::fs::write(&path, whole).unwrap();
         }
         assert!(Shard::open(&stem).is_ok());
+    }
+
+    #[test]
+    fn any_damaged_index_is_an_error_or_harmless_but_never_a_panic() {
+        let (_folder, stem, _) = shard(100, &[vec![7, 8], vec![9], vec![]]);
+        let path = with_ending(&stem, ".idx");
+        let whole = std::fs::read(&path).unwrap();
+        for place in 0..whole.len() {
+            for bits in [0x01, 0x80, 0xff] {
+                let mut damaged = whole.clone();
+                damaged[place] ^= bits;
+                std::fs::write(&path, &damaged).unwrap();
+                let Ok(opened) = Shard::open(&stem) else { continue };
+                for document in 0..opened.documents() {
+                    opened.copy(document, 0, opened.length(document), &mut Vec::new());
+                }
+            }
+        }
     }
 }

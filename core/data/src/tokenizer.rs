@@ -30,6 +30,7 @@ const APPENDED: [&str; 8] = [
 pub struct Tokenizer {
     inner: Inner,
     end_of_document: u32,
+    vocabulary: usize,
 }
 
 fn refused(error: tokenizers::Error) -> DataError {
@@ -66,24 +67,34 @@ impl Tokenizer {
         inner
             .add_special_tokens(APPENDED.map(|token| AddedToken::from(token, true)))
             .map_err(refused)?;
-        Tokenizer::of(inner)
+        Tokenizer::of(inner).map_err(DataError::Tokenizer)
     }
 
-    fn of(inner: Inner) -> Result<Tokenizer> {
-        let end_of_document = inner.token_to_id(END_OF_DOCUMENT).ok_or_else(|| {
-            DataError::Tokenizer(format!("has no token {END_OF_DOCUMENT} to end documents with"))
-        })?;
-        Ok(Tokenizer { inner, end_of_document })
+    fn of(mut inner: Inner) -> std::result::Result<Tokenizer, String> {
+        let end_of_document = inner
+            .token_to_id(END_OF_DOCUMENT)
+            .ok_or_else(|| format!("has no token {END_OF_DOCUMENT} to end documents with"))?;
+        let largest = inner.get_vocab(true).into_values().max().unwrap_or_default();
+        // What a file asks for beyond encoding: shards hold whole documents and nothing else.
+        inner.with_truncation(None).map_err(|error| error.to_string())?;
+        inner.with_padding(None);
+        // Text that looks like a special token is text: no document can end another.
+        inner.set_encode_special_tokens(true);
+        Ok(Tokenizer { inner, end_of_document, vocabulary: largest as usize + 1 })
+    }
+
+    /// The tokenizer that the bytes of a `tokenizer.json` say.
+    pub(crate) fn of_json(path: &Path, bytes: &[u8]) -> Result<Tokenizer> {
+        let broken = |reason: String| DataError::Broken { path: path.to_owned(), reason };
+        let inner = Inner::from_bytes(bytes)
+            .map_err(|error| broken(format!("not a tokenizer: {error}")))?;
+        Tokenizer::of(inner).map_err(broken)
     }
 
     /// Reads a `tokenizer.json`, and its digest.
     pub fn read(path: &Path) -> Result<(Tokenizer, Digest)> {
         let bytes = std::fs::read(path).map_err(at(path))?;
-        let inner = Inner::from_bytes(&bytes).map_err(|error| DataError::Broken {
-            path: path.to_owned(),
-            reason: format!("not a tokenizer: {error}"),
-        })?;
-        Ok((Tokenizer::of(inner)?, Digest::of(&bytes)))
+        Ok((Tokenizer::of_json(path, &bytes)?, Digest::of(&bytes)))
     }
 
     /// As `tokenizer.json`.
@@ -91,9 +102,10 @@ impl Tokenizer {
         self.inner.to_string(true).map_err(refused)
     }
 
-    /// Tokens, special ones included.
+    /// The largest id and one, special tokens included: rows that an embedding needs. Ids that a file
+    /// leaves out count too.
     pub fn vocabulary(&self) -> usize {
-        self.inner.get_vocab_size(true)
+        self.vocabulary
     }
 
     /// Ids of one document, its end mark included.
@@ -130,5 +142,45 @@ mod tests {
     #[test]
     fn vocabulary_too_small_for_bytes_is_refused() {
         assert!(Tokenizer::train(&[], 100).is_err());
+    }
+
+    #[test]
+    fn text_that_looks_like_a_special_token_is_text() {
+        let tokenizer = Tokenizer::train(&["<s>struck</s> out".repeat(20)], 300).unwrap();
+        let ids = tokenizer.encode("struck</s> out[MASK]").unwrap();
+        let end = tokenizer.end_of_document;
+        assert_eq!(ids.iter().filter(|&&id| id == end).count(), 1);
+        assert_eq!(tokenizer.decode(&ids).unwrap(), "struck</s> out[MASK]");
+    }
+
+    #[test]
+    fn a_file_is_refused_by_name_when_it_is_no_tokenizer_or_cannot_end_documents() {
+        let path = Path::new("given/tokenizer.json");
+        let error = Tokenizer::of_json(path, b"{").err().unwrap().to_string();
+        assert!(error.starts_with("given/tokenizer.json: not a tokenizer"), "{error}");
+        let tokenizer = Tokenizer::train(&["a".to_owned()], 300).unwrap();
+        let json = tokenizer.to_json().unwrap();
+        let other = json.replace(END_OF_DOCUMENT, "<end>");
+        let error = Tokenizer::of_json(path, other.as_bytes()).err().unwrap().to_string();
+        let sentence = "given/tokenizer.json: has no token </s> to end documents with";
+        assert_eq!(error, sentence);
+        let read = Tokenizer::of_json(path, json.as_bytes()).unwrap();
+        assert_eq!(read.vocabulary(), tokenizer.vocabulary());
+        assert_eq!(read.encode("a b").unwrap(), tokenizer.encode("a b").unwrap());
+    }
+
+    #[test]
+    fn ids_that_a_file_leaves_out_count_and_its_truncation_does_not() {
+        let tokenizer = Tokenizer::train(&["a".to_owned()], 300).unwrap();
+        let mut json: serde_json::Value =
+            serde_json::from_str(&tokenizer.to_json().unwrap()).unwrap();
+        json["truncation"] = serde_json::json!({
+            "direction": "Right", "max_length": 2, "strategy": "LongestFirst", "stride": 0
+        });
+        json["model"]["vocab"]["z"] = 999.into();
+        let read = Tokenizer::of_json(Path::new("t"), json.to_string().as_bytes()).unwrap();
+        let ids = read.encode("abcdefgz").unwrap();
+        assert_eq!(read.decode(&ids).unwrap(), "abcdefgz");
+        assert_eq!((read.vocabulary(), ids[7]), (1000, 999));
     }
 }

@@ -14,7 +14,7 @@ fn source(path: &Path, format: Format, split: Split) -> SourceSpec {
 fn spec(sources: Vec<SourceSpec>) -> PrepareSpec {
     PrepareSpec {
         sources,
-        vocabulary: 400,
+        vocabulary: Some(400),
         tokenizer: None,
         tokenizer_bytes_max: 1 << 20,
         on_bad_line: OnBadLine::Stop,
@@ -165,7 +165,8 @@ fn a_domain_with_only_held_out_documents_is_refused_by_name() {
     std::fs::write(&path, "{\"text\":\"one\"}\n").unwrap();
     let spec = spec(vec![source(&path, Format::Jsonl, Split::Validation)]);
     let error = prepare(&spec, &folder.path().join("out"), &mut |_| {}).unwrap_err();
-    assert_eq!(error.to_string(), "domain `lonely` has no training documents");
+    let sentence = "domain `lonely` has no training documents: 1 held out, 0 without text";
+    assert_eq!(error.to_string(), sentence);
 }
 
 #[test]
