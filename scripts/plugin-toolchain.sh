@@ -65,9 +65,16 @@ build_library() {
 }
 
 if [ ! -f "$home/ok" ]; then
-  (fetch_compiler)
-  build_library
-  touch "$home/ok"
+  mkdir -p "$(dirname "$home")"
+  # Of two first runs at once, one makes it and the other waits.
+  exec 9>"$home.lock"
+  flock 9
+  if [ ! -f "$home/ok" ]; then
+    (fetch_compiler)
+    build_library
+    touch "$home/ok"
+  fi
+  exec 9>&-
 fi
 # Only this command sees the private compiler: the host is built with the ordinary one.
 export RUSTC=$root/bin/rustc LD_LIBRARY_PATH=$root/lib/x86_64-linux-gnu

@@ -8,11 +8,13 @@ use std::time::Duration;
 use hm_domain::id::Digest;
 use hm_domain::plugin::Limits;
 use wasmtime::{
-    Config, Engine, InstanceAllocationStrategy, OptLevel, PoolingAllocationConfig, Strategy,
-    WasmBacktraceDetails,
+    Config, Enabled, Engine, InstanceAllocationStrategy, OptLevel, PoolingAllocationConfig,
+    Strategy, WasmBacktraceDetails,
 };
 
+use crate::bounds::MEMORIES_MAX;
 use crate::error::{HostError, Result};
+use crate::guest::LOG_FUEL;
 
 /// Time between two ticks of the watchdog.
 pub(crate) const TICK: Duration = Duration::from_millis(10);
@@ -47,6 +49,7 @@ impl Ticking {
         std::env::consts::OS.hash(&mut all);
         self.engine.precompile_compatibility_hash().hash(&mut all);
         WIT.hash(&mut all);
+        LOG_FUEL.hash(&mut all);
         serde_json::to_string(limits).expect("limits are numbers").hash(&mut all);
         Digest::of(&all.0)
     }
@@ -85,8 +88,13 @@ fn pool(limits: &Limits) -> PoolingAllocationConfig {
         .total_core_instances(calls * limits.instances_max)
         .total_tables(calls * limits.instances_max)
         .max_core_instances_per_component(limits.instances_max)
-        .max_memories_per_component(4)
-        .max_tables_per_component(limits.instances_max);
+        .max_memories_per_component(MEMORIES_MAX)
+        .max_tables_per_component(limits.instances_max)
+        // A call touches a few pages of its instance. Writing those back is cheaper than giving them to
+        // the kernel and faulting them in again: 21 us a call instead of 36.
+        .linear_memory_keep_resident(64 << 10)
+        .table_keep_resident(4 << 10)
+        .pagemap_scan(Enabled::Auto);
     pool
 }
 

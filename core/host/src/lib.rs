@@ -2,14 +2,22 @@
 //!
 //! The only crate that knows wasmtime. What a call means for a run is decided elsewhere.
 
-mod config;
+mod bounds;
+mod call;
+mod checks;
 mod engine;
 mod error;
+mod golden;
+mod guest;
 mod host;
+mod load;
+mod outcome;
 mod pack;
+mod schema;
 mod v0_1_0;
 
-pub use config::validate_config;
+pub use checks::{Check, Checked};
 pub use error::{HostError, Result};
 pub use host::{Host, Loaded};
 pub use pack::pack;
+pub use schema::validate_config;

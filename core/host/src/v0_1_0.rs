@@ -23,6 +23,7 @@ pub(crate) mod detector {
 }
 
 use policy::heurimentor::plugin::types;
+pub(crate) use policy::heurimentor::plugin::types::Level;
 
 pub(crate) fn run_facts(facts: &domain::RunFacts) -> types::RunFacts {
     types::RunFacts {

@@ -1,96 +1,10 @@
-//! Real components behind the port: our own plugins, hostile ones, and bytes that are none.
+//! Our own plugins behind the port.
 
-use std::path::{Path, PathBuf};
-use std::process::Command;
-use std::sync::OnceLock;
+mod support;
 
-use hm_domain::id::Digest;
 use hm_domain::plugin::*;
-use hm_domain::step::{LossSums, PreStep, Verdict};
-use hm_host::{Host, pack};
-
-/// Builds all plugins, once, and gives one as a component.
-fn component(name: &str) -> Vec<u8> {
-    static BUILT: OnceLock<PathBuf> = OnceLock::new();
-    let folder = BUILT.get_or_init(|| {
-        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../scripts/build-plugins.sh");
-        let built = Command::new(&script).env_remove("RUSTC").status().unwrap();
-        assert!(built.success(), "{} failed", script.display());
-        let target = std::env::var_os("HM_WASM_TARGET").map_or_else(
-            || Path::new(&std::env::var_os("HOME").unwrap()).join(".cache/heurimentor/plugins"),
-            PathBuf::from,
-        );
-        target.join("wasm32-unknown-unknown/release")
-    });
-    pack(&std::fs::read(folder.join(format!("{name}.wasm"))).unwrap()).unwrap()
-}
-
-/// A host with small limits, so that misbehaviour ends soon.
-fn host() -> Host {
-    Host::new(Limits { fuel: 20_000_000, memory_bytes_max: 16 << 20, ..Limits::default() }).unwrap()
-}
-
-fn init(config: &str) -> Request {
-    let domain = |name: &str| DomainFacts {
-        name: name.to_owned(),
-        content: Digest::of(name.as_bytes()),
-        tokens: 1000,
-        documents: 10,
-        bytes_per_token: 4.0,
-        prior: 0.5,
-        floor: 0.0,
-        cap: 1.0,
-        max_epochs: None,
-    };
-    Request::Init {
-        facts: RunFacts {
-            seed: 1,
-            steps: 300,
-            bound_at_step: 0,
-            tokens_per_step: 64,
-            sequence_length: 8,
-            sequences_per_step: 8,
-            parameters: 100,
-            learning_rate_peak: 1e-3,
-            warmup_steps: 10,
-        },
-        domains: vec![domain("a"), domain("b")],
-        config: config.to_owned(),
-        artefacts: Vec::new(),
-    }
-}
-
-/// One observation of `step` with mean losses 2 and 1.
-fn observations(step: u64) -> Observations {
-    let column = |name: &str, values: [f64; 2]| Column {
-        name: name.to_owned(),
-        values: values.map(Some).to_vec(),
-    };
-    let entry = Observation {
-        kind: ObservationKind::Step,
-        attempt: 0,
-        step,
-        tokens: 64,
-        learning_rate: 1e-3,
-        loss: 1.5,
-        gradient_norm: 1.0,
-        mixture_version: 0,
-        shares: vec![0.5, 0.5],
-        columns: vec![column("loss_sum", [64.0, 32.0]), column("loss_tokens", [32.0, 32.0])],
-    };
-    Observations { dropped: 0, entries: vec![entry] }
-}
-
-fn state_of(host: &Host, plugin: &Digest, config: &str) -> Vec<u8> {
-    host.call(plugin, &init(config)).value.expect("init is ok").0
-}
-
-fn hostile_step(how: &str) -> Reply {
-    let host = host();
-    let loaded = host.load(&component("hostile")).unwrap();
-    let state = state_of(&host, &loaded.digest, &format!(r#"{{"how":"{how}"}}"#));
-    host.call(&loaded.digest, &Request::Step { state, observations: observations(0) })
-}
+use hm_domain::step::Verdict;
+use support::*;
 
 #[test]
 fn odm_decides_by_its_formula_and_twice_the_same() {
@@ -98,14 +12,14 @@ fn odm_decides_by_its_formula_and_twice_the_same() {
     let loaded = host.load(&component("odm")).unwrap();
     assert_eq!((loaded.world, loaded.description.name.as_str()), (World::Policy, "odm"));
     let state = state_of(&host, &loaded.digest, "{}");
-    let warm = Request::Step { state: state.clone(), observations: observations(0) };
+    let warm = step(state.clone(), 0);
     assert_eq!(host.call(&loaded.digest, &warm).value.unwrap().1, Output::Actions(vec![]));
-    let request = Request::Step { state, observations: observations(49) };
+    let request = step(state, 49);
     let reply = host.call(&loaded.digest, &request);
     assert!(reply.fuel > 0);
     assert_eq!(host.call(&loaded.digest, &request), reply);
     // Another host compiles anew and comes to the same, fuel included.
-    let other = self::host();
+    let other = support::host();
     other.load(&component("odm")).unwrap();
     assert_eq!(other.call(&loaded.digest, &request), reply);
     let Output::Actions(actions) = reply.value.unwrap().1 else { panic!("no actions") };
@@ -120,9 +34,7 @@ fn outlier_gates_a_spike_and_tells_it() {
     let plugin = host.load(&component("outlier")).unwrap().digest;
     let mut state = state_of(&host, &plugin, "{}");
     let gate = |state: Vec<u8>, loss: f64| {
-        let losses = vec![LossSums { loss_sum: loss, loss_square_sum: loss, tokens: 1 }; 2];
-        let pre_step = PreStep { loss, gradient_norm: 1.0, nonfinite_count: 0, losses };
-        let reply = host.call(&plugin, &Request::Gate { state, step: 0, pre_step });
+        let reply = host.call(&plugin, &Request::Gate { state, step: 0, pre_step: pre_step(loss) });
         let (state, output) = reply.value.expect("gate is ok");
         let Output::Verdict(verdict) = output else { panic!("no verdict") };
         (state, verdict)
@@ -141,52 +53,62 @@ fn outlier_gates_a_spike_and_tells_it() {
 }
 
 #[test]
-fn endless_loop_runs_out_of_fuel_and_says_so_twice() {
-    let reply = hostile_step("loop");
-    assert_eq!((&reply.outcome, &reply.value), (&Outcome::OutOfFuel, &None));
-    assert_eq!(hostile_step("loop").fuel, reply.fuel);
-}
-
-#[test]
-fn hoarded_memory_ends_at_the_limit() {
-    let outcome = hostile_step("hoard").outcome;
-    assert!(matches!(&outcome, Outcome::Trap(_)), "{outcome:?}");
-}
-
-#[test]
-fn trap_costs_the_call_and_nothing_else() {
+fn static_asks_for_its_shares_once_and_refuses_what_is_no_mixture_by_name() {
     let host = host();
-    let plugin = host.load(&component("hostile")).unwrap().digest;
-    let state = state_of(&host, &plugin, r#"{"how":"trap"}"#);
-    let request = Request::Step { state, observations: observations(0) };
-    assert!(matches!(host.call(&plugin, &request).outcome, Outcome::Trap(_)));
-    assert_eq!(host.call(&plugin, &init(r#"{"how":"x"}"#)).outcome, Outcome::Ok);
-}
-
-#[test]
-fn nonsense_comes_back_as_it_is_and_large_state_is_refused() {
-    let (_, output) = hostile_step("nan").value.unwrap();
+    let plugin = host.load(&component("static")).unwrap().digest;
+    let state = state_of(&host, &plugin, r#"{"shares": {"a": 1, "b": 3}}"#);
+    let (state, output) = host.call(&plugin, &step(state, 0)).value.unwrap();
     let Output::Actions(actions) = output else { panic!("no actions") };
-    let Change::SetMixture(shares) = &actions[0].change else { panic!("no mixture") };
-    assert!(shares.iter().all(|share| share.is_nan()));
-    assert!(matches!(hostile_step("large").outcome, Outcome::TooLarge(_)));
-    assert_eq!(hostile_step("sulk").outcome, Outcome::GuestError("failed: sulk".to_owned()));
-    let host = host();
-    let plugin = host.load(&component("hostile")).unwrap().digest;
-    let refused = host.call(&plugin, &init("{}")).outcome;
-    assert_eq!(refused, Outcome::GuestError("config.how is missing".to_owned()));
+    assert_eq!(actions[0].change, Change::SetMixture(vec![0.25, 0.75]));
+    // Without shares the prior is wanted, which is what the observation shows.
+    let prior = state_of(&host, &plugin, "{}");
+    let (prior, first) = host.call(&plugin, &step(prior, 0)).value.unwrap();
+    assert!(matches!(&first, Output::Actions(actions) if actions.len() == 1), "{first:?}");
+    assert_eq!(host.call(&plugin, &step(prior, 1)).value.unwrap().1, Output::Actions(vec![]));
+    // The other mixture has not come into force yet: nothing moved, so it waits.
+    assert_eq!(host.call(&plugin, &step(state, 1)).value.unwrap().1, Output::Actions(vec![]));
+    for (config, word) in [
+        (r#"{"shares": {"a": 1, "c": 3}}"#, "`c`"),
+        (r#"{"shares": {"a": -1, "b": 3}}"#, "`a` has -1"),
+        (r#"{"shares": {"a": 0, "b": 0}}"#, "a, b sum to 0"),
+    ] {
+        let Outcome::GuestError(text) = host.call(&plugin, &init(config)).outcome else { panic!() };
+        assert!(text.contains(word), "{text}");
+    }
 }
 
 #[test]
-fn what_is_no_plugin_is_refused_with_the_remedy() {
-    let refusal = |bytes: &[u8]| host().load(bytes).err().unwrap().to_string();
-    assert_eq!(refusal(b"hello, world"), "not a WebAssembly component");
-    assert!(refusal(&wat::parse_str("(module)").unwrap()).contains("hm plugin build"));
-    let wasi = r#"(component (import "wasi:clocks/wall-clock@0.2.0" (instance)))"#;
-    let text = refusal(&wat::parse_str(wasi).unwrap());
-    assert!(text.contains("wasi:clocks") && text.contains("without WASI"), "{text}");
-    let empty = refusal(&wat::parse_str("(component)").unwrap());
-    assert!(empty.contains("neither a policy nor a detector"), "{empty}");
-    let small = Host::new(Limits { upload_bytes_max: 10, ..Limits::default() }).unwrap();
-    assert!(small.load(&component("odm")).err().unwrap().to_string().contains("10 allowed"));
+fn the_example_policy_follows_the_loss() {
+    let host = host();
+    let plugin = host.load(&component("loss_power")).unwrap().digest;
+    let state = state_of(&host, &plugin, r#"{"power": 2}"#);
+    let (_, output) = host.call(&plugin, &step(state, 0)).value.unwrap();
+    let Output::Actions(actions) = output else { panic!("no actions") };
+    assert_eq!(actions[0].change, Change::SetMixture(vec![4.0, 1.0]));
+}
+
+#[test]
+fn a_state_of_another_plugin_is_an_error_of_the_guest() {
+    let host = host();
+    for name in ["odm", "static", "loss_power"] {
+        let plugin = host.load(&component(name)).unwrap().digest;
+        for state in [vec![], vec![0xff; 40]] {
+            let outcome = host.call(&plugin, &step(state, 0)).outcome;
+            let Outcome::GuestError(text) = &outcome else { panic!("{name}: {outcome:?}") };
+            assert!(text.contains("is not one of this plugin"), "{text}");
+        }
+    }
+}
+
+#[test]
+fn what_cannot_be_called_is_no_fault_of_the_plugin() {
+    let host = host();
+    let digest = hm_domain::id::Digest::of(b"nobody");
+    let reply = host.call(&digest, &init("{}"));
+    assert!(matches!(&reply.outcome, Outcome::NotCalled(text) if text.contains("not loaded here")));
+    let plugin = host.load(&component("odm")).unwrap().digest;
+    let gate = Request::Gate { state: vec![], step: 0, pre_step: pre_step(1.0) };
+    let outcome = host.call(&plugin, &gate).outcome;
+    assert!(matches!(&outcome, Outcome::NotCalled(text) if text.contains("no such function")));
+    assert!(!outcome.provable(true));
 }

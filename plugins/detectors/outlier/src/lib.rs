@@ -4,19 +4,34 @@
 
 pub mod rule;
 
-mod bindings {
-    wit_bindgen::generate!({ path: "../../../wit/0.1.0", world: "detector" });
-}
-
-use bindings::heurimentor::plugin::types::{Error, Finding, Recommendation, Severity, Verdict};
-use bindings::{
-    Description, DomainFacts, Gated, Guest, Observations, PreStep, RunFacts, State, Timing, Watched,
+use heurimentor::{
+    Detector, DomainFacts, Finding, Observations, PreStep, Recommendation, RunFacts, Severity,
+    Timing, Verdict,
 };
 use rule::{Judgement, Memory};
+use serde::{Deserialize, Serialize};
 
-struct Outlier;
+/// What is kept between calls.
+#[derive(Serialize, Deserialize)]
+pub struct Outlier(Memory);
 
-const SCHEMA: &str = r#"{
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    #[serde(default = "six")]
+    sigmas: f64,
+}
+
+fn six() -> f64 {
+    6.0
+}
+
+impl Detector for Outlier {
+    const NAME: &'static str = "outlier";
+    const VERSION: &'static str = env!("CARGO_PKG_VERSION");
+    const DOCUMENTATION: &'static str = "Skips a step whose loss or gradient norm is an outlier \
+        among the last 128 accepted steps; armed after 64.";
+    const CONFIG_SCHEMA: &'static str = r#"{
   "type": "object",
   "additionalProperties": false,
   "properties": {
@@ -24,67 +39,40 @@ const SCHEMA: &str = r#"{
       "title": "Sigmas", "description": "Standard deviations above the mean that make an outlier"}
   }
 }"#;
+    const GATES: bool = true;
+    const WATCHES: bool = true;
+    type Config = Config;
 
-impl Guest for Outlier {
-    fn describe() -> Description {
-        Description {
-            name: "outlier".to_owned(),
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-            documentation: "Skips a step whose loss or gradient norm is an outlier among the last \
-                128 accepted steps; armed after 64."
-                .to_owned(),
-            config_schema: SCHEMA.to_owned(),
-            columns: Vec::new(),
-            every_steps: 1,
-            gates: true,
-            watches: true,
-            wants_timings: false,
-        }
+    fn init(_: &RunFacts, _: &[DomainFacts], config: Config) -> Result<Outlier, String> {
+        Ok(Outlier(Memory::new(config.sigmas)))
     }
 
-    fn init(
-        _facts: RunFacts,
-        _domains: Vec<DomainFacts>,
-        config: String,
-        _artefacts: Vec<Vec<u8>>,
-    ) -> Result<State, Error> {
-        let config: serde_json::Value = serde_json::from_str(&config)
-            .map_err(|error| Error::Refused(format!("config is not JSON: {error}")))?;
-        Ok(Memory::new(config["sigmas"].as_f64().unwrap_or(6.0)).to_bytes())
-    }
-
-    fn gate(state: State, pre_step: PreStep) -> Result<Gated, Error> {
-        let mut memory = Memory::from_bytes(&state);
-        let judgement = memory.judge(pre_step.loss, pre_step.gradient_norm);
-        let verdict = if judgement.is_some() || pre_step.nonfinite_count > 0 {
-            Verdict::Skip
-        } else {
-            Verdict::Proceed
-        };
-        Ok(Gated { state: memory.to_bytes(), verdict })
+    fn gate(&mut self, seen: &PreStep) -> Result<Verdict, String> {
+        let judgement = self.0.judge(seen.loss, seen.gradient_norm);
+        let skip = judgement.is_some() || seen.nonfinite_count > 0;
+        Ok(if skip { Verdict::Skip } else { Verdict::Proceed })
     }
 
     fn watch(
-        state: State,
-        observations: Observations,
-        _timings: Option<Vec<Timing>>,
-    ) -> Result<Watched, Error> {
-        let mut memory = Memory::from_bytes(&state);
-        let last = observations.entries.last().map_or(0, |seen| seen.step);
-        let finding = memory.last.take().map(|Judgement { what, score, threshold }| Finding {
-            kind: format!("{what}-outlier"),
+        &mut self,
+        seen: &Observations,
+        _timings: Option<&[Timing]>,
+    ) -> Result<Vec<Finding>, String> {
+        let last = seen.entries.last().map_or(0, |seen| seen.step);
+        let finding = self.0.last.take().map(|Judgement { what, score, threshold }| Finding {
+            kind: format!("{}-outlier", what.name()),
             severity: Severity::Warning,
             score,
             threshold,
             domains: Vec::new(),
-            evidence: format!("{what} of step {last} is {score:.4}, above {threshold:.4}: skipped"),
+            evidence: format!(
+                "{} of step {last} is {score:.4}, above {threshold:.4}: skipped",
+                what.name()
+            ),
             recommendation: Recommendation::Alert,
         });
-        Ok(Watched { state: memory.to_bytes(), findings: finding.into_iter().collect() })
+        Ok(finding.into_iter().collect())
     }
 }
 
-mod glue {
-    use super::*;
-    bindings::export!(Outlier with_types_in bindings);
-}
+heurimentor::export_detector!(Outlier);

@@ -1,15 +1,34 @@
 //! Rolling mean and deviation of accepted steps, the current one excluded.
 
+use serde::{Deserialize, Serialize};
+
 /// Accepted steps remembered.
 const WINDOW: usize = 128;
 /// Accepted steps before anything is an outlier.
 const ARMED_AFTER: usize = 64;
 
+/// What of a step is measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Measure {
+    Loss,
+    GradientNorm,
+}
+
+impl Measure {
+    /// What people call it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Measure::Loss => "loss",
+            Measure::GradientNorm => "gradient-norm",
+        }
+    }
+}
+
 /// Why a step is an outlier.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Judgement {
-    /// `loss` or `gradient-norm`.
-    pub what: &'static str,
+    /// What lies too high.
+    pub what: Measure,
     /// What was measured.
     pub score: f64,
     /// The mean and so many deviations.
@@ -17,7 +36,7 @@ pub struct Judgement {
 }
 
 /// What is kept between calls.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Memory {
     sigmas: f64,
     /// The last judgement, until `watch` has told it.
@@ -36,8 +55,8 @@ impl Memory {
     pub fn judge(&mut self, loss: f64, norm: f64) -> Option<Judgement> {
         let judgement = (self.window.len() >= ARMED_AFTER)
             .then(|| {
-                self.above("loss", loss, |pair| pair.0)
-                    .or_else(|| self.above("gradient-norm", norm, |pair| pair.1))
+                self.above(Measure::Loss, loss, |pair| pair.0)
+                    .or_else(|| self.above(Measure::GradientNorm, norm, |pair| pair.1))
             })
             .flatten();
         // Neither an outlier nor a NaN becomes part of what later steps are held against.
@@ -53,7 +72,7 @@ impl Memory {
 
     fn above(
         &self,
-        what: &'static str,
+        what: Measure,
         score: f64,
         of: impl Fn(&(f64, f64)) -> f64,
     ) -> Option<Judgement> {
@@ -63,38 +82,6 @@ impl Memory {
         let deviation = (square.sum::<f64>() / count).sqrt();
         let threshold = mean + self.sigmas * deviation;
         (score > threshold).then_some(Judgement { what, score, threshold })
-    }
-
-    /// Little-endian: sigmas, judgement (kind byte, score, threshold), then the window.
-    pub fn to_bytes(&self) -> Vec<u8> {
-        let mut bytes = self.sigmas.to_le_bytes().to_vec();
-        let (kind, score, threshold) = match &self.last {
-            None => (0u8, 0.0, 0.0),
-            Some(last) => (if last.what == "loss" { 1 } else { 2 }, last.score, last.threshold),
-        };
-        bytes.push(kind);
-        for value in [score, threshold] {
-            bytes.extend(value.to_le_bytes());
-        }
-        for (loss, norm) in &self.window {
-            bytes.extend(loss.to_le_bytes());
-            bytes.extend(norm.to_le_bytes());
-        }
-        bytes
-    }
-
-    /// From such bytes.
-    pub fn from_bytes(bytes: &[u8]) -> Memory {
-        let value =
-            |at: usize| f64::from_le_bytes(bytes[at..at + 8].try_into().expect("eight bytes"));
-        let (score, threshold) = (value(9), value(17));
-        let last = match bytes[8] {
-            0 => None,
-            1 => Some(Judgement { what: "loss", score, threshold }),
-            _ => Some(Judgement { what: "gradient-norm", score, threshold }),
-        };
-        let window = (25..bytes.len()).step_by(16).map(|at| (value(at), value(at + 8))).collect();
-        Memory { sigmas: value(0), last, window }
     }
 }
 
@@ -116,9 +103,9 @@ mod tests {
     fn six_deviations_are_the_border() {
         assert_eq!(armed().judge(2.599, 3.0), None);
         let judged = armed().judge(2.601, 3.0).unwrap();
-        assert_eq!(judged.what, "loss");
+        assert_eq!(judged.what, Measure::Loss);
         assert!((judged.threshold - 2.6).abs() < 1e-9);
-        assert_eq!(armed().judge(2.0, 3.7).unwrap().what, "gradient-norm");
+        assert_eq!(armed().judge(2.0, 3.7).unwrap().what, Measure::GradientNorm);
     }
 
     #[test]
@@ -129,12 +116,5 @@ mod tests {
         let before = memory.window.clone();
         memory.judge(50.0, 3.0);
         assert_eq!(memory.window, before);
-    }
-
-    #[test]
-    fn state_round_trips() {
-        let mut memory = armed();
-        memory.judge(50.0, 3.0);
-        assert_eq!(Memory::from_bytes(&memory.to_bytes()), memory);
     }
 }

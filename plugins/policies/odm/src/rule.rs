@@ -2,8 +2,10 @@
 //! runs): R_i is a moving average of exp(mean loss), p_i = (1 - K eps) R_i / sum R + eps, with
 //! eps_t = min(1 / K, sqrt(ln K / (K t))).
 
+use serde::{Deserialize, Serialize};
+
 /// What is kept between calls: a reward per domain, once it has been seen.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Rewards(pub Vec<Option<f64>>);
 
 impl Rewards {
@@ -26,27 +28,6 @@ impl Rewards {
                 (1.0 - count * epsilon) * part + epsilon
             })
             .collect()
-    }
-
-    /// As bytes: per domain a presence byte and eight of the reward, little-endian.
-    pub fn to_bytes(&self) -> Vec<u8> {
-        self.0
-            .iter()
-            .flat_map(|reward| {
-                let mut bytes = vec![u8::from(reward.is_some())];
-                bytes.extend(reward.unwrap_or(0.0).to_le_bytes());
-                bytes
-            })
-            .collect()
-    }
-
-    /// From such bytes.
-    pub fn from_bytes(bytes: &[u8]) -> Rewards {
-        let reward = |nine: &[u8]| {
-            let value = f64::from_le_bytes(nine[1..9].try_into().expect("eight bytes"));
-            (nine[0] == 1).then_some(value)
-        };
-        Rewards(bytes.chunks_exact(9).map(reward).collect())
     }
 }
 
@@ -86,9 +67,7 @@ mod tests {
     }
 
     #[test]
-    fn state_round_trips_and_warm_up_scales() {
-        let rewards = Rewards(vec![Some(1.5), None]);
-        assert_eq!(Rewards::from_bytes(&rewards.to_bytes()), rewards);
+    fn warm_up_scales_with_the_run() {
         assert_eq!([300, 5000, 1_000_000].map(warm_up), [20, 100, 2000]);
     }
 }

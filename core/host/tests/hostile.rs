@@ -1,0 +1,177 @@
+//! Plugins that misbehave at every call: each costs its call and nothing else.
+
+mod support;
+
+use std::sync::Barrier;
+
+use hm_domain::id::Digest;
+use hm_domain::plugin::*;
+use hm_domain::step::Verdict;
+use hm_host::Host;
+use support::*;
+
+const POLICY: &str = "hostile_policy";
+const DETECTOR: &str = "hostile_detector";
+/// Every call of either world, beside `describe`.
+const CALLS: [(&str, &str); 5] = [
+    (POLICY, "init"),
+    (POLICY, "step"),
+    (DETECTOR, "init"),
+    (DETECTOR, "gate"),
+    (DETECTOR, "watch"),
+];
+
+/// Calls a plugin that misbehaves `at` this call, and no other.
+fn call(host: &Host, plugin: &Digest, at: &str, how: &str) -> Reply {
+    let config = format!(r#"{{"at":"{at}","how":"{how}"}}"#);
+    if at == "init" {
+        return host.call(plugin, &init(&config));
+    }
+    let state = state_of(host, plugin, &config);
+    let request = match at {
+        "step" => step(state, 0),
+        "gate" => Request::Gate { state, step: 0, pre_step: pre_step(1.0) },
+        _ => Request::Watch { state, observations: observations(0), timings: Some(Vec::new()) },
+    };
+    host.call(plugin, &request)
+}
+
+/// The same misbehaviour at every call of both worlds.
+fn everywhere(how: &str, expected: impl Fn(&Outcome) -> bool) {
+    let host = host();
+    for (name, at) in CALLS {
+        let plugin = host.load(&component(name)).unwrap().digest;
+        let reply = call(&host, &plugin, at, how);
+        assert!(expected(&reply.outcome), "{name} {at} {how}: {:?}", reply.outcome);
+        assert_eq!(reply.value, None);
+        // It costs the call and nothing else, and comes out the same again.
+        assert_eq!(call(&host, &plugin, at, "well").outcome, Outcome::Ok);
+        if reply.outcome.provable(true) {
+            assert_eq!(call(&host, &plugin, at, how), reply);
+        }
+    }
+}
+
+fn trap(kind: &'static str) -> impl Fn(&Outcome) -> bool {
+    move |outcome| *outcome == Outcome::Trap(kind.to_owned())
+}
+
+#[test]
+fn endless_loops_run_out_of_fuel() {
+    everywhere("loop", |outcome| *outcome == Outcome::OutOfFuel);
+}
+
+#[test]
+fn hoarded_memory_ends_at_the_limit_whoever_says_no() {
+    everywhere("hoard", trap("memory-limit"));
+    // Past four gigabytes not the limits say no but the engine: as provable.
+    everywhere("grow", trap("memory-limit"));
+}
+
+#[test]
+fn traps_and_panics_have_a_kind() {
+    everywhere("trap", trap("unreachable"));
+    everywhere("panic", trap("unreachable"));
+}
+
+#[test]
+fn endless_recursion_is_not_provable() {
+    everywhere("recurse", |outcome| *outcome == Outcome::StackOverflow && !outcome.provable(true));
+}
+
+#[test]
+fn answers_that_are_too_large_are_refused() {
+    let too_large = |outcome: &Outcome| matches!(outcome, Outcome::TooLarge(_));
+    everywhere("large-state", too_large);
+    everywhere("complain", too_large);
+    let host = host();
+    for (name, at) in [(POLICY, "step"), (DETECTOR, "watch")] {
+        let plugin = host.load(&component(name)).unwrap().digest;
+        let outcome = call(&host, &plugin, at, "novel").outcome;
+        assert!(too_large(&outcome), "{outcome:?}");
+    }
+}
+
+#[test]
+fn an_answer_larger_than_memory_is_not_even_read() {
+    // Ten thousand texts of a megabyte, all the same bytes: small for the guest, ten gigabytes for
+    // whoever copies them.
+    let host = host();
+    let plugin = host.load(&component(POLICY)).unwrap().digest;
+    let outcome = call(&host, &plugin, "step", "aliases").outcome;
+    assert_eq!(outcome, Outcome::TooLarge("more bytes than any answer may have".to_owned()));
+}
+
+#[test]
+fn nonsense_comes_back_as_it_is_and_a_no_in_its_own_words() {
+    let host = host();
+    let [policy, detector] =
+        [POLICY, DETECTOR].map(|name| host.load(&component(name)).unwrap().digest);
+    let Output::Actions(actions) = call(&host, &policy, "step", "nan").value.unwrap().1 else {
+        panic!("no actions")
+    };
+    let Change::SetMixture(shares) = &actions[0].change else { panic!("no mixture") };
+    assert!(shares.iter().all(|share| share.is_nan()));
+    let gated = call(&host, &detector, "gate", "nan").value.unwrap().1;
+    assert!(matches!(gated, Output::Verdict(Verdict::ClipTo(norm)) if norm.is_nan()));
+    everywhere("sulk", |outcome| *outcome == Outcome::GuestError("failed: sulk".to_owned()));
+    let refused = host.call(&policy, &init("{}")).outcome;
+    assert_eq!(refused, Outcome::GuestError("config.at is missing".to_owned()));
+}
+
+#[test]
+fn a_misbehaving_describe_is_refused_and_says_what_to_mend() {
+    let refusal = |name: &str, how: &str| {
+        let checked = host().check(&describing(name, how));
+        assert!(!checked.accepted());
+        let last = checked.checks.last().unwrap();
+        assert!(!last.passed, "{how}: {}", last.message);
+        format!("{}: {}", last.name, last.message)
+    };
+    for name in [POLICY, DETECTOR] {
+        for (how, expected) in [
+            ("loop", "describe: describe uses up its 20000000 fuel"),
+            ("hoard", "describe: describe wants more than 16777216 bytes of memory"),
+            ("trap", "describe: describe traps (unreachable)"),
+            ("recurse", "describe: describe overflows its"),
+            ("novel", "describe: describe answers too much"),
+            ("nameless", "describe: describe gives no name"),
+            ("never", "describe: describe gives every-steps 0"),
+            ("column", "describe: describe asks for what cannot be had: column `weather`"),
+            ("schema", "schema: the plugin's config schema is not a JSON Schema"),
+        ] {
+            let text = refusal(name, how);
+            assert!(text.starts_with(expected), "{name} {how}: {text}");
+        }
+        assert!(host().check(&describing(name, "honest")).accepted());
+    }
+    let text = refusal(DETECTOR, "idle");
+    assert!(text.contains("neither gate nor watch"), "{text}");
+}
+
+#[test]
+fn a_machine_without_room_is_not_the_plugins_fault() {
+    // Many more calls at once than the pool has places; each holds its place for a while.
+    let limits = Limits { fuel: 300_000_000, deadline_ms: 120_000, ..limits() };
+    let host = Host::new(limits).unwrap();
+    let plugin = host.load(&component(POLICY)).unwrap().digest;
+    let state = state_of(&host, &plugin, r#"{"at":"step","how":"loop"}"#);
+    let threads = std::thread::available_parallelism().unwrap().get();
+    let count = 4 * (2 * threads).max(16);
+    let start = Barrier::new(count);
+    let outcomes: Vec<Outcome> = std::thread::scope(|scope| {
+        let call = || {
+            start.wait();
+            host.call(&plugin, &step(state.clone(), 0)).outcome
+        };
+        let calls: Vec<_> = (0..count).map(|_| scope.spawn(call)).collect();
+        calls.into_iter().map(|call| call.join().unwrap()).collect()
+    });
+    let crowded = outcomes.iter().filter(|outcome| **outcome == Outcome::HostMemory).count();
+    let looped = outcomes.iter().filter(|outcome| **outcome == Outcome::OutOfFuel).count();
+    assert!(crowded > 0 && looped > 0 && crowded + looped == count, "{outcomes:?}");
+    assert!(!Outcome::HostMemory.provable(true));
+    // Afterwards there is room again.
+    let again = call(&host, &plugin, "step", "well").outcome;
+    assert_eq!(again, Outcome::Ok);
+}
