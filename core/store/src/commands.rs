@@ -1,7 +1,9 @@
 //! The inbox: wishes from outside, kept until the run answers them with an event.
 
+use hm_domain::event::{Event, Recorded};
 use hm_domain::id::RunId;
 use sqlx::Row as _;
+use sqlx::postgres::PgConnection;
 
 use crate::error::Result;
 use crate::store::{Store, now_us};
@@ -75,4 +77,22 @@ impl Store {
                 .await?;
         Ok(seq.flatten().map(|seq| seq as u64))
     }
+}
+
+/// Marks the wishes that `events` answer. The wish is not derived from the log, its answer is.
+pub(crate) async fn answer(
+    c: &mut PgConnection,
+    run_id: RunId,
+    events: &[&Recorded],
+) -> Result<()> {
+    for recorded in events {
+        let Event::CommandAnswered(event) = &recorded.event else { continue };
+        sqlx::query("update command set answered_seq = $3 where run_id = $1 and id = $2")
+            .bind(run_id.0)
+            .bind(event.command as i64)
+            .bind(recorded.seq as i64)
+            .execute(&mut *c)
+            .await?;
+    }
+    Ok(())
 }

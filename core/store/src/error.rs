@@ -79,6 +79,21 @@ pub enum StoreError {
     /// A plugin state over the limit.
     #[error("{0} bytes of plugin state: at most 262144 are kept")]
     StateTooLarge(usize),
+    /// The journal tried for as long as it was told to.
+    #[error(
+        "the log could not be written for {patience_s} s ({last}): {events} events from seq {from_seq} on may not be \
+         on disk. Bring the database back and start the run again: it goes on from its last checkpoint"
+    )]
+    Unreachable {
+        /// How long it tried, in seconds.
+        patience_s: u64,
+        /// What the last attempt said.
+        last: String,
+        /// Events that wait.
+        events: usize,
+        /// The first of them.
+        from_seq: u64,
+    },
     /// The journal ended earlier, for the reason given.
     #[error("the journal has stopped: {0}")]
     JournalStopped(String),
@@ -102,8 +117,8 @@ impl StoreError {
         }
     }
 
-    /// Whether trying again on a new connection can help.
-    pub(crate) fn is_lost_connection(&self) -> bool {
+    /// Whether trying again on a new connection, or later, can help.
+    pub(crate) fn may_pass(&self) -> bool {
         let StoreError::Database(error) = self else { return false };
         match error {
             sqlx::Error::Io(_) | sqlx::Error::Protocol(_) | sqlx::Error::WorkerCrashed => true,

@@ -31,6 +31,8 @@ pub struct WriterLease {
 pub(crate) struct Chained {
     pub(crate) stored: StoredEvent,
     pub(crate) recorded: Recorded,
+    /// Plugin states that it names.
+    pub(crate) blobs: Vec<Vec<u8>>,
 }
 
 impl Chained {
@@ -54,7 +56,8 @@ impl Chained {
         };
         let hash = envelope.hash(&payload, &chain);
         let stored = StoredEvent { envelope, payload, prev_hash: chain, hash };
-        Chained { stored, recorded: Recorded { seq, attempt, recorded_at, event } }
+        let recorded = Recorded { seq, attempt, recorded_at, event };
+        Chained { stored, recorded, blobs: Vec::new() }
     }
 }
 
@@ -69,9 +72,13 @@ impl Store {
         self.acquire_writer(run_id).await
     }
 
-    /// Takes the stream: lock, then epoch. Refuses with [`StoreError::Held`] while another has it.
+    /// Takes the stream: lock, then epoch. Refuses with [`StoreError::Held`] while another has it,
+    /// and with [`StoreError::Sealed`] when the run has finished.
     pub async fn acquire_writer(&self, run_id: RunId) -> Result<WriterLease> {
         let before = self.head(run_id).await?;
+        if before.sealed {
+            return Err(StoreError::Sealed(run_id));
+        }
         let mut connection = self.options.connect().await?;
         if !try_lock(&mut connection, run_id).await? {
             let holder = self.head(run_id).await?.holder;
@@ -122,20 +129,16 @@ impl WriterLease {
             chain = chained.stored.hash;
             batch.push(chained);
         }
-        self.append_chained(&batch, &[]).await?;
+        self.append_chained(&batch.iter().collect::<Vec<_>>()).await?;
         Ok(batch.into_iter().map(|chained| chained.recorded).collect())
     }
 
     /// Appends events that are chained already, with the blobs they name.
-    pub(crate) async fn append_chained(
-        &mut self,
-        batch: &[Chained],
-        blobs: &[Vec<u8>],
-    ) -> Result<()> {
+    pub(crate) async fn append_chained(&mut self, batch: &[&Chained]) -> Result<()> {
         let run_id = self.run_id;
         let connection = self.connection().await?;
         let mut transaction = connection.begin().await?;
-        for blob in blobs {
+        for blob in batch.iter().flat_map(|chained| &chained.blobs) {
             put_blob(&mut transaction, blob).await?;
         }
         if let Some(first) = batch.first() {
@@ -196,7 +199,7 @@ async fn insert(
     connection: &mut PgConnection,
     run_id: RunId,
     first: &StoredEvent,
-    batch: &[Chained],
+    batch: &[&Chained],
 ) -> Result<()> {
     let envelopes = || batch.iter().map(|chained| &chained.stored.envelope);
     sqlx::query("select append($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)")

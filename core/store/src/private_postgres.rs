@@ -111,6 +111,11 @@ impl PrivatePostgres {
              -c fsync=on -c synchronous_commit=on -c full_page_writes=on -c max_connections=200",
             sockets.display()
         );
+        // Of a server that was killed: this one is known not to run, and the folder is its alone.
+        let leftover = sockets.join(".s.PGSQL.5432.lock");
+        if leftover.exists() {
+            fs::remove_file(&leftover).map_err(|source| at(&leftover, source))?;
+        }
         let log = self.cluster.join("server.log");
         let (cluster, log) = (self.cluster.to_string_lossy(), log.to_string_lossy());
         self.run(
@@ -129,9 +134,14 @@ impl PrivatePostgres {
         };
         let alive = nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), None)
             != Err(nix::errno::Errno::ESRCH);
-        // A server's working folder is its cluster (Linux; elsewhere a live process is believed).
-        let elsewhere =
-            fs::read_link(format!("/proc/{pid}/cwd")).is_ok_and(|folder| folder != self.cluster);
+        // A server's working folder is its cluster, and one that has ended but is not yet buried has
+        // none (Linux; elsewhere a live process is believed).
+        let elsewhere = match fs::read_link(format!("/proc/{pid}/cwd")) {
+            Ok(folder) => folder != self.cluster,
+            Err(error) => {
+                error.kind() == std::io::ErrorKind::NotFound && Path::new("/proc/self").exists()
+            }
+        };
         if alive && !elsewhere {
             return Ok(true);
         }

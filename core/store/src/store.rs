@@ -215,9 +215,10 @@ impl Store {
     /// The run of this id, or the newest of this name.
     pub async fn find_run(&self, name_or_id: &str) -> Result<Option<RunId>> {
         let found: Option<uuid::Uuid> = sqlx::query_scalar(
-            "select run_id from run where name = $1 or run_id::text = $1 order by started_at desc limit 1",
+            "select run_id from run where name = $1 or run_id = $2 order by started_at desc limit 1",
         )
         .bind(name_or_id)
+        .bind(uuid::Uuid::parse_str(name_or_id).ok())
         .fetch_optional(&self.pool)
         .await?;
         Ok(found.map(RunId))

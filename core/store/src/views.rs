@@ -140,6 +140,18 @@ impl Store {
         self.objects("select to_jsonb(t) - 'run_id' from decision t where run_id = $1 order by seq desc, receipt, effect limit $2", run_id, limit).await
     }
 
+    /// Shares and version of the newest mixture that was decided; none while the prior stands.
+    pub async fn newest_mixture(&self, run_id: RunId) -> Result<Option<(Vec<f64>, u64)>> {
+        let row: Option<(Vec<f64>, i64)> = sqlx::query_as(
+            "select shares, version from decision where run_id = $1 and kind = 'mixture' \
+             order by seq desc, receipt desc, effect desc limit 1",
+        )
+        .bind(run_id.0)
+        .fetch_optional(&self.pool)
+        .await?;
+        Ok(row.map(|(shares, version)| (shares, version as u64)))
+    }
+
     /// Newest findings, as JSON objects with the columns of `finding`.
     pub async fn findings(&self, run_id: RunId, limit: u32) -> Result<Vec<serde_json::Value>> {
         self.objects("select to_jsonb(t) - 'run_id' from finding t where run_id = $1 order by seq desc, receipt, position limit $2", run_id, limit).await

@@ -1,5 +1,6 @@
 //! Events to bytes and back. The bytes of a (kind, version) are frozen once released: a change is a
-//! new version and an upcast. Decoding always validates; the same event always gives the same bytes.
+//! new version and an upcast. Decoding always validates; the same event always gives the same bytes, and
+//! only those are decoded.
 
 mod frozen;
 mod v1;
@@ -49,7 +50,13 @@ macro_rules! kinds {
                 $(($kind, 1) => {
                     let frozen = rkyv::from_bytes::<v1::$frozen, rancor::Error>(payload)
                         .map_err(|error| refuse(error.to_string()))?;
-                    Ok(Event::$variant(Frozen::thaw(frozen)))
+                    let event = Event::$variant(Frozen::thaw(frozen));
+                    // A valid archive may hold bytes that mean nothing, and a part of one may be
+                    // valid by chance. An event has exactly one encoding, and no other is taken.
+                    if encode(&event).2 != payload {
+                        return Err(refuse("these bytes are not how it is written".to_owned()));
+                    }
+                    Ok(event)
                 })*
                 _ => Err(refuse("this program does not know them: use a newer one".to_owned())),
             }

@@ -109,7 +109,7 @@ choice! { Output of plugin::Output {
 
 choice! { Outcome of plugin::Outcome {
     Ok, OutOfFuel, Deadline, HostMemory, StackOverflow,;
-    GuestError(String), Trap(String), TooLarge(String),;
+    GuestError(String), Trap(String), TooLarge(String), NotCalled(String),;
 } }
 
 choice! { Hook of event::Hook { Step, Gate, Watch,;; } }

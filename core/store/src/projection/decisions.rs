@@ -1,0 +1,144 @@
+//! `decision`: everything that was decided about the data, by plugin or by hand.
+
+use hm_domain::event::{Effect, Event, Receipt, Recorded};
+use hm_domain::id::RunId;
+use hm_domain::mixture::Mixture;
+use hm_domain::plugin::Output;
+use sqlx::postgres::PgConnection;
+
+use super::clean;
+use super::lists::Lists;
+use crate::error::Result;
+
+const INSERT: &str = "insert into decision (run_id, seq, receipt, effect, attempt, step, binding, kind, \
+    version, effective_step, shares, rules, reason, issued_by) \
+    select $1, u.seq, u.receipt, u.effect, u.attempt, u.step, u.binding, u.kind, u.version, \
+    u.effective_step, ($2::float8[])[u.shares_start:u.shares_stop], \
+    ($3::text[])[u.rules_start:u.rules_stop], u.reason, u.issued_by \
+    from unnest($4::bigint[], $5::bigint[], $6::bigint[], $7::bigint[], $8::bigint[], $9::bigint[], \
+    $10::text[], $11::bigint[], $12::bigint[], $13::integer[], $14::integer[], $15::integer[], \
+    $16::integer[], $17::text[], $18::text[]) as u(seq, receipt, effect, attempt, step, binding, kind, \
+    version, effective_step, shares_start, shares_stop, rules_start, rules_stop, reason, issued_by)";
+
+/// One row.
+struct Decision<'a> {
+    recorded: &'a Recorded,
+    /// Receipt and effect within the event.
+    place: (i64, i64),
+    step: u64,
+    binding: Option<u32>,
+    kind: &'static str,
+    /// With its first step.
+    mixture: Option<(&'a Mixture, u64)>,
+    weights: Option<&'a [f64]>,
+    rules: &'a [String],
+    reason: &'a str,
+    by: Option<&'a str>,
+}
+
+/// Writes a row for every decision in `events`.
+pub(super) async fn insert(
+    c: &mut PgConnection,
+    run_id: RunId,
+    events: &[&Recorded],
+) -> Result<()> {
+    let decisions: Vec<Decision<'_>> = events.iter().flat_map(|recorded| of(recorded)).collect();
+    if decisions.is_empty() {
+        return Ok(());
+    }
+    let (mut shares, mut rules) = (Lists::new(), Lists::new());
+    for decision in &decisions {
+        match (decision.mixture, decision.weights) {
+            (Some((mixture, _)), _) => shares.push(mixture.shares()),
+            (None, Some(weights)) => shares.push(weights.iter().copied()),
+            (None, None) => shares.push_none(),
+        }
+        rules.push(decision.rules.iter().map(|rule| clean(rule)));
+    }
+    let rows = || decisions.iter();
+    sqlx::query(INSERT)
+        .bind(run_id.0)
+        .bind(shares.values)
+        .bind(rules.values)
+        .bind(rows().map(|row| row.recorded.seq as i64).collect::<Vec<_>>())
+        .bind(rows().map(|row| row.place.0).collect::<Vec<_>>())
+        .bind(rows().map(|row| row.place.1).collect::<Vec<_>>())
+        .bind(rows().map(|row| i64::from(row.recorded.attempt)).collect::<Vec<_>>())
+        .bind(rows().map(|row| row.step as i64).collect::<Vec<_>>())
+        .bind(rows().map(|row| row.binding.map(i64::from)).collect::<Vec<_>>())
+        .bind(rows().map(|row| row.kind).collect::<Vec<_>>())
+        .bind(rows().map(|row| row.mixture.map(|(m, _)| m.version as i64)).collect::<Vec<_>>())
+        .bind(rows().map(|row| row.mixture.map(|(_, step)| step as i64)).collect::<Vec<_>>())
+        .bind(shares.starts)
+        .bind(shares.stops)
+        .bind(rules.starts)
+        .bind(rules.stops)
+        .bind(rows().map(|row| clean(row.reason)).collect::<Vec<_>>())
+        .bind(rows().map(|row| row.by.map(clean)).collect::<Vec<_>>())
+        .execute(c)
+        .await?;
+    Ok(())
+}
+
+/// What one event decided.
+fn of(recorded: &Recorded) -> Vec<Decision<'_>> {
+    match &recorded.event {
+        Event::StepRecorded(event) => (0..)
+            .zip(&event.receipts)
+            .flat_map(|(index, receipt)| of_receipt(recorded, event.step, index, receipt))
+            .collect(),
+        Event::MixtureSet(event) => vec![Decision {
+            recorded,
+            place: (0, 0),
+            step: event.step,
+            binding: None,
+            kind: "mixture",
+            mixture: Some((&event.mixture, event.step)),
+            weights: None,
+            rules: &event.rules,
+            reason: "set by hand",
+            by: Some(&event.by),
+        }],
+        _ => Vec::new(),
+    }
+}
+
+fn of_receipt<'a>(
+    recorded: &'a Recorded,
+    step: u64,
+    index: i64,
+    receipt: &'a Receipt,
+) -> impl Iterator<Item = Decision<'a>> {
+    let actions = match &receipt.output {
+        Output::Actions(actions) => &actions[..],
+        _ => &[],
+    };
+    receipt.effects.iter().enumerate().map(move |(position, effect)| {
+        let mut row = Decision {
+            recorded,
+            place: (index, position as i64),
+            step,
+            binding: Some(receipt.binding.0),
+            kind: "noted",
+            mixture: None,
+            weights: None,
+            rules: &[],
+            reason: actions.get(position).map_or("", |action| &action.reason),
+            by: None,
+        };
+        match effect {
+            Effect::Mixture { mixture, effective_step, rules } => {
+                (row.kind, row.rules) = ("mixture", rules);
+                row.mixture = Some((mixture, *effective_step));
+            }
+            Effect::LossWeights { weights } => {
+                row.kind = "loss-weights";
+                row.weights = Some(weights);
+            }
+            Effect::Validate => row.kind = "validate",
+            Effect::Noted => {}
+            Effect::Refused { reason } => (row.kind, row.reason) = ("refused", reason),
+        }
+        row
+    })
+}

@@ -1,0 +1,117 @@
+//! Tables that people read in `psql`, written in the append transaction and recreated from the log.
+//! Derived from events alone: no clock, no other table's history.
+//!
+//! Each table picks its rows from a batch of events and writes them with one statement. How the log
+//! was cut into batches leaves no trace in any row.
+
+mod bindings;
+mod checkpoints;
+mod decisions;
+mod findings;
+mod lists;
+mod rollup_rows;
+mod rollups;
+mod run_row;
+mod steps;
+mod validations;
+
+use hm_domain::event::{Event, Recorded, StepRecorded};
+use hm_domain::id::RunId;
+use sqlx::Connection as _;
+use sqlx::postgres::PgConnection;
+
+use crate::commands;
+use crate::error::{Result, StoreError};
+use crate::store::{PAGE_EVENTS, Store};
+
+/// Every projected table, children first. `run` itself comes last.
+const TABLES: [&str; 8] = [
+    "step_rollup",
+    "step_metric",
+    "decision",
+    "finding",
+    "checkpoint",
+    "binding",
+    "validation",
+    "run",
+];
+
+impl Store {
+    /// Recreates a run's projections from its log, in one transaction; gives the events folded.
+    pub async fn rebuild(&self, run_id: RunId) -> Result<u64> {
+        let mut connection = self.pool.acquire().await?;
+        let mut transaction = connection.begin().await?;
+        // The head's lock keeps the writer out until the last row stands.
+        sqlx::query("select 1 from run_head where run_id = $1 for update")
+            .bind(run_id.0)
+            .fetch_optional(&mut *transaction)
+            .await?
+            .ok_or(StoreError::NoRun(run_id))?;
+        for table in TABLES {
+            let text = format!("delete from {table} where run_id = $1");
+            sqlx::query(sqlx::AssertSqlSafe(text))
+                .bind(run_id.0)
+                .execute(&mut *transaction)
+                .await?;
+        }
+        let mut events = 0;
+        loop {
+            let page = self.read(run_id, events, PAGE_EVENTS).await?;
+            if page.is_empty() {
+                break;
+            }
+            events += page.len() as u64;
+            project(&mut transaction, run_id, &page.iter().collect::<Vec<_>>()).await?;
+        }
+        transaction.commit().await?;
+        Ok(events)
+    }
+}
+
+/// Writes what `events` show. The system stream has no projections.
+pub(crate) async fn project(
+    c: &mut PgConnection,
+    run_id: RunId,
+    events: &[&Recorded],
+) -> Result<()> {
+    if run_id == RunId::SYSTEM || events.is_empty() {
+        return Ok(());
+    }
+    // The run's own row first: every other row refers to it.
+    run_row::insert(c, run_id, events).await?;
+    steps::insert(c, run_id, events).await?;
+    rollups::insert(c, run_id, events).await?;
+    decisions::insert(c, run_id, events).await?;
+    findings::insert(c, run_id, events).await?;
+    bindings::apply(c, run_id, events).await?;
+    checkpoints::insert(c, run_id, events).await?;
+    validations::insert(c, run_id, events).await?;
+    commands::answer(c, run_id, events).await?;
+    run_row::update(c, run_id, events).await
+}
+
+/// The steps among `events`.
+fn steps_of<'a>(
+    events: &'a [&Recorded],
+) -> impl Iterator<Item = (&'a Recorded, &'a StepRecorded)> + Clone {
+    events.iter().filter_map(|recorded| match &recorded.event {
+        Event::StepRecorded(step) => Some((*recorded, &**step)),
+        _ => None,
+    })
+}
+
+/// A unit enum's name, as in JSON.
+fn name(value: &impl serde::Serialize) -> String {
+    match serde_json::to_value(value) {
+        Ok(serde_json::Value::String(name)) => name,
+        Ok(serde_json::Value::Object(object)) => {
+            object.get("kind").and_then(|kind| kind.as_str()).unwrap_or_default().to_owned()
+        }
+        _ => String::new(),
+    }
+}
+
+/// Postgres keeps no zero byte in text, and a plugin's words must not stop a run.
+fn clean(text: &str) -> String {
+    text.replace('\0', "\u{fffd}")
+}

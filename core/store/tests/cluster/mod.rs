@@ -1,0 +1,127 @@
+//! A private PostgreSQL in a temporary folder, and a database per test.
+#![allow(dead_code, reason = "every test file uses a part of it")]
+
+use std::os::unix::fs::PermissionsExt as _;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, Weak};
+
+use hm_domain::id::RunId;
+use hm_store::{PrivatePostgres, Store};
+use nix::sys::signal::Signal;
+use sqlx::{Connection as _, Row as _};
+
+/// The run of a test.
+pub(crate) const RUN: RunId = RunId(uuid::Uuid::from_u128(7));
+
+/// A server that can be stopped and started again.
+pub(crate) struct Cluster {
+    pub(crate) postgres: PrivatePostgres,
+    pub(crate) folder: tempfile::TempDir,
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        // A test that failed has said why already.
+        let _ = self.postgres.stop();
+    }
+}
+
+impl Cluster {
+    /// A server of its own.
+    pub(crate) fn start() -> Cluster {
+        let folder = tempfile::Builder::new()
+            .permissions(std::fs::Permissions::from_mode(0o755))
+            .tempdir()
+            .unwrap();
+        let postgres = PrivatePostgres::start(folder.path()).unwrap();
+        Cluster { postgres, folder }
+    }
+
+    /// Starts it again after a stop or a crash.
+    pub(crate) fn restart(&self) {
+        let postgres = PrivatePostgres::start(self.folder.path()).unwrap();
+        assert_eq!(postgres.url(), self.postgres.url());
+    }
+
+    /// Ends the server without a word to anybody and without a last checkpoint, as a crash does.
+    pub(crate) fn crash(&self) {
+        self.signal(Signal::SIGQUIT);
+        while self.pid_file().exists() {
+            std::thread::sleep(std::time::Duration::from_millis(20));
+        }
+    }
+
+    /// Ends it so that it cannot even remove its pid file.
+    pub(crate) fn kill(&self) {
+        self.signal(Signal::SIGKILL);
+        // Its children notice, and let go of its memory.
+        std::thread::sleep(std::time::Duration::from_millis(1000));
+    }
+
+    /// The file that names the server's process.
+    pub(crate) fn pid_file(&self) -> std::path::PathBuf {
+        self.folder.path().join("postgres/postmaster.pid")
+    }
+
+    fn signal(&self, signal: Signal) {
+        let text = std::fs::read_to_string(self.pid_file()).unwrap();
+        let pid = text.lines().next().unwrap().parse().unwrap();
+        nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), signal).unwrap();
+    }
+}
+
+/// One server as long as any test uses it.
+fn shared() -> Arc<Cluster> {
+    static CLUSTER: Mutex<Weak<Cluster>> = Mutex::new(Weak::new());
+    let mut slot = CLUSTER.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+    if let Some(cluster) = slot.upgrade() {
+        return cluster;
+    }
+    let cluster = Arc::new(Cluster::start());
+    *slot = Arc::downgrade(&cluster);
+    cluster
+}
+
+/// A database of its own.
+pub(crate) struct Bench {
+    pub(crate) store: Store,
+    pub(crate) admin: sqlx::PgConnection,
+    pub(crate) cluster: Arc<Cluster>,
+}
+
+/// A database on the shared server.
+pub(crate) async fn bench() -> Bench {
+    bench_on(tokio::task::spawn_blocking(shared).await.unwrap()).await
+}
+
+/// A database on this server.
+pub(crate) async fn bench_on(cluster: Arc<Cluster>) -> Bench {
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    let name = format!("t{}", COUNT.fetch_add(1, Ordering::Relaxed));
+    let mut root = sqlx::PgConnection::connect(cluster.postgres.url()).await.unwrap();
+    sqlx::raw_sql(sqlx::AssertSqlSafe(format!("create database {name}")))
+        .execute(&mut root)
+        .await
+        .unwrap();
+    let url = cluster.postgres.url().replace("/postgres?", &format!("/{name}?"));
+    let store = Store::connect(&url).await.unwrap();
+    let admin = sqlx::PgConnection::connect(&url).await.unwrap();
+    Bench { store, admin, cluster }
+}
+
+impl Bench {
+    /// Executes, as the owner of the database.
+    pub(crate) async fn sql(&mut self, text: &str) -> Result<(), sqlx::Error> {
+        sqlx::raw_sql(sqlx::AssertSqlSafe(text.to_owned()))
+            .execute(&mut self.admin)
+            .await
+            .map(|_| ())
+    }
+
+    /// Rows as JSON texts, sorted.
+    pub(crate) async fn rows(&mut self, query: &str) -> Vec<String> {
+        let text = format!("select to_jsonb(t)::text as j from ({query}) t order by 1");
+        let rows = sqlx::query(sqlx::AssertSqlSafe(text)).fetch_all(&mut self.admin).await.unwrap();
+        rows.iter().map(|row| row.get("j")).collect()
+    }
+}

@@ -1,0 +1,167 @@
+//! The journal through killed connections, stopped and crashed servers: nothing lost, nothing doubled,
+//! and an end to its patience.
+
+mod cluster;
+mod samples;
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use cluster::{Bench, Cluster, RUN, bench, bench_on};
+use hm_domain::event::{Event, RunPaused};
+use hm_domain::id::Digest;
+use hm_store::{Journal, JournalLimits, StoreError};
+use samples::started;
+
+fn step(step: u64) -> Event {
+    Event::StepRecorded(Box::new(samples::step(step, 2)))
+}
+
+/// A journal of a new run, and what it has to say.
+async fn journal(bench: &Bench, limits: JournalLimits) -> (Journal, Arc<Mutex<Vec<String>>>) {
+    let lease = bench.store.start_run(RUN, "r").await.unwrap();
+    let said = Arc::new(Mutex::new(Vec::new()));
+    let log = said.clone();
+    let notice = move |notice: &str| log.lock().unwrap().push(notice.to_owned());
+    let handle = tokio::runtime::Handle::current();
+    (Journal::open(lease, handle, limits, notice), said)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn journal_survives_its_connection_with_nothing_lost_or_doubled() {
+    let mut bench = bench().await;
+    let limits =
+        JournalLimits { lag_events_max: 64, lag_ms_max: 60_000, ..JournalLimits::default() };
+    let (mut journal, said) = journal(&bench, limits).await;
+    let writer = std::thread::spawn(move || {
+        journal.commit(0, vec![started(2)], vec![b"state".to_vec()]).unwrap();
+        for index in 0..1000 {
+            journal.record(0, vec![step(index)], vec![]).unwrap();
+        }
+        journal.close().unwrap();
+    });
+    let mut killed = 0;
+    while !writer.is_finished() {
+        // Whoever holds a writer's lock is a writer.
+        let text = "select count(pg_terminate_backend(l.pid)) from pg_locks l join pg_database d \
+                    on d.oid = l.database where locktype = 'advisory' and datname = current_database()";
+        killed += sqlx::query_scalar::<_, i64>(text).fetch_one(&mut bench.admin).await.unwrap();
+        tokio::time::sleep(std::time::Duration::from_millis(120)).await;
+    }
+    writer.join().unwrap();
+    assert!(killed > 0 && !said.lock().unwrap().is_empty(), "no connection was killed");
+    let report = bench.store.verify_chain(RUN).await.unwrap();
+    assert_eq!((report.events, report.broken), (1001, None));
+    assert_eq!(bench.store.blob(Digest::of(b"state")).await.unwrap().unwrap(), b"state");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn journal_survives_its_server_with_nothing_lost_or_doubled() {
+    let cluster = Arc::new(tokio::task::spawn_blocking(Cluster::start).await.unwrap());
+    let bench = bench_on(cluster.clone()).await;
+    let limits = JournalLimits { lag_ms_max: 200, ..JournalLimits::default() };
+    let (mut journal, said) = journal(&bench, limits).await;
+    let going_on = Arc::new(AtomicBool::new(true));
+    let going = going_on.clone();
+    let writer = std::thread::spawn(move || {
+        journal.commit(0, vec![started(2)], vec![]).unwrap();
+        let mut index = 0;
+        while going.load(Ordering::Relaxed) {
+            journal.record(0, vec![step(index)], vec![]).unwrap();
+            index += 1;
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        journal.close().unwrap();
+        index
+    });
+    tokio::task::spawn_blocking(move || {
+        for crash in [false, true] {
+            std::thread::sleep(Duration::from_millis(300));
+            if crash {
+                cluster.crash();
+            } else {
+                cluster.postgres.stop().unwrap();
+            }
+            std::thread::sleep(Duration::from_millis(600));
+            cluster.restart();
+        }
+        std::thread::sleep(Duration::from_millis(300));
+    })
+    .await
+    .unwrap();
+    going_on.store(false, Ordering::Relaxed);
+    let steps: u64 = tokio::task::spawn_blocking(|| writer.join().unwrap()).await.unwrap();
+    let said = said.lock().unwrap().join("\n");
+    for sentence in [
+        "trying again for 300 s",
+        "at most 4096 and 200 ms are allowed: the run waits for it",
+        "the log is written again, after",
+        "the log has caught up: the run goes on after",
+    ] {
+        assert!(said.contains(sentence), "`{sentence}` is not in:\n{said}");
+    }
+    let report = bench.store.verify_chain(RUN).await.unwrap();
+    assert_eq!(report.broken, None);
+    assert_eq!(report.events, 1 + steps);
+    let points = bench.store.metrics(RUN, None, 0, 100_000, 100_000).await.unwrap().points;
+    assert!(points.iter().map(|point| point.step).eq(0..steps as i64), "a step is lost or doubled");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn commit_fails_with_a_sentence_when_patience_is_over() {
+    let cluster = Arc::new(tokio::task::spawn_blocking(Cluster::start).await.unwrap());
+    let bench = bench_on(cluster.clone()).await;
+    let limits = JournalLimits { patience_ms: 1500, ..JournalLimits::default() };
+    let (mut journal, _) = journal(&bench, limits).await;
+    let (refusals, waited) = tokio::task::spawn_blocking(move || {
+        journal.commit(0, vec![started(2), step(0)], vec![]).unwrap();
+        cluster.postgres.stop().unwrap();
+        let start = Instant::now();
+        let paused = || Event::RunPaused(RunPaused { step: 1 });
+        let refusals = [(); 2].map(|()| journal.commit(0, vec![paused()], vec![]).unwrap_err());
+        let waited = start.elapsed();
+        assert!(journal.close().is_err());
+        cluster.restart();
+        (refusals, waited)
+    })
+    .await
+    .unwrap();
+    assert!((1400..10_000).contains(&waited.as_millis()), "{waited:?}");
+    for refusal in refusals {
+        assert!(matches!(refusal, StoreError::JournalStopped(_)), "{refusal}");
+        let sentence = refusal.to_string();
+        for part in
+            ["could not be written for 2 s", "1 events from seq 2 on", "start the run again"]
+        {
+            assert!(sentence.contains(part), "`{part}` is not in: {sentence}");
+        }
+    }
+    // What was acknowledged is there, and the run can go on.
+    let mut lease = bench.store.acquire_writer(RUN).await.unwrap();
+    assert_eq!(lease.head().next_seq, 2);
+    lease.append(0, vec![step(1)]).await.unwrap();
+    assert_eq!(bench.store.verify_chain(RUN).await.unwrap().broken, None);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn short_steps_share_a_transaction_and_a_commit_does_not_wait_for_company() {
+    let mut bench = bench().await;
+    let limits = JournalLimits { group_ms: 60_000, lag_ms_max: 60_000, ..JournalLimits::default() };
+    let (mut journal, _) = journal(&bench, limits).await;
+    let start = Instant::now();
+    tokio::task::spawn_blocking(move || {
+        journal.commit(0, vec![started(2)], vec![]).unwrap();
+        for index in 0..100 {
+            journal.record(0, vec![step(index)], vec![]).unwrap();
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        journal.commit(0, vec![Event::RunPaused(RunPaused { step: 100 })], vec![]).unwrap();
+        journal.close().unwrap();
+    })
+    .await
+    .unwrap();
+    assert!(start.elapsed() < Duration::from_secs(30), "a commit waited for company");
+    let transactions = bench.rows("select distinct xid from event where seq > 0 and run_id <> '00000000-0000-0000-0000-000000000000'").await;
+    assert_eq!(transactions.len(), 1, "{transactions:?}");
+}
