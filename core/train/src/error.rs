@@ -31,6 +31,29 @@ pub enum TrainError {
         /// Rows of the embedding.
         vocabulary: u32,
     },
+    /// A sequence of a domain that the run has not.
+    #[error("sequence {index} is of domain {domain}, the run has {domain_count}, numbered from 0")]
+    Domain {
+        /// Position in the batch.
+        index: usize,
+        /// Its domain.
+        domain: u32,
+        /// Domains of the run.
+        domain_count: usize,
+    },
+    /// A step without a sequence.
+    #[error("the batch has 0 sequences, a step needs at least 1")]
+    EmptyBatch,
+    /// A knob that no step can be trained under. Nothing was changed.
+    #[error("{knob} is {value}: {must}")]
+    Knob {
+        /// Which.
+        knob: String,
+        /// Its value.
+        value: String,
+        /// What it must be.
+        must: String,
+    },
     /// A file cannot be read or written.
     #[error("{path}: {source}")]
     File {
@@ -47,9 +70,11 @@ pub enum TrainError {
         /// What is wrong.
         reason: String,
     },
-    /// A checkpoint with other content than its event names.
-    #[error("checkpoint has digest {found}, expected {expected}")]
+    /// A checkpoint with other content than its event names. Nothing was changed.
+    #[error("{folder}: the checkpoint has digest {found}, its event names {expected}")]
     Digest {
+        /// The checkpoint's folder.
+        folder: PathBuf,
         /// Digest of what is on disk.
         found: Digest,
         /// Digest on record.

@@ -1,10 +1,13 @@
-//! Trains Aquila2 decoders: forward, backward, AdamW and checkpoints. The only crate that knows burn.
+//! Trains Aquila2 decoders: forward, backward, `AdamW` and checkpoints. The only crate that knows burn.
 //!
 //! Knows nothing of files of text, of policies or of the log: a batch and knobs in, sums per domain out.
 
+mod admission;
 mod checkpoint;
+mod checkpoint_folder;
 mod device;
 mod error;
+mod gradients;
 mod head;
 mod model;
 mod parameters;
@@ -17,6 +20,8 @@ pub use error::{Result, TrainError};
 pub use presets::{PRESETS, preset};
 pub use trainer::Trainer;
 
+#[cfg(test)]
+mod checkpoint_tests;
 #[cfg(test)]
 mod pytorch_test;
 #[cfg(test)]

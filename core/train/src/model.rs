@@ -1,5 +1,5 @@
 //! The Aquila2 decoder up to its last norm: pre-norm blocks of grouped-query attention with rotate-half
-//! RoPE, and SwiGLU. No biases. The head is in `head.rs`.
+//! `RoPE`, and `SwiGLU`. No biases. The head is in `head.rs`.
 //!
 //! B sequences, T positions, C hidden, H query heads, K key heads, G = H / K, D = C / H.
 
@@ -94,7 +94,7 @@ impl Decoder {
         linear(merged, weight("self_attn.o_proj"))
     }
 
-    /// Rotate-half RoPE, as Llama has it.
+    /// Rotate-half `RoPE`, as Llama has it.
     fn rotate(&self, x_bhtd: Tensor<4>) -> Tensor<4> {
         let [batch, heads, length, size] = x_bhtd.dims();
         let half = size / 2;

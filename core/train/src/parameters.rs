@@ -64,7 +64,7 @@ pub(crate) fn shapes(model: &ModelSpec) -> BTreeMap<String, Vec<usize>> {
     shapes
 }
 
-/// First values: matrices from N(0, init_std), norms at norm_init, keyed by seed and path alone.
+/// First values: matrices from N(0, `init_std`), norms at `norm_init`, keyed by seed and path alone.
 pub(crate) fn initial(model: &ModelSpec, seed: u64, device: &Device) -> Parameters {
     shapes(model)
         .into_iter()
@@ -92,7 +92,7 @@ pub(crate) fn of_values(shape: Vec<usize>, values: Vec<f32>, device: &Device) ->
     }
 }
 
-/// Box-Muller over SplitMix64 (Steele, Lea and Flood, 2014).
+/// Box-Muller over `SplitMix64` (Steele, Lea and Flood, 2014).
 fn normal(count: usize, std: f64, seed: u64, path: &str) -> Vec<f32> {
     let digest = Digest::of(format!("heurimentor.init.v1\0{seed}\0{path}").as_bytes());
     let mut state = u64::from_le_bytes(digest.0[..8].try_into().expect("eight bytes"));

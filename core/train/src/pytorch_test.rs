@@ -1,6 +1,6 @@
-//! `tiny` against PyTorch: same weights, tokens and optimizer, so the same losses.
+//! `tiny` against `PyTorch`: same weights, tokens and optimizer, so the same losses.
 //!
-//! Both sides make weights and tokens from one integer hash; only PyTorch's results are on file
+//! Both sides make weights and tokens from one integer hash; only `PyTorch`'s results are on file
 //! (`fixtures/pytorch_tiny.py` writes them).
 
 use burn::tensor::Device;
@@ -19,7 +19,7 @@ struct Found {
     gradient_norms: Vec<f64>,
 }
 
-/// The output function of SplitMix64 (Steele, Lea and Flood, 2014).
+/// The output function of `SplitMix64` (Steele, Lea and Flood, 2014).
 fn mix(value: u64) -> u64 {
     let value = value.wrapping_add(0x9e37_79b9_7f4a_7c15);
     let value = (value ^ (value >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);

@@ -44,7 +44,7 @@ pub(crate) fn spec() -> RunSpec {
     }
 }
 
-fn trainer(spec: &RunSpec) -> Trainer {
+pub(crate) fn trainer(spec: &RunSpec) -> Trainer {
     Trainer::new(spec, DeviceChoice::Cpu).unwrap()
 }
 
@@ -62,11 +62,11 @@ fn knobs() -> Knobs {
     Knobs { learning_rate: 1e-3, clip_norm: 1.0, loss_weights: vec![1.0, 1.0] }
 }
 
-fn step(trainer: &mut Trainer, number: u32, verdict: Verdict) -> PreStep {
+pub(crate) fn step(trainer: &mut Trainer, number: u32, verdict: Verdict) -> PreStep {
     trainer.step(&batch(number), &knobs(), &mut |_| verdict).unwrap().pre_step
 }
 
-fn state(trainer: &Trainer, next_step: u64) -> CheckpointState {
+pub(crate) fn state(trainer: &Trainer, next_step: u64) -> CheckpointState {
     CheckpointState {
         attempt: 0,
         next_step,
@@ -81,7 +81,7 @@ fn state(trainer: &Trainer, next_step: u64) -> CheckpointState {
     }
 }
 
-fn digest(trainer: &Trainer) -> Digest {
+pub(crate) fn digest(trainer: &Trainer) -> Digest {
     let folder = tempfile::tempdir().unwrap();
     trainer.save(folder.path(), &state(trainer, 0)).unwrap().digest
 }
@@ -231,50 +231,155 @@ fn resumed_run_matches_unbroken_run() {
 }
 
 #[test]
-fn damaged_or_foreign_checkpoints_are_refused_and_nothing_changes() {
-    let folder = tempfile::tempdir().unwrap();
+fn step_that_is_not_finite_never_updates_whatever_the_gate_says() {
+    // A loss weight beyond f32 makes every gradient infinite or NaN, but not the loss.
+    let overflowing = Knobs { loss_weights: vec![1e300, 1.0], ..knobs() };
     let mut trainer = trainer(&spec());
-    let saved = trainer.save(folder.path(), &state(&trainer, 0)).unwrap();
     step(&mut trainer, 0, Verdict::Proceed);
     let before = digest(&trainer);
-    let path = folder.path().join(&saved.folder);
-    let model = path.join("model.safetensors");
-    let whole = std::fs::read(&model).unwrap();
-    let mut flipped = whole.clone();
-    *flipped.last_mut().unwrap() ^= 1;
-    std::fs::write(&model, &flipped).unwrap();
-    assert!(matches!(trainer.load(&path, saved.digest), Err(TrainError::Digest { .. })));
-    std::fs::write(&model, &whole[..whole.len() / 2]).unwrap();
-    assert!(matches!(trainer.load(&path, saved.digest), Err(TrainError::Broken { .. })));
-    std::fs::write(&model, &whole).unwrap();
-    let mut wide = spec();
-    wide.model.ffn_size = 128;
-    let error = Trainer::new(&wide, DeviceChoice::Cpu).unwrap().load(&path, saved.digest);
-    let text = error.unwrap_err().to_string();
-    assert!(text.contains("[176, 64]") || text.contains("[64, 176]"), "{text}");
+    let answers = [
+        (Verdict::Proceed, Verdict::Skip),
+        (Verdict::ClipTo(0.5), Verdict::Skip),
+        (Verdict::Skip, Verdict::Skip),
+        (Verdict::Halt, Verdict::Halt),
+    ];
+    for (answer, done) in answers {
+        let report = trainer.step(&batch(1), &overflowing, &mut |_| answer).unwrap();
+        assert!(report.pre_step.nonfinite_count > 0, "the gate is shown the count");
+        assert_eq!((report.verdict, report.effective_clip), (done, 1.0));
+        assert_eq!((digest(&trainer), trainer.updates()), (before, 1));
+    }
+}
+
+#[test]
+fn skipped_by_the_host_is_the_same_run_when_trained_again_under_the_log() {
+    let knobs_of = |number: u32| match number {
+        2 => Knobs { loss_weights: vec![1e300, 1.0], ..knobs() },
+        _ => knobs(),
+    };
+    let mut first = trainer(&spec());
+    let log: Vec<Verdict> = (0..5)
+        .map(|number| {
+            let mut proceed = |_: &PreStep| Verdict::Proceed;
+            first.step(&batch(number), &knobs_of(number), &mut proceed).unwrap().verdict
+        })
+        .collect();
+    assert_eq!(log[2], Verdict::Skip);
+    assert_eq!((log[3], first.updates()), (Verdict::Proceed, 4));
+    let mut again = trainer(&spec());
+    for (number, &logged) in (0..).zip(&log) {
+        let report = again.step(&batch(number), &knobs_of(number), &mut |_| logged).unwrap();
+        assert_eq!(report.verdict, logged);
+    }
+    assert_eq!((digest(&again), again.updates()), (digest(&first), first.updates()));
+}
+
+#[test]
+fn gradients_whose_squares_overflow_f32_are_clipped_like_any_others() {
+    let direction = |factor: f64| {
+        let mut trainer = trainer(&spec());
+        let loss_weights = vec![factor, factor];
+        let knobs = Knobs { loss_weights, clip_norm: 1e-3, ..knobs() };
+        let report = trainer.step(&batch(0), &knobs, &mut |_| Verdict::Proceed).unwrap();
+        assert_eq!(report.pre_step.nonfinite_count, 0);
+        assert_eq!(report.verdict, Verdict::Proceed);
+        let norm = report.pre_step.gradient_norm / factor;
+        (norm, values(trainer.parameters["lm_head.weight"].first_moment.clone()))
+    };
+    let ((norm, plain), (large_norm, large)) = (direction(1.0), direction(1e24));
+    assert!((large_norm / norm - 1.0).abs() < 1e-4, "{large_norm} {norm}");
+    let largest = plain.iter().fold(0f32, |largest, value| largest.max(value.abs()));
+    assert!(largest > 0.0);
+    plain.iter().zip(&large).for_each(|(a, b)| assert!((a - b).abs() < 1e-3 * largest, "{a} {b}"));
+}
+
+#[test]
+fn clip_below_zero_never_turns_the_step_uphill() {
+    let mut trainer = trainer(&spec());
+    trainer.step(&batch(0), &knobs(), &mut |_| Verdict::ClipTo(-1.0)).unwrap();
+    let moments = values(trainer.parameters["lm_head.weight"].first_moment.clone());
+    assert!(moments.iter().all(|&moment| moment == 0.0));
+}
+
+#[test]
+fn batches_that_do_not_fit_are_refused_with_both_values() {
+    let mut trainer = trainer(&spec());
+    let changed = |change: &dyn Fn(&mut Batch)| {
+        let mut batch = batch(0);
+        change(&mut batch);
+        batch
+    };
+    let cases = [
+        (
+            changed(&|batch| batch.sequences[1].tokens.push(0)),
+            "sequence 1 has 66 tokens, the model wants 65",
+        ),
+        (
+            changed(&|batch| batch.sequences[3].tokens.clear()),
+            "sequence 3 has 0 tokens, the model wants 65",
+        ),
+        (
+            changed(&|batch| batch.sequences[0].tokens[0] = 512),
+            "token id 512 is not below the vocabulary of 512",
+        ),
+        (
+            changed(&|batch| batch.sequences[2].domain = DomainId(2)),
+            "sequence 2 is of domain 2, the run has 2, numbered from 0",
+        ),
+        (
+            changed(&|batch| batch.sequences.clear()),
+            "the batch has 0 sequences, a step needs at least 1",
+        ),
+    ];
+    let before = digest(&trainer);
+    for (batch, sentence) in cases {
+        let mut gate = |_: &PreStep| -> Verdict { panic!("the gate is not asked") };
+        let error = trainer.step(&batch, &knobs(), &mut gate).unwrap_err();
+        assert_eq!(error.to_string(), sentence);
+        if !batch.sequences.is_empty() {
+            assert_eq!(trainer.validate(&batch).unwrap_err().to_string(), sentence);
+        }
+    }
     assert_eq!(digest(&trainer), before);
 }
 
 #[test]
-fn checkpoint_that_cannot_be_written_is_an_error_and_leaves_nothing() {
-    let folder = tempfile::tempdir().unwrap();
-    let blocked = folder.path().join("file");
-    std::fs::write(&blocked, "in the way").unwrap();
-    let trainer = trainer(&spec());
-    assert!(trainer.save(&blocked, &state(&trainer, 0)).is_err());
-    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
-}
-
-#[test]
-fn sequences_that_do_not_fit_are_refused() {
+fn knobs_that_mean_nothing_are_refused_with_both_values() {
     let mut trainer = trainer(&spec());
-    let mut long = batch(0);
-    long.sequences[1].tokens.push(0);
-    let error = trainer.step(&long, &knobs(), &mut |_| Verdict::Proceed).unwrap_err();
-    assert_eq!(error.to_string(), "sequence 1 has 66 tokens, the model wants 65");
-    let mut foreign = batch(0);
-    foreign.sequences[0].tokens[0] = 512;
-    assert!(trainer.validate(&foreign).is_err());
+    let weights = |weights: &[f64]| Knobs { loss_weights: weights.to_vec(), ..knobs() };
+    let cases = [
+        (weights(&[1.0]), "the number of loss weights is 1: must be 2, one per domain"),
+        (
+            weights(&[1.0, f64::NAN]),
+            "the loss weight of domain 1 is NaN: must be finite and not negative",
+        ),
+        (
+            weights(&[f64::INFINITY, 1.0]),
+            "the loss weight of domain 0 is inf: must be finite and not negative",
+        ),
+        (
+            weights(&[-0.5, 1.0]),
+            "the loss weight of domain 0 is -0.5: must be finite and not negative",
+        ),
+        (
+            weights(&[0.0, 0.0]),
+            "the largest loss weight is 0: must be above 0, or nothing would be learned",
+        ),
+        (
+            Knobs { learning_rate: f64::NAN, ..knobs() },
+            "the learning rate is NaN: must be finite and not negative",
+        ),
+        (
+            Knobs { clip_norm: 0.0, ..knobs() },
+            "the clip norm is 0: must be above 0 and at most 1e18",
+        ),
+    ];
+    let before = digest(&trainer);
+    for (knobs, sentence) in cases {
+        let error = trainer.step(&batch(0), &knobs, &mut |_| Verdict::Proceed).unwrap_err();
+        assert_eq!(error.to_string(), sentence);
+    }
+    assert_eq!(digest(&trainer), before);
 }
 
 #[cfg(not(feature = "cuda"))]

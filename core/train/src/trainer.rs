@@ -1,6 +1,7 @@
-//! One training step: forward and backward by micro-batches, the gate, then AdamW.
+//! One training step: forward and backward by micro-batches, the gate, then `AdamW`.
 //!
-//! A skip or a halt leaves weights, moments and the update count as they were, to the bit.
+//! A skip or a halt leaves weights, moments and the update count as they were, to the bit. So does a
+//! step whose loss or gradients are not finite, whatever the gate answered.
 
 use std::time::Instant;
 
@@ -9,9 +10,11 @@ use hm_domain::batch::{Batch, Sequence};
 use hm_domain::spec::{ModelSpec, OptimizerSpec, RunSpec};
 use hm_domain::step::{Knobs, LossSums, PreStep, TrainReport, Verdict};
 
+use crate::admission::{check_batch, check_knobs};
 use crate::device::{self, DeviceChoice};
 use crate::error::{Result, TrainError};
-use crate::head::{head, values};
+use crate::gradients::Gradients;
+use crate::head::head;
 use crate::model::{Decoder, Weights};
 use crate::parameters::{self, Parameters};
 
@@ -25,10 +28,8 @@ pub struct Trainer {
     optimizer: OptimizerSpec,
     decoder: Decoder,
     micro_batch_sequences: usize,
-    domain_count: usize,
+    pub(crate) domain_count: usize,
 }
-
-type Gradients = std::collections::BTreeMap<String, Tensor<2>>;
 
 impl Trainer {
     /// A model with its first values.
@@ -58,7 +59,11 @@ impl Trainer {
         self.updates
     }
 
-    /// Trains one step. `gate` sees what the step showed, before the optimizer, and is obeyed.
+    /// Trains one step. `gate` sees what the step showed, before the optimizer, and is obeyed, with
+    /// one exception: see [`obeyed`]. The report's verdict is what was done.
+    ///
+    /// # Errors
+    /// When batch or knobs do not fit the model. Nothing has changed then, and `gate` was not asked.
     pub fn step(
         &mut self,
         batch: &Batch,
@@ -66,22 +71,27 @@ impl Trainer {
         gate: &mut dyn FnMut(&PreStep) -> Verdict,
     ) -> Result<TrainReport> {
         let started = Instant::now();
-        self.check(batch)?;
+        check_batch(batch, &self.model, self.domain_count)?;
+        check_knobs(knobs, self.domain_count)?;
+        if batch.sequences.is_empty() {
+            return Err(TrainError::EmptyBatch);
+        }
         let mut losses = vec![LossSums::default(); self.domain_count];
-        let mut gradients = Gradients::new();
+        let mut gradients = Gradients::default();
         let step_tokens = (batch.sequences.len() * self.model.sequence_length as usize) as f64;
         for sequences in batch.sequences.chunks(self.micro_batch_sequences) {
             self.accumulate(sequences, knobs, step_tokens, &mut losses, &mut gradients);
         }
         let pre_step = self.pre_step(losses, &gradients, knobs, step_tokens);
-        let verdict = gate(&pre_step);
+        let verdict = obeyed(gate(&pre_step), &pre_step);
         let effective_clip = match verdict {
             Verdict::ClipTo(norm) => norm.min(knobs.clip_norm),
             _ => knobs.clip_norm,
         };
         if matches!(verdict, Verdict::Proceed | Verdict::ClipTo(_)) {
             let norm = pre_step.gradient_norm;
-            let scale = if norm > effective_clip { effective_clip / norm } else { 1.0 };
+            // A limit below zero clips to nothing: it must never turn the step uphill.
+            let scale = if norm > effective_clip { effective_clip.max(0.0) / norm } else { 1.0 };
             self.update(gradients, scale, knobs.learning_rate);
         }
         let step_us = started.elapsed().as_micros() as u64;
@@ -90,7 +100,7 @@ impl Trainer {
 
     /// Losses per domain, without gradients.
     pub fn validate(&self, batch: &Batch) -> Result<Vec<LossSums>> {
-        self.check(batch)?;
+        check_batch(batch, &self.model, self.domain_count)?;
         let weights: Weights =
             self.parameters.iter().map(|(path, p)| (path.clone(), p.value.clone())).collect();
         let mut sums = vec![LossSums::default(); self.domain_count];
@@ -102,21 +112,6 @@ impl Trainer {
             add_losses(sequences, &output.losses, &mut sums);
         }
         Ok(sums)
-    }
-
-    fn check(&self, batch: &Batch) -> Result<()> {
-        let expected = self.model.sequence_length as usize + 1;
-        let vocabulary = self.model.vocabulary;
-        for (index, sequence) in batch.sequences.iter().enumerate() {
-            if sequence.tokens.len() != expected {
-                let found = sequence.tokens.len();
-                return Err(TrainError::Sequence { index, found, expected });
-            }
-            if let Some(&id) = sequence.tokens.iter().find(|&&id| id >= vocabulary) {
-                return Err(TrainError::Token { id, vocabulary });
-            }
-        }
-        Ok(())
     }
 
     /// Input ids on the device, targets here; both in row order.
@@ -173,11 +168,7 @@ impl Trainer {
             } else {
                 weight.grad(&graph).expect("every weight takes part in the forward pass")
             };
-            let sum = match gradients.remove(path) {
-                Some(sum) => sum + gradient,
-                None => gradient,
-            };
-            gradients.insert(path.clone(), sum);
+            gradients.add(path, gradient);
         }
     }
 
@@ -194,25 +185,12 @@ impl Trainer {
             .map(|(sums, weight)| sums.loss_sum * weight)
             .sum();
         let loss = weighted / step_tokens;
-        // Rows first on the device, then here in path order: no sum depends on the thread pool.
-        let square: f64 = gradients
-            .values()
-            .flat_map(|gradient| values((gradient.clone() * gradient.clone()).sum_dim(1)))
-            .map(f64::from)
-            .sum();
-        let gradient_norm = square.sqrt();
-        let mut nonfinite_count = u64::from(!loss.is_finite());
-        if !gradient_norm.is_finite() {
-            nonfinite_count += gradients
-                .values()
-                .flat_map(|gradient| values(gradient.clone()))
-                .filter(|value| !value.is_finite())
-                .count() as u64;
-        }
-        PreStep { loss, gradient_norm, nonfinite_count, losses }
+        let found = gradients.global_norm();
+        let nonfinite_count = found.nonfinite_count + u64::from(!loss.is_finite());
+        PreStep { loss, gradient_norm: found.norm, nonfinite_count, losses }
     }
 
-    /// AdamW with decoupled decay (1711.05101, algorithm 2), decay scaled by the learning rate.
+    /// `AdamW` with decoupled decay (1711.05101, algorithm 2), decay scaled by the learning rate.
     fn update(&mut self, gradients: Gradients, scale: f64, learning_rate: f64) {
         self.updates += 1;
         let OptimizerSpec { beta1, beta2, epsilon, weight_decay, .. } = self.optimizer;
@@ -235,6 +213,15 @@ impl Trainer {
             parameter.second_moment = second;
         }
     }
+}
+
+/// What is done under a gate's answer: the answer, but a step whose loss or gradients are not finite
+/// is at least skipped, since no update of it could leave usable weights.
+///
+/// The host's own rule, a function of what the step showed alone: under a logged verdict it comes to
+/// that same verdict again.
+fn obeyed(answer: Verdict, pre_step: &PreStep) -> Verdict {
+    if pre_step.is_finite() { answer } else { answer.and(Verdict::Skip) }
 }
 
 /// Adds row losses to their domains' sums, in f64 and in row order.

@@ -1,0 +1,106 @@
+//! The gradients of one step, added up over its micro-batches, and their global norm.
+
+use std::collections::BTreeMap;
+
+use burn::tensor::Tensor;
+
+use crate::head::values;
+
+/// Gradients by parameter path, off the autodiff graph.
+#[derive(Default)]
+pub(crate) struct Gradients(BTreeMap<String, Tensor<2>>);
+
+/// What all gradients together come to.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct GlobalNorm {
+    /// Root of the sum of squares; not finite exactly when some element is not.
+    pub(crate) norm: f64,
+    /// NaN or infinite elements.
+    pub(crate) nonfinite_count: u64,
+}
+
+impl Gradients {
+    /// Adds one micro-batch's gradient of a parameter.
+    pub(crate) fn add(&mut self, path: &str, gradient: Tensor<2>) {
+        let sum = match self.0.remove(path) {
+            Some(sum) => sum + gradient,
+            None => gradient,
+        };
+        self.0.insert(path.to_owned(), sum);
+    }
+
+    /// The global norm, before clipping.
+    pub(crate) fn global_norm(&self) -> GlobalNorm {
+        // Rows first on the device, then here in path order: no sum depends on the thread pool.
+        let square: f64 = self
+            .0
+            .values()
+            .flat_map(|gradient| values((gradient.clone() * gradient.clone()).sum_dim(1)))
+            .map(f64::from)
+            .sum();
+        if square.is_finite() {
+            return GlobalNorm { norm: square.sqrt(), nonfinite_count: 0 };
+        }
+        self.global_norm_in_f64()
+    }
+
+    /// The same, slowly, when an f32 square or row sum has overflowed: no f32 squared leaves the
+    /// range of f64, so what is not finite here was not finite in the gradients.
+    fn global_norm_in_f64(&self) -> GlobalNorm {
+        let (mut square, mut nonfinite_count) = (0f64, 0u64);
+        for value in self.0.values().flat_map(|gradient| values(gradient.clone())) {
+            square += f64::from(value) * f64::from(value);
+            nonfinite_count += u64::from(!value.is_finite());
+        }
+        GlobalNorm { norm: square.sqrt(), nonfinite_count }
+    }
+}
+
+impl IntoIterator for Gradients {
+    type Item = (String, Tensor<2>);
+    type IntoIter = std::collections::btree_map::IntoIter<String, Tensor<2>>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.0.into_iter()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use burn::tensor::{Device, TensorData};
+
+    use super::*;
+
+    fn gradients(rows: &[&[f32]]) -> Gradients {
+        let mut gradients = Gradients::default();
+        for (index, row) in rows.iter().enumerate() {
+            let data = TensorData::new(row.to_vec(), [1, row.len()]);
+            gradients.add(&format!("p{index}"), Tensor::from_data(data, &Device::flex()));
+        }
+        gradients
+    }
+
+    #[test]
+    fn norm_is_over_all_parameters() {
+        let found = gradients(&[&[3.0, 0.0], &[4.0]]).global_norm();
+        assert_eq!(found, GlobalNorm { norm: 5.0, nonfinite_count: 0 });
+    }
+
+    #[test]
+    fn squares_that_overflow_f32_still_give_the_norm() {
+        // A square of 1e20 is beyond f32; so is the sum of four squares of 1.5e19.
+        for (row, norm) in [(&[3e20, 4e20][..], 5e20), (&[1.5e19; 4][..], 3e19)] {
+            let found = gradients(&[row]).global_norm();
+            assert!((found.norm / norm - 1.0).abs() < 1e-6, "{found:?}");
+            assert_eq!(found.nonfinite_count, 0);
+        }
+    }
+
+    #[test]
+    fn elements_that_are_not_finite_are_counted_one_by_one() {
+        let found = gradients(&[&[f32::NAN, 1.0, f32::INFINITY], &[f32::NEG_INFINITY]]);
+        let found = found.global_norm();
+        assert!(!found.norm.is_finite());
+        assert_eq!(found.nonfinite_count, 3);
+    }
+}
