@@ -1,22 +1,40 @@
 # Two commands matter: `make demo` and `make test`. Each sets up what it needs and says what it does.
 # Build output lies outside the clone, so that a second clone or a clean one builds in minutes.
 
+CACHE := $(HOME)/.cache/heurimentor
 export RUSTUP_AUTO_INSTALL := 0
-export CARGO_TARGET_DIR ?= $(HOME)/.cache/heurimentor/target
-export HM_WASM_TOOLCHAIN ?= $(HOME)/.cache/heurimentor/wasm-toolchain
-export HM_WASM_TARGET ?= $(HOME)/.cache/heurimentor/plugins
+export CARGO_TARGET_DIR ?= $(CACHE)/target
+export HM_WASM_TOOLCHAIN ?= $(CACHE)/wasm-toolchain
+export HM_WASM_TARGET ?= $(CACHE)/plugins
+export HM_COMPONENTS ?= $(CACHE)/components
+HM := $(CARGO_TARGET_DIR)/release/hm
 
-.PHONY: help setup test lint clean
+.PHONY: help setup web build plugins demo test lint check-cuda
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
 
-setup: ## Install what is missing: PostgreSQL, the plugin toolchain
+setup: ## Install what is missing to build: a C compiler, PostgreSQL
 	@scripts/setup.sh
 
-test: setup ## Run every test
+web: setup ## Build the page
+	@scripts/build-web.sh
+
+build: web ## Build hm with the page in it
+	cargo build --release --workspace
+
+plugins: build ## Build our plugins to components
+	@scripts/pack-plugins.sh $(HM)
+
+demo: plugins ## Train on text of this machine, show the page, audit the result
+	$(HM) demo --plugins $(HM_COMPONENTS)
+
+test: ## Run every test
+	@scripts/setup.sh --tests
 	@scripts/test.sh
 
-lint: ## Formatting and lints
-	cargo fmt --check
+lint: web ## Lints of all crates
 	cargo clippy --release --workspace --all-targets -- -D warnings
+
+check-cuda: web ## Type-check the CUDA feature; needs neither a GPU nor LLVM
+	DOCS_RS=1 cargo check -p hm --features cuda

@@ -5,46 +5,19 @@
 //   SCREENSHOTS  a folder for pictures; none are taken unless named
 //   COMPONENT    a component to upload; unless named, bytes that must be refused
 import assert from 'node:assert/strict';
-import { mkdirSync } from 'node:fs';
-import { join } from 'node:path';
-import { chromium } from 'playwright-core';
+import { browse, picture } from './browse.mjs';
 
 const address = process.argv[2];
 assert(address, 'give the address that the server printed');
-const folder = process.env.SCREENSHOTS;
-const FLAGS = [
-  '--headless', '--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run',
-  '--disable-background-networking', '--disable-component-update', '--disable-sync',
-];
 
-const browser = await chromium.launch({
-  executablePath: process.env.CHROMIUM ?? '/usr/bin/chromium',
-  args: FLAGS,
-});
-try {
-  const page = await browser.newPage({ viewport: { width: 1440, height: 1000 } });
-  page.setDefaultTimeout(20_000);
-  const complaints = [];
-  page.on('pageerror', (error) => complaints.push(String(error)));
-  // A refused upload is a 422, which the browser reports as an error of its own.
-  page.on('console', (line) => line.type() === 'error' && !/422/.test(line.text()) && complaints.push(line.text()));
-
+await browse(async (page) => {
   await listsRuns(page);
   await showsOneRun(page);
   await takesACommand(page);
   await showsAVerdict(page);
   await looksDark(page);
-  assert.deepEqual(complaints, [], 'the browser complains of nothing');
-  console.log('the page is well');
-} finally {
-  await browser.close();
-}
-
-async function picture(page, name) {
-  if (!folder) return;
-  mkdirSync(folder, { recursive: true });
-  await page.screenshot({ path: join(folder, `${name}.png`), fullPage: true });
-}
+});
+console.log('the page is well');
 
 async function listsRuns(page) {
   await page.goto(address);

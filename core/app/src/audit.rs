@@ -8,7 +8,9 @@ use hm_store::Store;
 use rayon::prelude::*;
 use serde::Serialize;
 
+use crate::cli::AuditArgs;
 use crate::registry::Registry;
+use crate::workplace::Workplace;
 
 /// How deep an audit goes. Each level includes those before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum)]
@@ -56,6 +58,19 @@ impl Report {
             println!("    found:  {found}");
         }
     }
+}
+
+pub(crate) fn run(workplace: &Workplace, args: &AuditArgs) -> Result<u8> {
+    let store = workplace.store()?;
+    let run = workplace.find_run(&store, &args.run)?;
+    let registry = workplace.registry(&store)?;
+    let report = workplace.runtime.block_on(audit(&store, registry, run, args.level))?;
+    if args.json {
+        println!("{}", serde_json::to_string_pretty(&report)?);
+    } else {
+        report.print();
+    }
+    Ok(report.exit_code(args.strict))
 }
 
 /// Audits one run.

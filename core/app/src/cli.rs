@@ -1,5 +1,6 @@
 //! The command line: what can be typed, and which module does it.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
@@ -19,6 +20,11 @@ pub(crate) struct Cli {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
+    /// Train on text of this machine, show the page, audit the result
+    #[command(
+        after_help = "On a terminal the page stays until Ctrl-C. Exit code: that of the audit, 130 when interrupted.\n\nExample:\n  hm demo --steps 100"
+    )]
+    Demo(DemoArgs),
     /// Turn corpora into a tokenizer and token shards
     #[command(after_help = "Example:\n  hm prepare -c examples/two-shapes.yaml")]
     Prepare(RunFileArgs),
@@ -27,6 +33,11 @@ pub(crate) enum Command {
         after_help = "Examples:\n  hm train -c run.yaml\n  hm train -c run.yaml --set training.steps=300 --new"
     )]
     Train(TrainArgs),
+    /// Web page and API: watch runs, upload plugins
+    #[command(
+        after_help = "Anyone on this machine can read; writing wants the token in the printed address.\n\nExamples:\n  hm serve\n  HM_TOKEN=a-secret-of-mine-1234 hm serve --listen 127.0.0.1:8080"
+    )]
+    Serve(ServeArgs),
     /// Check a run: its chain, and every decision executed again
     #[command(
         after_help = "Exit code: 0 nothing diverged, 1 something did (or, with --strict, was not provable), 2 the audit could not run.\n\nExample:\n  hm audit my-run --level decisions --json"
@@ -41,6 +52,22 @@ pub(crate) enum Command {
     /// The database: address, shell, projections
     #[command(subcommand)]
     Db(DbCommand),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DemoArgs {
+    /// Steps to train
+    #[arg(long, default_value_t = 300, value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) steps: u64,
+    /// Model shape: nano, tiny or small
+    #[arg(long, default_value = "tiny")]
+    pub(crate) preset: String,
+    /// Where the page listens; a free port unless named
+    #[arg(long, default_value = "127.0.0.1:0", value_name = "ADDRESS")]
+    pub(crate) listen: SocketAddr,
+    /// Folder with odm.component.wasm and outlier.component.wasm, if they are not installed
+    #[arg(long, value_name = "FOLDER")]
+    pub(crate) plugins: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]
@@ -75,6 +102,16 @@ pub(crate) struct TrainArgs {
 }
 
 #[derive(Debug, Args)]
+pub(crate) struct ServeArgs {
+    /// Address to listen on; port 0 takes a free one
+    #[arg(long, default_value = hm_serve::DEFAULT_ADDRESS, value_name = "ADDRESS")]
+    pub(crate) listen: SocketAddr,
+    /// Token that writing wants; made at random unless given
+    #[arg(long, env = "HM_TOKEN", hide_env_values = true)]
+    pub(crate) token: Option<String>,
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct AuditArgs {
     /// Run: its name or id
     pub(crate) run: String,
@@ -102,15 +139,23 @@ pub(crate) enum PluginCommand {
         #[arg(short, long)]
         output: PathBuf,
     },
-    /// Load a component under all limits and print what it says of itself
+    /// Run every upload check on a component, without keeping it
+    #[command(after_help = "Exit code: 0 every check passed, 1 one failed.")]
     Check {
         /// The component
         component: PathBuf,
+        /// Print the verdict as JSON
+        #[arg(long)]
+        json: bool,
     },
     /// Check a component and keep it in the database
+    #[command(after_help = "Example:\n  hm plugin install my_policy.component.wasm")]
     Install {
         /// The component
         component: PathBuf,
+        /// Print the verdict as JSON
+        #[arg(long)]
+        json: bool,
     },
     /// List installed plugins
     Ls {

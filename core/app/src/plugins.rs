@@ -1,15 +1,19 @@
 //! `hm plugin`: pack, check, install, list and bind.
 
+use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result};
 use hm_domain::command::Command;
 use hm_domain::event::{FailurePolicy, Role};
+use hm_domain::plugin::{Description, Limits};
+use hm_host::Host;
+use hm_serve::{CheckResult, UploadVerdict};
 use hm_store::PluginRow;
 
-use crate::Workplace;
 use crate::cli::PluginCommand;
-use crate::{runs, train};
+use crate::runs;
+use crate::workplace::{Workplace, user};
 
 pub(crate) fn run(workplace: &Workplace, command: PluginCommand) -> Result<u8> {
     match command {
@@ -21,11 +25,10 @@ pub(crate) fn run(workplace: &Workplace, command: PluginCommand) -> Result<u8> {
                 .with_context(|| format!("cannot write {}", output.display()))?;
             println!("{}: {} bytes", output.display(), component.len());
         }
-        PluginCommand::Check { component } => {
-            let loaded = load(&component)?.0;
-            println!("{}", serde_json::to_string_pretty(&loaded.description)?);
+        PluginCommand::Check { component, json } => {
+            return Ok(u8::from(checked(&component, json)?.0.is_none()));
         }
-        PluginCommand::Install { component } => install(workplace, &component)?,
+        PluginCommand::Install { component, json } => return install(workplace, &component, json),
         PluginCommand::Ls { json } => {
             let store = workplace.store()?;
             let rows = workplace.runtime.block_on(store.plugins())?;
@@ -61,27 +64,74 @@ pub(crate) fn run(workplace: &Workplace, command: PluginCommand) -> Result<u8> {
     Ok(0)
 }
 
-fn load(path: &std::path::Path) -> Result<(hm_host::Loaded, Vec<u8>)> {
-    let bytes = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
-    let host = hm_host::Host::new(hm_domain::plugin::Limits::default())?;
-    let loaded = host.load(&bytes).with_context(|| path.display().to_string())?;
-    Ok((loaded, bytes))
+/// What checking a component came to: what is shown, and what is kept if every check passed.
+pub(crate) struct Verdict {
+    pub(crate) shown: UploadVerdict,
+    pub(crate) row: Option<PluginRow>,
 }
 
-fn install(workplace: &Workplace, path: &std::path::Path) -> Result<()> {
-    let (loaded, bytes) = load(path)?;
-    let installed_at = SystemTime::now().duration_since(UNIX_EPOCH)?.as_micros() as i64;
-    let row = PluginRow {
+/// Runs every upload check on a component under the host's limits.
+pub(crate) fn check(host: &Host, component: &[u8]) -> Verdict {
+    let checked = host.check(component);
+    let row = checked.loaded.as_ref().map(|loaded| PluginRow {
         digest: loaded.digest,
         world: loaded.world,
-        interface: loaded.interface,
-        description: loaded.description,
-        check: serde_json::json!([{"name": "load", "passed": true}]),
-        installed_at,
+        interface: loaded.interface.clone(),
+        description: loaded.description.clone(),
+        check: serde_json::json!(checked.checks),
+        installed_at: now_us(),
+    });
+    let checks = checked.checks.into_iter().map(|check| CheckResult {
+        name: check.name.to_owned(),
+        passed: check.passed,
+        message: check.message,
+    });
+    let shown = UploadVerdict {
+        accepted: row.is_some(),
+        digest: checked.digest.to_string(),
+        name: row.as_ref().map(|row| row.description.name.clone()),
+        version: row.as_ref().map(|row| row.description.version.clone()),
+        checks: checks.collect(),
     };
+    Verdict { shown, row }
+}
+
+fn now_us() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    since.map_or(0, |since| since.as_micros() as i64)
+}
+
+/// Checks a component file and prints the verdict; what is kept, if every check passed.
+fn checked(path: &Path, json: bool) -> Result<(Option<PluginRow>, Vec<u8>)> {
+    let component =
+        std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
+    let Verdict { shown, row } = check(&Host::new(Limits::default())?, &component);
+    if json {
+        println!("{}", serde_json::to_string_pretty(&shown)?);
+        return Ok((row, component));
+    }
+    for CheckResult { name, passed, message } in &shown.checks {
+        println!("{} {name}: {message}", if *passed { "ok  " } else { "FAIL" });
+    }
+    match &row {
+        Some(row) => {
+            let Description { name, version, documentation, config_schema, .. } = &row.description;
+            println!(
+                "{name}@{version} {}\n{documentation}\nconfiguration: {config_schema}",
+                row.digest
+            );
+        }
+        None => eprintln!("{} is refused", path.display()),
+    }
+    Ok((row, component))
+}
+
+fn install(workplace: &Workplace, path: &Path, json: bool) -> Result<u8> {
+    let (Some(row), component) = checked(path, json)? else { return Ok(1) };
     let store = workplace.store()?;
-    let new = workplace.runtime.block_on(store.install_plugin(&row, &bytes, &train::user()))?;
-    let what = if new { "installed" } else { "already installed" };
-    println!("{what}: {}@{} {}", row.description.name, row.description.version, row.digest);
-    Ok(())
+    let new = workplace.runtime.block_on(store.install_plugin(&row, &component, &user()))?;
+    if !json {
+        println!("{}", if new { "installed" } else { "it was installed already" });
+    }
+    Ok(0)
 }

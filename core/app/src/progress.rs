@@ -10,6 +10,24 @@ use indicatif::{ProgressBar, ProgressStyle};
 /// Steps between lines where there is no terminal.
 const LINE_EVERY_STEPS: u64 = 50;
 
+/// A plain bar on standard error; hidden where that is no terminal.
+pub(crate) fn bar(total: u64, message: &'static str) -> ProgressBar {
+    let style = ProgressStyle::with_template("{msg} {bar:30} {pos}/{len} {elapsed}")
+        .expect("a fixed template");
+    ProgressBar::new(total).with_style(style).with_message(message)
+}
+
+/// For files that are read; hidden where standard error is no terminal.
+pub(crate) fn bytes() -> ProgressBar {
+    let template = "{msg} {bar:30} {bytes}/{total_bytes} {elapsed}<{eta}";
+    ProgressBar::new(0).with_style(ProgressStyle::with_template(template).expect("fixed"))
+}
+
+/// For work of unknown length; hidden where standard error is no terminal.
+pub(crate) fn spinner(message: &'static str) -> ProgressBar {
+    ProgressBar::new_spinner().with_message(message)
+}
+
 /// Progress of one run.
 pub(crate) struct RunProgress {
     bar: Option<ProgressBar>,

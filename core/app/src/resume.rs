@@ -8,11 +8,19 @@ use anyhow::{Context, Result, bail};
 use hm_data::Sampler;
 use hm_domain::calls::{self, PlannedCall};
 use hm_domain::event::*;
-use hm_domain::id::{BindingId, Digest};
-use hm_domain::plugin::{Outcome, Plugins};
+use hm_domain::id::{BindingId, Digest, RunId};
+use hm_domain::plugin::{Outcome, Plugins as _};
 use hm_domain::state::RunState;
 use hm_domain::step::Knobs;
+use hm_store::Store;
 use hm_train::Trainer;
+
+use crate::progress;
+use crate::registry::Registry;
+use crate::workplace::Workplace;
+
+/// Events read at once: what memory holds of the log.
+const PAGE_EVENTS: u64 = 1024;
 
 /// How catch-up went.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -29,57 +37,83 @@ pub(crate) struct CaughtUp {
     pub(crate) disagreement: Option<String>,
 }
 
-/// Folds `log` and brings trainer and sampler to its end.
+/// Folds the run's log, page by page, and brings trainer and sampler to its end.
 pub(crate) fn catch_up(
-    log: &[Recorded],
-    trainer: &mut Trainer,
-    sampler: &mut Sampler,
+    workplace: &Workplace,
+    store: &Store,
+    id: RunId,
+    (trainer, sampler): (&mut Trainer, &mut Sampler),
     checkpoints: &Path,
-    say: &mut dyn FnMut(&str),
-) -> Result<(RunState, CaughtUp)> {
-    let first = log.first().context("the run has no events")?;
-    let mut state = RunState::start(&first.event)?;
+) -> Result<(RunState, KeptStates, CaughtUp)> {
+    let runtime = &workplace.runtime;
+    let from = runtime.block_on(last_usable_checkpoint(store, id, checkpoints))?;
+    let done = runtime.block_on(store.run(id))?.map_or(0, |row| row.next_step.max(0) as u64);
+    let bar = progress::bar(done, "catching up with the log");
+    let first = runtime.block_on(store.read(id, 0, 1))?;
+    let mut state = RunState::start(&first.first().context("the run has no events")?.event)?;
+    let mut kept = KeptStates::default();
     let mut caught_up = CaughtUp::default();
-    let resume_from = last_usable_checkpoint(log, checkpoints, say);
-    for recorded in &log[1..] {
-        let trains = resume_from.is_none_or(|seq| recorded.seq > seq);
-        if let (true, Event::StepRecorded(step)) = (trains, &recorded.event) {
-            train_again(&state, step, trainer, sampler, &mut caught_up)?;
+    loop {
+        let page = runtime.block_on(store.read(id, state.next_seq, PAGE_EVENTS))?;
+        if page.is_empty() {
+            break;
         }
-        state.apply(&recorded.event);
-        if Some(recorded.seq) == resume_from
-            && let Event::CheckpointSaved(saved) = &recorded.event
-        {
-            let content = trainer
-                .load(&checkpoints.join(&saved.folder), saved.digest)
-                .with_context(|| format!("checkpoint {} cannot be loaded", saved.folder))?;
-            if content.next_step != state.next_step {
-                let (held, logged) = (content.next_step, state.next_step);
-                bail!("checkpoint {} is of step {held}, the log of step {logged}", saved.folder);
+        for recorded in &page {
+            if let Event::StepRecorded(step) = &recorded.event
+                && from.is_none_or(|seq| recorded.seq > seq)
+            {
+                train_again(&state, step, trainer, sampler, &mut caught_up)?;
+                bar.set_position(step.step + 1);
             }
-            sampler.restore(&content.cursors, &content.carries)?;
-            caught_up.checkpoint = Some(saved.digest);
-            caught_up.checkpoint_step = saved.step;
+            kept.fold(&state, &recorded.event);
+            state.apply(&recorded.event);
+            if Some(recorded.seq) == from {
+                load(&state, checkpoints, (trainer, sampler), &mut caught_up)?;
+            }
         }
     }
-    Ok((state, caught_up))
+    bar.finish_and_clear();
+    Ok((state, kept, caught_up))
 }
 
-/// The newest checkpoint on record whose folder is on disk.
-fn last_usable_checkpoint(
-    log: &[Recorded],
+/// Seq of the newest checkpoint on record whose folder is on disk.
+async fn last_usable_checkpoint(
+    store: &Store,
+    id: RunId,
     checkpoints: &Path,
-    say: &mut dyn FnMut(&str),
-) -> Option<u64> {
-    for recorded in log.iter().rev() {
-        if let Event::CheckpointSaved(saved) = &recorded.event {
-            if checkpoints.join(&saved.folder).is_dir() {
-                return Some(recorded.seq);
-            }
-            say(&format!("checkpoint {} is on record but not on disk", saved.folder));
+) -> Result<Option<u64>> {
+    for row in store.checkpoints(id).await? {
+        let folder = row["folder"].as_str().unwrap_or_default();
+        if checkpoints.join(folder).is_dir() {
+            return Ok(row["seq"].as_u64());
         }
+        eprintln!("checkpoint {folder} is on record but not on disk");
     }
-    None
+    Ok(None)
+}
+
+/// Takes up the checkpoint that the last folded event names.
+fn load(
+    state: &RunState,
+    checkpoints: &Path,
+    (trainer, sampler): (&mut Trainer, &mut Sampler),
+    caught_up: &mut CaughtUp,
+) -> Result<()> {
+    let saved = state
+        .checkpoint
+        .as_ref()
+        .context("the log names no checkpoint here: rebuild it with `hm db rebuild`")?;
+    let content = trainer
+        .load(&checkpoints.join(&saved.folder), saved.digest)
+        .with_context(|| format!("checkpoint {} cannot be loaded", saved.folder))?;
+    if content.next_step != state.next_step {
+        let (held, logged) = (content.next_step, state.next_step);
+        bail!("checkpoint {} is of step {held}, the log of step {logged}", saved.folder);
+    }
+    sampler.restore(&content.cursors, &content.carries)?;
+    caught_up.checkpoint = Some(saved.digest);
+    caught_up.checkpoint_step = saved.step;
+    Ok(())
 }
 
 fn train_again(
@@ -106,7 +140,7 @@ fn train_again(
     let report = trainer.step(&batch, &knobs, &mut |_| step.verdict)?;
     let (now, then) = (&report.pre_step, &step.pre_step);
     caught_up.steps += 1;
-    if now != then {
+    if !now.has_bits_of(then) {
         let relative = |a: f64, b: f64| (a - b).abs() / b.abs().max(f64::MIN_POSITIVE);
         let difference =
             relative(now.loss, then.loss).max(relative(now.gradient_norm, then.gradient_norm));
@@ -121,55 +155,73 @@ fn train_again(
     Ok(())
 }
 
-/// States of live bindings at the end of `log`: from the last kept one, by executing what follows.
-pub(crate) fn plugin_states(
-    log: &[Recorded],
-    plugins: &dyn Plugins,
-    kept: &mut dyn FnMut(Digest) -> Result<Vec<u8>>,
-) -> Result<BTreeMap<BindingId, Vec<u8>>> {
-    struct Open {
-        digest: Digest,
-        calls: Vec<(PlannedCall, Receipt)>,
-    }
-    let first = log.first().context("the run has no events")?;
-    let mut state = RunState::start(&first.event)?;
-    let mut open: BTreeMap<BindingId, Open> = BTreeMap::new();
-    for recorded in &log[1..] {
-        match &recorded.event {
+/// Plugin states as the log keeps them, with the calls that followed each.
+#[derive(Default)]
+pub(crate) struct KeptStates {
+    open: BTreeMap<BindingId, Kept>,
+}
+
+/// The last kept state of one binding and its good calls since.
+struct Kept {
+    state: Digest,
+    calls: Vec<(PlannedCall, Receipt)>,
+}
+
+impl KeptStates {
+    /// Notes what an event keeps or calls; `state` is the run's before that event.
+    fn fold(&mut self, state: &RunState, event: &Event) {
+        match event {
             Event::PluginStateSaved(saved) => {
-                open.insert(saved.binding, Open { digest: saved.state, calls: Vec::new() });
+                let kept = Kept { state: saved.state, calls: Vec::new() };
+                self.open.insert(saved.binding, kept);
             }
             Event::StepRecorded(step) => {
-                let mut planned = calls::gates(&state, step.step, &step.pre_step);
-                planned.extend(calls::folds(&state, step));
+                let mut planned = calls::gates(state, step.step, &step.pre_step);
+                planned.extend(calls::folds(state, step));
                 for (call, receipt) in planned.into_iter().zip(&step.receipts) {
                     if receipt.outcome == Outcome::Ok
-                        && let Some(open) = open.get_mut(&receipt.binding)
+                        && let Some(kept) = self.open.get_mut(&receipt.binding)
                     {
-                        open.calls.push((call, receipt.clone()));
+                        kept.calls.push((call, receipt.clone()));
                     }
                 }
             }
             _ => {}
         }
-        state.apply(&recorded.event);
     }
-    let mut states = BTreeMap::new();
-    for (id, binding) in state.bindings.iter().filter(|(_, binding)| binding.live) {
-        let open = open.remove(id).with_context(|| format!("binding {id} has no kept state"))?;
-        let mut bytes = kept(open.digest)?;
-        for (call, receipt) in open.calls {
-            let reply = plugins.call(&binding.facts.plugin, &call.request(bytes));
-            bytes = match reply.value {
-                Some((after, _)) if Digest::of(&after) == receipt.state_after => after,
-                _ => bail!(
-                    "plugin {} does not repeat its logged call of event {}: audit the run",
-                    binding.facts.description.name,
-                    receipt.to_seq
-                ),
-            };
+
+    /// States of live bindings at the end of the log: each last kept one, and what follows executed.
+    pub(crate) fn execute(
+        mut self,
+        state: &RunState,
+        store: &Store,
+        registry: &Registry,
+        workplace: &Workplace,
+    ) -> Result<BTreeMap<BindingId, Vec<u8>>> {
+        let mut states = BTreeMap::new();
+        for (id, binding) in state.bindings.iter().filter(|(_, binding)| binding.live) {
+            let plugin = &binding.facts.plugin;
+            registry.load(plugin)?;
+            let kept = self.open.remove(id);
+            let Kept { state, calls } =
+                kept.with_context(|| format!("binding {id} has no kept state"))?;
+            let mut bytes = workplace
+                .runtime
+                .block_on(store.blob(state))?
+                .with_context(|| format!("kept plugin state {state} is not in the database"))?;
+            for (call, receipt) in calls {
+                let reply = registry.host.call(plugin, &call.request(bytes));
+                bytes = match reply.value {
+                    Some((after, _)) if Digest::of(&after) == receipt.state_after => after,
+                    _ => bail!(
+                        "plugin {} does not repeat its logged call of event {}: audit the run",
+                        binding.facts.description.name,
+                        receipt.to_seq
+                    ),
+                };
+            }
+            states.insert(*id, bytes);
         }
-        states.insert(*id, bytes);
+        Ok(states)
     }
-    Ok(states)
 }

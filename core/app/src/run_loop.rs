@@ -4,13 +4,12 @@
 //! the fold of the log.
 
 use std::path::PathBuf;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context, Result};
 use hm_data::Sampler;
 use hm_domain::command::{Asked, Command};
 use hm_domain::event::*;
+use hm_domain::id::RunId;
 use hm_domain::mentor::{Decided, Mentor};
 use hm_domain::state::Phase;
 use hm_domain::step::{LossSums, Verdict};
@@ -18,11 +17,13 @@ use hm_store::Journal;
 use hm_train::Trainer;
 
 use crate::inbox::Inbox;
+use crate::interrupt::Interrupt;
 use crate::progress::RunProgress;
 use crate::registry::Registry;
 
 /// One run in the hands of this worker.
 pub(crate) struct Run {
+    pub(crate) id: RunId,
     pub(crate) mentor: Mentor,
     pub(crate) journal: Journal,
     pub(crate) sampler: Sampler,
@@ -30,8 +31,8 @@ pub(crate) struct Run {
     pub(crate) registry: Registry,
     pub(crate) checkpoints: PathBuf,
     pub(crate) progress: RunProgress,
-    /// Raised by Ctrl-C: finish the step, checkpoint, end.
-    pub(crate) interrupted: Arc<AtomicBool>,
+    /// Ctrl-C: finish the step, checkpoint, end.
+    pub(crate) interrupt: Interrupt,
 }
 
 /// Why the loop ended.
@@ -48,11 +49,14 @@ impl Run {
     pub(crate) fn train(&mut self, inbox: &Inbox) -> Result<Outcome> {
         loop {
             for asked in inbox.drain() {
-                if self.answer(&asked)? {
+                let refusal = self.answer(&asked)?;
+                if let Some(reason) = &refusal {
+                    self.progress.say(&format!("refused a command of {}: {reason}", asked.by));
+                } else if asked.command == Command::Stop {
                     return self.finish(Ending::Stopped, format!("stopped by {}", asked.by));
                 }
             }
-            if self.interrupted.load(Ordering::Relaxed) {
+            if self.interrupt.raised() {
                 return self.interrupt();
             }
             let state = self.mentor.state();
@@ -109,23 +113,19 @@ impl Run {
         Ok(())
     }
 
-    /// Answers a wish; true when it asks for the run to end.
-    pub(crate) fn answer(&mut self, asked: &Asked) -> Result<bool> {
+    /// Answers a wish; why not, if it is refused.
+    pub(crate) fn answer(&mut self, asked: &Asked) -> Result<Option<String>> {
         let candidate = match &asked.command {
             Command::Bind { plugin, config, .. } => self.registry.candidate(plugin, config),
             _ => Err(String::new()),
         };
         let decided = self.mentor.answer(asked, candidate);
         let refusal = decided.events.iter().find_map(|event| match event {
-            Event::CommandAnswered(answered) => Some(answered.refusal.clone()),
+            Event::CommandAnswered(answered) => answered.refusal.clone(),
             _ => None,
         });
         self.commit(decided)?;
-        if let Some(Some(reason)) = refusal {
-            self.progress.say(&format!("refused a command of {}: {reason}", asked.by));
-            return Ok(false);
-        }
-        Ok(asked.command == Command::Stop)
+        Ok(refusal)
     }
 
     fn validated_at(&self, step: u64) -> bool {
@@ -169,8 +169,12 @@ impl Run {
                 Event::CheckpointFailed(CheckpointFailed { step, reason })
             }
         };
+        let saved = matches!(event, Event::CheckpointSaved(_));
         self.commit(Decided { events: vec![event], states: Vec::new() })?;
-        self.prune()
+        if saved && let Err(error) = self.prune() {
+            self.progress.say(&format!("an old checkpoint stays: {error:#}"));
+        }
+        Ok(())
     }
 
     /// Deletes checkpoint folders beyond the newest `keep`. Only after a newer one is on record.
@@ -189,9 +193,16 @@ impl Run {
         for folder in folders.into_iter().take(surplus).filter(|path| Some(path) != newest.as_ref())
         {
             std::fs::remove_dir_all(&folder)
-                .with_context(|| format!("cannot delete old checkpoint {}", folder.display()))?;
+                .with_context(|| format!("cannot delete {}", folder.display()))?;
         }
         Ok(())
+    }
+
+    /// Ends a run that could not begin: nothing was trained, so there is nothing to save.
+    pub(crate) fn give_up(&mut self, reason: String) -> Result<()> {
+        let step = self.mentor.state().next_step;
+        let event = Event::RunFinished(RunFinished { step, ending: Ending::Failed, reason });
+        self.commit(Decided { events: vec![event], states: Vec::new() })
     }
 
     fn finish(&mut self, ending: Ending, reason: String) -> Result<Outcome> {
@@ -203,6 +214,7 @@ impl Run {
     }
 
     fn interrupt(&mut self) -> Result<Outcome> {
+        self.progress.say("saving a checkpoint; Ctrl-C again ends at once");
         self.checkpoint()?;
         let step = self.mentor.state().next_step;
         let reason = "interrupted from the terminal".to_owned();

@@ -5,9 +5,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, bail};
 use hm_domain::command::Command;
 
-use crate::Workplace;
 use crate::cli::RunsCommand;
-use crate::train;
+use crate::workplace::{Workplace, user};
 
 /// How long an answer is waited for. A worker answers at the next step boundary.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
@@ -48,7 +47,7 @@ pub(crate) fn send(workplace: &Workplace, run: &str, command: &Command) -> Resul
     let id = workplace.find_run(&store, run)?;
     let body = serde_json::to_value(command)?;
     let kind = body["command"].as_str().unwrap_or("command").to_owned();
-    let by = train::user();
+    let by = user();
     let number = workplace.runtime.block_on(store.put_command(id, &kind, &body, &by))?;
     let asked = Instant::now();
     while asked.elapsed() < ANSWER_TIMEOUT {

@@ -1,0 +1,314 @@
+//! What the page shows and asks, over the database and the plugin host. Shares nothing with a worker
+//! but the database.
+
+use std::collections::BTreeMap;
+
+use anyhow::Context as _;
+use hm_domain::command::Command;
+use hm_domain::event::{Event, Role};
+use hm_domain::id::{BindingId, RunId};
+use hm_domain::plugin::World;
+use hm_domain::spec::RunSpec;
+use hm_serve::{
+    Answer, Backend, BackendError, BindingSummary, CommandAccepted, Metrics, PluginSummary,
+    RunDetail, RunSummary, SpecLine, TimelineEntry, UploadVerdict, Validation,
+};
+use hm_store::{PluginRow, RunRow, Store};
+use serde_json::Value;
+
+use crate::plugins;
+use crate::registry::Registry;
+use crate::timeline::{self, Names};
+use crate::validations::{self, mean};
+
+/// Newest events that a page's timeline starts from.
+const TIMELINE_EVENTS: u64 = 4096;
+
+/// The application behind the page.
+pub(crate) struct StoreBackend {
+    store: Store,
+    registry: Registry,
+}
+
+type Result<T> = std::result::Result<T, BackendError>;
+
+fn internal(error: impl Into<anyhow::Error>) -> BackendError {
+    BackendError::Internal(error.into().into())
+}
+
+/// An id that does not parse names nothing.
+fn run_id(text: &str) -> Result<RunId> {
+    let unknown = || BackendError::NotFound(format!("no run has the id {text}"));
+    text.parse().map(RunId).map_err(|_| unknown())
+}
+
+impl StoreBackend {
+    /// Reads and writes `store`, checks uploads with the host of `registry`.
+    pub(crate) fn new(store: Store, registry: Registry) -> StoreBackend {
+        StoreBackend { store, registry }
+    }
+
+    async fn known(&self, run: &str) -> Result<RunRow> {
+        let found = self.store.run(run_id(run)?).await.map_err(internal)?;
+        found.ok_or_else(|| BackendError::NotFound(format!("no run has the id {run}")))
+    }
+
+    /// Loss of the newest step.
+    async fn newest_loss(&self, row: &RunRow) -> Result<Option<f64>> {
+        let id = RunId(row.run_id);
+        let next = row.next_step.max(0) as u64;
+        let newest = self.store.metrics(id, None, next.saturating_sub(1), next, 1).await;
+        Ok(newest.map_err(internal)?.points.last().and_then(|point| point.loss))
+    }
+
+    async fn summary(&self, row: RunRow) -> Result<RunSummary> {
+        Ok(RunSummary {
+            id: row.run_id.to_string(),
+            loss: self.newest_loss(&row).await?,
+            name: row.name,
+            status: row.state,
+            ending: row.ending,
+            reason: row.reason,
+            step: row.next_step.max(0) as u64,
+            steps: row.steps.max(0) as u64,
+            tokens: row.tokens.max(0) as u64,
+            started_at_us: row.started_at,
+            last_at_us: row.last_at,
+        })
+    }
+
+    async fn detail(&self, row: RunRow) -> anyhow::Result<RunDetail> {
+        let id = RunId(row.run_id);
+        let first = self.store.read(id, 0, 1).await?.into_iter().next();
+        let Some(Event::RunStarted(started)) = first.map(|first| first.event) else {
+            anyhow::bail!("the log of run {id} does not begin with run-started");
+        };
+        let spec: RunSpec = serde_json::from_str(&started.spec)?;
+        let newest = self.store.newest_mixture(id).await?;
+        let (mixture, mixture_version) =
+            newest.unwrap_or_else(|| (started.prior.shares(), started.prior.version));
+        let bindings = self.store.bindings(id).await?;
+        Ok(RunDetail {
+            attempt: row.attempt as u32,
+            domains: row.domains.clone(),
+            summary: self.summary(row).await?,
+            spec: spec_lines(&spec),
+            mixture,
+            mixture_version,
+            bindings: bindings.iter().map(binding).collect::<anyhow::Result<_>>()?,
+        })
+    }
+
+    async fn names(&self, row: &RunRow) -> anyhow::Result<Names> {
+        let mut bindings = BTreeMap::new();
+        for row in self.store.bindings(RunId(row.run_id)).await? {
+            let number = row["binding"].as_u64().context("a binding without a number")?;
+            let name = row["name"].as_str().unwrap_or_default().to_owned();
+            bindings.insert(BindingId(number as u32), name);
+        }
+        Ok(Names { domains: row.domains.clone(), bindings })
+    }
+
+    async fn entries(
+        &self,
+        row: &RunRow,
+        after_seq: Option<u64>,
+        entries_max: u32,
+    ) -> anyhow::Result<Vec<TimelineEntry>> {
+        let id = RunId(row.run_id);
+        let names = self.names(row).await?;
+        let next = self.store.head(id).await?.next_seq;
+        let newest = next.saturating_sub(TIMELINE_EVENTS);
+        let from = after_seq.map_or(newest, |seq| (seq + 1).max(newest));
+        let events = self.store.read(id, from, TIMELINE_EVENTS).await?;
+        let mut entries = timeline::entries(&events, &names);
+        let surplus = entries.len().saturating_sub(entries_max as usize);
+        Ok(entries.split_off(surplus))
+    }
+}
+
+impl Backend for StoreBackend {
+    fn runs(&self) -> Answer<'_, Vec<RunSummary>> {
+        Box::pin(async {
+            let mut all = Vec::new();
+            for row in self.store.runs().await.map_err(internal)? {
+                all.push(self.summary(row).await?);
+            }
+            Ok(all)
+        })
+    }
+
+    fn run<'a>(&'a self, run: &'a str) -> Answer<'a, Option<RunDetail>> {
+        Box::pin(async move {
+            match self.known(run).await {
+                Ok(row) => self.detail(row).await.map(Some).map_err(internal),
+                Err(BackendError::NotFound(_)) => Ok(None),
+                Err(error) => Err(error),
+            }
+        })
+    }
+
+    fn metrics<'a>(
+        &'a self,
+        run: &'a str,
+        after_step: Option<u64>,
+        points_max: u32,
+    ) -> Answer<'a, Metrics> {
+        Box::pin(async move {
+            let id = RunId(self.known(run).await?.run_id);
+            let from = after_step.map_or(0, |step| step + 1);
+            let found = self.store.metrics(id, None, from, u64::MAX >> 1, points_max).await;
+            Ok(metrics(&found.map_err(internal)?))
+        })
+    }
+
+    fn validations<'a>(&'a self, run: &'a str) -> Answer<'a, Vec<Validation>> {
+        Box::pin(async move {
+            let id = RunId(self.known(run).await?.run_id);
+            validations::all(&self.store, id).await.map_err(internal)
+        })
+    }
+
+    fn timeline<'a>(
+        &'a self,
+        run: &'a str,
+        after_seq: Option<u64>,
+        entries_max: u32,
+    ) -> Answer<'a, Vec<TimelineEntry>> {
+        Box::pin(async move {
+            let row = self.known(run).await?;
+            self.entries(&row, after_seq, entries_max).await.map_err(internal)
+        })
+    }
+
+    fn head<'a>(&'a self, run: &'a str) -> Answer<'a, u64> {
+        Box::pin(async move {
+            let head = self.store.head(run_id(run)?).await.map_err(internal)?;
+            Ok(head.next_seq.saturating_sub(1))
+        })
+    }
+
+    fn plugins(&self) -> Answer<'_, Vec<PluginSummary>> {
+        Box::pin(async {
+            let rows = self.store.plugins().await.map_err(internal)?;
+            Ok(rows.iter().map(plugin).collect())
+        })
+    }
+
+    fn upload_plugin<'a>(&'a self, component: Vec<u8>, by: &'a str) -> Answer<'a, UploadVerdict> {
+        Box::pin(async move {
+            // Compiling and trial calls keep a core busy for a moment.
+            let host = self.registry.host.clone();
+            let (verdict, component) =
+                tokio::task::spawn_blocking(move || (plugins::check(&host, &component), component))
+                    .await
+                    .map_err(internal)?;
+            if let Some(row) = &verdict.row {
+                self.store.install_plugin(row, &component, by).await.map_err(internal)?;
+            }
+            Ok(verdict.shown)
+        })
+    }
+
+    fn command<'a>(
+        &'a self,
+        run: &'a str,
+        command: Command,
+        by: &'a str,
+    ) -> Answer<'a, CommandAccepted> {
+        Box::pin(async move {
+            let row = self.known(run).await?;
+            if row.ending.is_some() {
+                return Err(BackendError::Refused(format!("run {} has ended", row.name)));
+            }
+            let body = serde_json::to_value(&command).map_err(internal)?;
+            let kind = body["command"].as_str().unwrap_or("command").to_owned();
+            let id = RunId(row.run_id);
+            let number = self.store.put_command(id, &kind, &body, by).await.map_err(internal)?;
+            Ok(CommandAccepted { command: number.to_string() })
+        })
+    }
+}
+
+fn spec_lines(spec: &RunSpec) -> Vec<SpecLine> {
+    let model = &spec.model;
+    let tokens = u64::from(spec.training.sequences_per_step) * u64::from(model.sequence_length);
+    let lines = [
+        ("model", format!("Aquila2, {} layers of {}", model.layers, model.hidden_size)),
+        ("parameters", model.parameter_count().to_string()),
+        ("vocabulary", model.vocabulary.to_string()),
+        ("sequence length", format!("{} tokens", model.sequence_length)),
+        ("tokens per step", tokens.to_string()),
+        ("peak learning rate", spec.schedule.peak.to_string()),
+        ("warm-up", format!("{} steps", spec.schedule.warmup_steps)),
+        ("weight decay", spec.optimizer.weight_decay.to_string()),
+        ("decision lag", format!("{} steps", spec.decision_lag)),
+        ("seed", spec.seed.to_string()),
+    ];
+    lines.map(|(label, value)| SpecLine { label: label.to_owned(), value }).to_vec()
+}
+
+fn binding(row: &Value) -> anyhow::Result<BindingSummary> {
+    let text = |key: &str| row[key].as_str().unwrap_or_default().to_owned();
+    let role: Role = serde_json::from_value(row["role"].clone())?;
+    let state = text("state");
+    Ok(BindingSummary {
+        id: row["binding"].to_string(),
+        plugin: text("plugin"),
+        name: text("name"),
+        version: text("version"),
+        world: text("world"),
+        role,
+        state: if state == "bound" { "live".to_owned() } else { state },
+        config: row["config"].clone(),
+    })
+}
+
+/// Rows to columns.
+fn metrics(found: &hm_store::Metrics) -> Metrics {
+    let points = &found.points;
+    let domains = points.first().map_or(0, |point| point.sequences.len());
+    let share = |domain: usize| {
+        let of = |point: &hm_store::MetricPoint| {
+            let all: i64 = point.sequences.iter().sum();
+            point.sequences[domain] as f64 / all.max(1) as f64
+        };
+        points.iter().map(of).collect()
+    };
+    let loss = |domain: usize| {
+        let of = |point: &hm_store::MetricPoint| {
+            mean(point.loss_sums[domain], point.loss_tokens[domain] as u64)
+        };
+        points.iter().map(of).collect()
+    };
+    let rate = |point: &hm_store::MetricPoint| {
+        let tokens: i64 = point.loss_tokens.iter().sum();
+        (point.step_us > 0).then(|| tokens as f64 / point.step_us as f64 * 1e6)
+    };
+    Metrics {
+        attempt: found.attempt,
+        span: 1 << found.level,
+        steps: points.iter().map(|point| point.step as u64).collect(),
+        loss: points.iter().map(|point| point.loss).collect(),
+        domain_losses: (0..domains).map(loss).collect(),
+        shares: (0..domains).map(share).collect(),
+        gradient_norm: points.iter().map(|point| point.gradient_norm_max).collect(),
+        learning_rate: points.iter().map(|point| point.learning_rate).collect(),
+        tokens_per_second: points.iter().map(rate).collect(),
+    }
+}
+
+fn plugin(row: &PluginRow) -> PluginSummary {
+    PluginSummary {
+        digest: row.digest.to_string(),
+        name: row.description.name.clone(),
+        version: row.description.version.clone(),
+        world: match row.world {
+            World::Policy => "policy".to_owned(),
+            World::Detector => "detector".to_owned(),
+        },
+        documentation: row.description.documentation.clone(),
+        // Checked at upload; what an old check let through is shown as no schema.
+        config_schema: serde_json::from_str(&row.description.config_schema).unwrap_or_default(),
+    }
+}

@@ -1,0 +1,32 @@
+//! `hm db`: the database's address, a shell on it, its projections.
+
+use anyhow::{Context, Result};
+use hm_store::PrivatePostgres;
+
+use crate::cli::DbCommand;
+use crate::workplace::Workplace;
+
+pub(crate) fn run(workplace: &Workplace, command: DbCommand) -> Result<u8> {
+    match command {
+        DbCommand::Url => println!("{}", hm_store::database_url(&workplace.data_dir)?),
+        DbCommand::Psql { args } => {
+            let url = hm_store::database_url(&workplace.data_dir)?;
+            let status =
+                std::process::Command::new("psql").arg(url).args(args).status().context(
+                    "cannot start psql; install it with: apt-get install postgresql-client",
+                )?;
+            return Ok(u8::try_from(status.code().unwrap_or(1)).unwrap_or(1));
+        }
+        DbCommand::Rebuild { run } => {
+            let store = workplace.store()?;
+            let id = workplace.find_run(&store, &run)?;
+            let events = workplace.runtime.block_on(store.rebuild(id))?;
+            println!("rebuilt the projections of {run} from {events} events");
+        }
+        DbCommand::Stop => {
+            PrivatePostgres::stop_in(&workplace.data_dir)?;
+            println!("the private database is stopped");
+        }
+    }
+    Ok(0)
+}

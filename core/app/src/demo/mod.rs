@@ -1,0 +1,107 @@
+//! `hm demo`: real text of this machine, a small run under a policy, the page, and the audit.
+
+mod summary;
+mod text;
+
+use std::io::IsTerminal;
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use hm_serve::Token;
+use hm_store::Store;
+use hm_train::DeviceChoice;
+
+use crate::audit::{self, Level};
+use crate::cli::DemoArgs;
+use crate::interrupt::Interrupt;
+use crate::plugins;
+use crate::run_file::RunFile;
+use crate::run_loop::Outcome;
+use crate::serve::Page;
+use crate::train::{How, run_to_its_end};
+use crate::workplace::{Workplace, user};
+
+/// Plugins of the demo's run: a policy that steers, a detector that watches.
+const PLUGINS: [&str; 2] = ["odm", "outlier"];
+
+pub(crate) fn demo(workplace: &Workplace, args: &DemoArgs) -> Result<u8> {
+    let interrupt = Interrupt::install()?;
+    let store = workplace.store()?;
+    let page = Page::open(workplace, &store, args.listen, Token::random()?)?;
+    println!(
+        "HeuriMentor demo: a {} model on text of this machine, {} steps.",
+        args.preset, args.steps
+    );
+    println!("Watch it at {}\n", page.address);
+    install_plugins(workplace, &store, args.plugins.as_deref())?;
+    let file = run_file(workplace, args)?;
+    let how = How { new: false, accept_divergence: false, device: DeviceChoice::Auto };
+    let (id, outcome) = run_to_its_end(workplace, &store, &file, how, interrupt.clone())?;
+    if outcome == Outcome::Interrupted {
+        println!("saved; `hm demo` goes on from here");
+        page.close(workplace)?;
+        return Ok(130);
+    }
+    println!("\nAuditing: every decision of the run is executed again from the log.");
+    let registry = workplace.registry(&store)?;
+    let report =
+        workplace.runtime.block_on(audit::audit(&store, registry, id, Level::Decisions))?;
+    workplace.runtime.block_on(summary::print(&store, id, &outcome, &report))?;
+    if std::io::stdout().is_terminal() && !interrupt.raised() {
+        println!("\nThe page stays at {} until Ctrl-C.", page.address);
+        while !interrupt.raised() {
+            std::thread::sleep(Duration::from_millis(100));
+        }
+    }
+    page.close(workplace)?;
+    Ok(report.exit_code(true))
+}
+
+/// Installs the components of `folder` that the demo needs, or makes sure they are there.
+fn install_plugins(workplace: &Workplace, store: &Store, folder: Option<&Path>) -> Result<()> {
+    let host = workplace.registry(store)?.host;
+    for name in PLUGINS {
+        if let Some(folder) = folder {
+            let path = folder.join(format!("{name}.component.wasm"));
+            let component = std::fs::read(&path).with_context(|| {
+                format!("cannot read {}; `make plugins` builds it", path.display())
+            })?;
+            let verdict = plugins::check(&host, &component);
+            let Some(row) = verdict.row else {
+                let failed = verdict.shown.checks.iter().find(|check| !check.passed);
+                let message = failed.map_or("", |check| check.message.as_str());
+                bail!("{} is refused: {message}", path.display());
+            };
+            workplace.runtime.block_on(store.install_plugin(&row, &component, &user()))?;
+        } else if workplace.runtime.block_on(store.plugin(name))?.is_none() {
+            bail!(
+                "plugin {name} is not installed: run `make demo`, or name the folder of its component with --plugins"
+            );
+        }
+    }
+    Ok(())
+}
+
+/// The demo's run file, as a person would have written it.
+fn run_file(workplace: &Workplace, args: &DemoArgs) -> Result<RunFile> {
+    let found = text::find(&workplace.data_dir.join("demo"))?;
+    let sources: Vec<_> = found
+        .iter()
+        .map(
+            |text| serde_json::json!({"path": text.path, "format": "jsonl", "domain": text.domain}),
+        )
+        .collect();
+    let DemoArgs { preset, steps, .. } = args;
+    let quarter = (steps / 4).max(1);
+    let file = serde_json::json!({
+        "name": format!("demo-{preset}-{steps}"),
+        "data": {"vocabulary": 4096, "validation": {"fraction": 0.05, "minimum_documents": 4}, "sources": sources},
+        "model": {"preset": preset},
+        "training": {"steps": steps, "sequences_per_step": 8, "learning_rate": 1e-3},
+        "validation": {"every_steps": quarter, "sequences_per_domain": 4},
+        "checkpoint": {"every_steps": quarter, "keep": 2},
+        "plugins": PLUGINS.map(|name| serde_json::json!({"plugin": name})),
+    });
+    Ok(serde_json::from_value(file)?)
+}

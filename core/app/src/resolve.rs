@@ -1,0 +1,92 @@
+//! What a run file means, given what was prepared: the resolved spec and the prior mixture.
+
+use anyhow::{Result, anyhow, bail};
+use hm_data::Manifest;
+use hm_domain::mixture::Mixture;
+use hm_domain::spec::*;
+use hm_train::preset;
+
+use crate::run_file::RunFile;
+
+/// Refuses what does not fit together, by name and value.
+pub(crate) fn resolve(file: &RunFile, manifest: &Manifest) -> Result<(RunSpec, Mixture)> {
+    let mut model = preset(&file.model.preset).ok_or_else(|| {
+        let known = hm_train::PRESETS.join(", ");
+        anyhow!("model.preset `{}` is not one of {known}", file.model.preset)
+    })?;
+    model.vocabulary = manifest.vocabulary;
+    model.sequence_length = file.model.sequence_length.unwrap_or(model.sequence_length);
+    model.check()?;
+    let known = |name: &String| manifest.domains.iter().any(|domain| domain.name == *name);
+    if let Some(name) = file.mixture.keys().chain(file.limits.keys()).find(|name| !known(name)) {
+        let names: Vec<_> = manifest.domains.iter().map(|domain| domain.name.as_str()).collect();
+        bail!("`{name}` is no domain of the data; there are {}", names.join(", "));
+    }
+    let shares = prior(file, manifest)?;
+    let segment = |entry: &hm_data::SegmentEntry| SegmentSpec {
+        digest: entry.digest,
+        documents: entry.documents,
+        tokens: entry.tokens,
+        bytes: entry.bytes,
+    };
+    let domains = manifest.domains.iter().zip(&shares).map(|(domain, &prior)| {
+        let limits = file.limits.get(&domain.name);
+        DomainSpec {
+            name: domain.name.clone(),
+            prior,
+            floor: limits.map_or(0.0, |limits| limits.floor),
+            cap: limits.map_or(1.0, |limits| limits.cap),
+            max_epochs: limits.and_then(|limits| limits.max_epochs),
+            segments: domain.segments.iter().map(segment).collect(),
+            validation: domain.validation.as_ref().map(segment),
+        }
+    });
+    let training = &file.training;
+    if training.sequences_per_step == 0 {
+        bail!("training.sequences_per_step is 0: a step needs at least one sequence");
+    }
+    let spec = RunSpec {
+        name: file.name.clone(),
+        seed: file.seed,
+        model,
+        training: TrainingSpec {
+            steps: training.steps,
+            sequences_per_step: training.sequences_per_step,
+            micro_batch_sequences: training
+                .micro_batch_sequences
+                .unwrap_or(training.sequences_per_step),
+        },
+        optimizer: file.optimizer_spec(),
+        schedule: file.schedule(),
+        domains: domains.collect(),
+        tokenizer: manifest.tokenizer,
+        rules: file.rules_spec(),
+        validation: file.validation_spec(),
+        checkpoint: file.checkpoint_spec(),
+        decision_lag: file.decision_lag,
+    };
+    Ok((spec, Mixture::from_shares(0, &shares)?))
+}
+
+/// Shares as named; domains that are not named share the rest by tokens.
+fn prior(file: &RunFile, manifest: &Manifest) -> Result<Vec<f64>> {
+    let tokens = |domain: &hm_data::DomainEntry| -> f64 {
+        domain.segments.iter().map(|segment| segment.tokens as f64).sum()
+    };
+    let named: f64 = file.mixture.values().sum();
+    let unnamed: f64 = manifest
+        .domains
+        .iter()
+        .filter(|domain| !file.mixture.contains_key(&domain.name))
+        .map(tokens)
+        .sum();
+    let rest = 1.0 - named;
+    if rest < -1e-9 || (unnamed == 0.0 && rest > 1e-9) || file.mixture.values().any(|&s| s < 0.0) {
+        bail!("the shares in `mixture` sum to {named}: all together must be 1, none negative");
+    }
+    let share = |domain: &hm_data::DomainEntry| match file.mixture.get(&domain.name) {
+        Some(&share) => share,
+        None => rest.max(0.0) * tokens(domain) / unnamed,
+    };
+    Ok(manifest.domains.iter().map(share).collect())
+}

@@ -1,0 +1,222 @@
+//! A worker takes a run: a new one from its spec, or an unfinished one by catching up with its log.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::{Context, Result, anyhow, bail};
+use hm_data::Sampler;
+use hm_domain::command::{Asked, Command};
+use hm_domain::event::*;
+use hm_domain::id::RunId;
+use hm_domain::mentor::{Decided, Mentor};
+use hm_domain::mixture::Mixture;
+use hm_domain::spec::RunSpec;
+use hm_domain::state::RunState;
+use hm_store::{Journal, JournalLimits, Store, WriterLease};
+use hm_train::{DeviceChoice, Trainer};
+use serde_json::Value;
+
+use crate::environment::environment;
+use crate::interrupt::Interrupt;
+use crate::progress::RunProgress;
+use crate::registry::Registry;
+use crate::resume::{self, CaughtUp};
+use crate::run_file::PluginChoice;
+use crate::run_loop::Run;
+use crate::workplace::Workplace;
+
+/// All that a run needs, before it is known whether it is a new one.
+pub(crate) struct Worker<'a> {
+    workplace: &'a Workplace,
+    store: Store,
+    registry: Registry,
+    trainer: Trainer,
+    sampler: Sampler,
+    interrupt: Interrupt,
+}
+
+impl<'a> Worker<'a> {
+    /// Builds the model and opens the shards in `prepared`.
+    pub(crate) fn new(
+        workplace: &'a Workplace,
+        store: &Store,
+        spec: &RunSpec,
+        (prepared, device): (&Path, DeviceChoice),
+        interrupt: Interrupt,
+    ) -> Result<Worker<'a>> {
+        let trainer = Trainer::new(spec, device)?;
+        let (length, sequences) = (spec.model.sequence_length, spec.training.sequences_per_step);
+        let sampler = Sampler::open(prepared, spec.seed, length, sequences)?;
+        let registry = workplace.registry(store)?;
+        Ok(Worker { workplace, store: store.clone(), registry, trainer, sampler, interrupt })
+    }
+
+    /// Starts a new run and binds what its file asks for, before the first step.
+    pub(crate) fn start(
+        self,
+        spec: &RunSpec,
+        prior: Mixture,
+        plugins: &[PluginChoice],
+    ) -> Result<Run> {
+        // What cannot be bound at all leaves no run behind.
+        for PluginChoice { plugin, config, .. } in plugins {
+            let refused = |reason| anyhow!("plugin `{plugin}` of the run file: {reason}");
+            self.registry.candidate(plugin, config).map_err(refused)?;
+        }
+        let id = RunId(uuid::Uuid::now_v7());
+        let lease = self.workplace.runtime.block_on(self.store.start_run(id, &spec.name))?;
+        let started = Event::RunStarted(RunStarted {
+            spec: serde_json::to_string(spec)?,
+            prior,
+            environment: environment(&self.trainer)?,
+            parent: None,
+        });
+        let state = RunState::start(&started)?;
+        let mut journal = self.journal(lease);
+        journal.commit(0, vec![started], Vec::new())?;
+        let mut run = self.run(id, state, journal)?;
+        bind_all(&mut run, plugins)?;
+        Ok(run)
+    }
+
+    /// Goes on with an unfinished run: refuses another spec, catches up, and says how it went.
+    pub(crate) fn take_up(
+        mut self,
+        id: RunId,
+        spec: &RunSpec,
+        plugins: &[PluginChoice],
+        accept_divergence: bool,
+    ) -> Result<Run> {
+        let lease = self.workplace.runtime.block_on(self.store.acquire_writer(id))?;
+        self.refuse_damaged_or_another(id, spec)?;
+        let checkpoints = self.checkpoints(id);
+        let (trainer, sampler) = (&mut self.trainer, &mut self.sampler);
+        let (state, kept, caught_up) =
+            resume::catch_up(self.workplace, &self.store, id, (trainer, sampler), &checkpoints)?;
+        let CaughtUp { checkpoint, checkpoint_step, steps, difference_max, disagreement } =
+            caught_up;
+        eprintln!("resumed from step {checkpoint_step}, {steps} steps caught up");
+        if let Some(sentence) = &disagreement {
+            eprintln!("catch-up disagrees with the log: {sentence}");
+            if !accept_divergence && self.trainer.device_name() == "cpu" {
+                bail!("on a CPU this must not be; go on all the same with --accept-divergence");
+            }
+        }
+        let states = kept.execute(&state, &self.store, &self.registry, self.workplace)?;
+        let event = Event::RunResumed(RunResumed {
+            step: state.next_step,
+            checkpoint,
+            checkpoint_step,
+            caught_up_steps: steps,
+            agreed: disagreement.is_none(),
+            difference_max,
+            environment: environment(&self.trainer)?,
+        });
+        let journal = self.journal(lease);
+        let mut run = self.run(id, state, journal)?;
+        for (binding, bytes) in states {
+            run.mentor.restore(binding, bytes);
+        }
+        run.commit(Decided { events: vec![event], states: Vec::new() })?;
+        // A worker that died before its first step may not have bound all that the file asks for.
+        let bound = run.mentor.state().bindings.len();
+        if run.mentor.state().next_step == 0 && bound < plugins.len() {
+            bind_all(&mut run, &plugins[bound..])?;
+        }
+        Ok(run)
+    }
+
+    /// A damaged log is not gone on with; neither is a run under another spec than its own.
+    fn refuse_damaged_or_another(&self, id: RunId, spec: &RunSpec) -> Result<()> {
+        let runtime = &self.workplace.runtime;
+        let chain = runtime.block_on(self.store.verify_chain(id))?;
+        if let Some((seq, reason)) = chain.broken {
+            bail!("the log of run {id} is damaged at seq {seq}: {reason}");
+        }
+        let first = runtime.block_on(self.store.read(id, 0, 1))?.into_iter().next();
+        let Some(Event::RunStarted(started)) = first.map(|recorded| recorded.event) else {
+            bail!("the log of run {id} does not begin with run-started");
+        };
+        let then: Value = serde_json::from_str(&started.spec)?;
+        match difference("", &then, &serde_json::to_value(spec)?) {
+            None => Ok(()),
+            Some(place) => bail!(
+                "the unfinished run `{}` has another spec: {place}; train it as it was, or start another with --new",
+                spec.name
+            ),
+        }
+    }
+
+    fn checkpoints(&self, id: RunId) -> PathBuf {
+        self.workplace.data_dir.join("checkpoints").join(id.to_string())
+    }
+
+    fn journal(&self, lease: WriterLease) -> Journal {
+        let handle = self.workplace.runtime.handle().clone();
+        let say = |notice: &str| eprintln!("{notice}");
+        Journal::open(lease, handle, JournalLimits::default(), say)
+    }
+
+    fn run(self, id: RunId, state: RunState, journal: Journal) -> Result<Run> {
+        let checkpoints = self.checkpoints(id);
+        std::fs::create_dir_all(&checkpoints)
+            .with_context(|| format!("cannot make {}", checkpoints.display()))?;
+        let progress = RunProgress::new(state.spec.training.steps, state.next_step);
+        Ok(Run {
+            id,
+            mentor: Mentor::new(state, Arc::new(self.registry.host.clone())),
+            journal,
+            sampler: self.sampler,
+            trainer: self.trainer,
+            registry: self.registry,
+            checkpoints,
+            progress,
+            interrupt: self.interrupt,
+        })
+    }
+}
+
+/// Binds what the run file asks for. A refusal ends the run: it is not the one that was asked for.
+fn bind_all(run: &mut Run, plugins: &[PluginChoice]) -> Result<()> {
+    for PluginChoice { plugin, config, role, failure } in plugins.iter().cloned() {
+        let name = plugin.clone();
+        let command = Command::Bind { plugin, config, role, failure };
+        let asked = Asked { number: 0, by: "run file".to_owned(), command };
+        if let Some(reason) = run.answer(&asked)? {
+            let reason = format!("plugin `{name}` of the run file could not be bound: {reason}");
+            run.give_up(reason.clone())?;
+            bail!(reason);
+        }
+    }
+    Ok(())
+}
+
+/// First place where two values differ, with both.
+fn difference(place: &str, then: &Value, now: &Value) -> Option<String> {
+    use Value::{Array, Object};
+    let below =
+        |key: &str| if place.is_empty() { key.to_owned() } else { format!("{place}.{key}") };
+    match (then, now) {
+        (Object(a), Object(b)) if a.keys().eq(b.keys()) => {
+            a.iter().find_map(|(key, value)| difference(&below(key), value, &b[key]))
+        }
+        (Array(a), Array(b)) if a.len() == b.len() => (0..a.len())
+            .find_map(|index| difference(&below(&index.to_string()), &a[index], &b[index])),
+        _ => (then != now).then(|| format!("{place} was {then}, is {now}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn difference_names_the_first_place_with_both_values() {
+        let then = serde_json::json!({"a": {"b": [1, 2]}, "c": "x"});
+        let now = serde_json::json!({"a": {"b": [1, 3]}, "c": "y"});
+        assert_eq!(difference("", &then, &then), None);
+        assert_eq!(difference("", &then, &now).unwrap(), "a.b.1 was 2, is 3");
+        let other_keys = serde_json::json!({"a": {"b": [1, 2]}, "d": "x"});
+        assert!(difference("", &then, &other_keys).is_some());
+    }
+}

@@ -1,0 +1,11 @@
+//! The whole product through the real binary: real text, real components, a real private Postgres, a
+//! real browser.
+
+mod bad_input;
+mod demo;
+mod examples;
+mod hostile;
+mod page;
+mod place;
+mod tampering;
+mod whole_loop;

@@ -1,0 +1,178 @@
+//! What the audit finds when somebody with the database in their hands changes the log.
+
+use hm_domain::chain::Envelope;
+use hm_domain::event::{Effect, Event};
+use hm_domain::id::{Digest, RunId};
+use hm_store::codec;
+
+use crate::place::Place;
+
+/// A trained run to change; each test has its own.
+fn trained() -> Place {
+    let place = Place::with_run_file();
+    place.train("run", &[]);
+    assert_eq!(place.audit("run", &[], 0)["verdict"], "proved");
+    place
+}
+
+impl Place {
+    /// As the database's owner can, with triggers off.
+    fn tamper(&self, statements: &str) {
+        self.sql(&format!("set session_replication_role = replica; {statements}"));
+    }
+}
+
+const RUN: &str = "run_id = (select run_id from run where name = 'run')";
+
+#[test]
+fn flipped_bit_is_named() {
+    let place = trained();
+    place.tamper(&format!(
+        "update event set payload = set_byte(payload, 20, get_byte(payload, 20) # 1) where seq = 50 and {RUN}"
+    ));
+    let report = place.audit("run", &["--level", "chain"], 1);
+    assert_eq!(report["verdict"], "diverged");
+    assert_eq!(report["first"]["seq"], 50);
+    let text = String::from_utf8(place.output(&["audit", "run"]).stdout).unwrap();
+    assert!(text.contains("first divergence at seq 50"), "{text}");
+}
+
+#[test]
+fn removed_event_is_named() {
+    let place = trained();
+    place.tamper(&format!("delete from event where seq = 70 and {RUN}"));
+    let report = place.audit("run", &[], 1);
+    assert_eq!(report["first"]["seq"], 70);
+    assert_eq!(report["first"]["logged"], "the event is missing");
+}
+
+#[test]
+fn table_refuses_to_be_changed_without_such_force() {
+    let place = trained();
+    for statement in ["update event set step = 1", "delete from event", "truncate event"] {
+        let output = place.output(&["db", "psql", "--", "-v", "ON_ERROR_STOP=1", "-c", statement]);
+        assert!(!output.status.success(), "{statement}");
+    }
+}
+
+/// The hardest case: one weight changed, and every hash after it computed anew.
+#[test]
+fn changed_weight_is_named_although_the_chain_is_forged() {
+    let place = trained();
+    let forged = forge(&place, 60, move_a_weight);
+    let report = place.audit("run", &["--level", "chain"], 0);
+    assert_eq!(report["verdict"], "proved", "the forged chain holds: only re-execution can tell");
+    let report = place.audit("run", &[], 1);
+    assert_eq!(report["first"]["seq"], forged);
+    let first = &report["first"];
+    assert!(first["plugin"].as_str().unwrap().contains("odm"), "{first}");
+    assert_ne!(first["logged"], first["found"]);
+}
+
+/// Changes the first event at or after `seq` that `change` takes, and hashes all that follows anew, so
+/// that the chain holds; gives the event's place.
+fn forge(place: &Place, seq: u64, change: fn(&mut Event) -> bool) -> u64 {
+    let rows = place.sql(&format!(
+        "select run_id, seq, attempt, step, kind, schema_version, recorded_at, writer_epoch, \
+         encode(payload, 'hex'), encode(prev_hash, 'hex') from event where seq >= {seq} and {RUN} order by seq"
+    ));
+    let (mut forged, mut chain, mut statements) = (None, Digest::ZERO, String::new());
+    for row in rows.lines() {
+        let fields: Vec<&str> = row.split('|').collect();
+        let envelope = Envelope {
+            run_id: RunId(fields[0].parse().unwrap()),
+            seq: fields[1].parse().unwrap(),
+            attempt: fields[2].parse().unwrap(),
+            step: fields[3].parse().ok(),
+            kind: fields[4].parse().unwrap(),
+            schema_version: fields[5].parse().unwrap(),
+            recorded_at: fields[6].parse().unwrap(),
+            writer_epoch: fields[7].parse().unwrap(),
+        };
+        let mut payload = from_hex(fields[8]);
+        let mut event = codec::decode(envelope.kind, envelope.schema_version, &payload).unwrap();
+        if forged.is_none() && change(&mut event) {
+            payload = codec::encode(&event).2;
+            forged = Some(envelope.seq);
+        }
+        if forged.is_none() {
+            continue;
+        }
+        let prev = if chain == Digest::ZERO {
+            Digest(from_hex(fields[9]).try_into().unwrap())
+        } else {
+            chain
+        };
+        chain = envelope.hash(&payload, &prev);
+        statements += &format!(
+            "update event set payload = '\\x{}', prev_hash = '\\x{prev}', hash = '\\x{chain}' where seq = {} and {RUN}; ",
+            to_hex(&payload),
+            envelope.seq
+        );
+    }
+    statements += &format!("update run_head set chain = '\\x{chain}' where {RUN};");
+    std::fs::write(
+        place.path("forge.sql"),
+        format!("set session_replication_role = replica; {statements}"),
+    )
+    .unwrap();
+    let file = place.path("forge.sql");
+    place.ok(&["db", "psql", "--", "-q", "-v", "ON_ERROR_STOP=1", "-f", file.to_str().unwrap()]);
+    forged.expect("an event to change after that place")
+}
+
+/// A log that says something else than the trainer: the steps after a checkpoint do not come out as it
+/// says, which on a CPU nobody may pass by.
+#[test]
+fn resume_that_disagrees_with_the_log_stops_unless_it_is_accepted_and_logged() {
+    let place = Place::with_run_file();
+    let sets = ["plugins=[]", "checkpoint.every_steps=1000"];
+    let mut worker = place.train_in_background("run", &sets);
+    place.wait_for_step("run", 30);
+    worker.0.kill().unwrap();
+    drop(worker);
+    forge(&place, 10, |event| match event {
+        Event::StepRecorded(step) => {
+            step.pre_step.loss += 0.25;
+            true
+        }
+        _ => false,
+    });
+    let args = place.train_args("run", &sets);
+    let mut args: Vec<&str> = args.iter().map(String::as_str).collect();
+    let text = place.refused(&args, 2);
+    assert!(text.contains("disagrees with the log: step"), "{text}");
+    assert!(text.contains("--accept-divergence"), "{text}");
+    args.push("--accept-divergence");
+    place.ok(&args);
+    assert_eq!(place.sql("select ending from run"), "completed");
+    let resumed =
+        place.sql("select encode(payload, 'hex') from event where kind = 13 order by seq");
+    let Ok(Event::RunResumed(resumed)) = codec::decode(13, 1, &from_hex(resumed.trim())) else {
+        panic!("the resumption is on record")
+    };
+    assert!(!resumed.agreed && resumed.difference_max > 0.01, "{resumed:?}");
+}
+
+fn move_a_weight(event: &mut Event) -> bool {
+    let Event::StepRecorded(step) = event else { return false };
+    for effect in step.receipts.iter_mut().flat_map(|receipt| &mut receipt.effects) {
+        if let Effect::Mixture { mixture, .. } = effect {
+            mixture.weights[0] += 1;
+            mixture.weights[1] -= 1;
+            return true;
+        }
+    }
+    false
+}
+
+fn from_hex(text: &str) -> Vec<u8> {
+    (0..text.len())
+        .step_by(2)
+        .map(|at| u8::from_str_radix(&text[at..at + 2], 16).unwrap())
+        .collect()
+}
+
+fn to_hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}

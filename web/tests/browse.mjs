@@ -1,0 +1,36 @@
+// Opens Chromium for a test, and fails it if the browser complains of anything.
+import assert from 'node:assert/strict';
+import { mkdirSync } from 'node:fs';
+import { join } from 'node:path';
+import { chromium } from 'playwright-core';
+
+const FLAGS = [
+  '--headless', '--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run',
+  '--disable-background-networking', '--disable-component-update', '--disable-sync',
+];
+
+/** Gives `test` a page of a new browser. */
+export async function browse(test) {
+  const executablePath = process.env.CHROMIUM ?? '/usr/bin/chromium';
+  const browser = await chromium.launch({ executablePath, args: FLAGS });
+  try {
+    const page = await browser.newPage({ viewport: { width: 1440, height: 1000 } });
+    page.setDefaultTimeout(20_000);
+    const complaints = [];
+    page.on('pageerror', (error) => complaints.push(String(error)));
+    // A refused upload is a 422, which the browser reports as an error of its own.
+    page.on('console', (line) => line.type() === 'error' && !/422/.test(line.text()) && complaints.push(line.text()));
+    await test(page);
+    assert.deepEqual(complaints, [], 'the browser complains of nothing');
+  } finally {
+    await browser.close();
+  }
+}
+
+/** Takes a picture into the folder SCREENSHOTS, if it is named. */
+export async function picture(page, name) {
+  const folder = process.env.SCREENSHOTS;
+  if (!folder) return;
+  mkdirSync(folder, { recursive: true });
+  await page.screenshot({ path: join(folder, `${name}.png`), fullPage: true });
+}
