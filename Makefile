@@ -9,7 +9,7 @@ export HM_WASM_TARGET ?= $(CACHE)/plugins
 export HM_COMPONENTS ?= $(CACHE)/components
 HM := $(CARGO_TARGET_DIR)/release/hm
 
-.PHONY: help setup web build plugins demo test lint check-cuda
+.PHONY: help setup web build plugins demo test bench lint check-cuda
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -32,6 +32,10 @@ demo: plugins ## Train on text of this machine, show the page, audit the result
 test: ## Run every test
 	@scripts/setup.sh --tests
 	@scripts/test.sh
+
+bench: ## Take our numbers as ratios, both sides in turn; wants a quiet machine
+	@scripts/setup.sh
+	@scripts/bench.sh
 
 lint: web ## Lints of all crates
 	cargo clippy --release --workspace --all-targets -- -D warnings

@@ -1,11 +1,10 @@
 //! The page over a real run, in a real browser: a plugin written after the binary was built is
 //! uploaded, bound to the run while it trains, decides, and audits clean.
 
-use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 
-use crate::place::{Background, Place, components, repository};
+use crate::place::{Place, components, repository};
 
 /// A policy that leans towards the first domain, a little more at each call.
 const POLICY: &str = r#"
@@ -90,15 +89,6 @@ fn newcomer(place: &Place) -> PathBuf {
     component
 }
 
-/// Starts `hm serve` on a free port; gives it and the address it prints.
-fn serve(place: &Place) -> (Background, String) {
-    let mut command = place.hm(&["serve", "--listen", "127.0.0.1:0"]);
-    let mut server = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
-    let mut address = String::new();
-    BufReader::new(server.stdout.take().unwrap()).read_line(&mut address).unwrap();
-    (Background(server), address.trim().to_owned())
-}
-
 /// What keeps a browser from being driven here, if anything does.
 fn missing(chromium: &Path) -> Option<&'static str> {
     if !hm_serve::page_is_built() {
@@ -128,7 +118,7 @@ fn plugin_written_later_is_uploaded_and_bound_through_the_page_and_audits_clean(
     );
     place.wait_for_step("live", 20);
     let component = newcomer(&place);
-    let (server, address) = serve(&place);
+    let (server, address) = place.serve();
     let output = Command::new("node")
         .args(["tests/bind.mjs", &address, "live", "newcomer"])
         .env("CHROMIUM", &chromium)

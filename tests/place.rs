@@ -1,5 +1,6 @@
 //! A place of its own for each test: real text, our plugins installed, a private Postgres.
 
+use std::io::{BufRead as _, BufReader};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
@@ -107,6 +108,15 @@ impl Place {
         let args = self.train_args(name, sets);
         let mut command = self.hm(&args.iter().map(String::as_str).collect::<Vec<_>>());
         Background(command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap())
+    }
+
+    /// `hm serve` on a free port, and the address it prints.
+    pub(crate) fn serve(&self) -> (Background, String) {
+        let mut command = self.hm(&["serve", "--listen", "127.0.0.1:0"]);
+        let mut server = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+        let mut address = String::new();
+        BufReader::new(server.stdout.take().unwrap()).read_line(&mut address).unwrap();
+        (Background(server), address.trim().to_owned())
     }
 
     pub(crate) fn train_args(&self, name: &str, sets: &[&str]) -> Vec<String> {

@@ -1,6 +1,6 @@
 //! How fast the log takes events, side by side with a bare batched INSERT of the same rows.
 //!
-//!     cargo run --release -p hm-store --example bench_append -- [EVENTS] [ROUNDS]
+//!     cargo bench -p hm-store --bench append -- [EVENTS] [ROUNDS]
 //!
 //! Every round takes every arm in turn, in one process and one database: the bare INSERT, the lease
 //! and the journal without projections (on the system stream, which has none), and both with them (on
@@ -43,7 +43,8 @@ struct Bench {
 }
 
 fn main() -> Result<()> {
-    let mut arguments = std::env::args().skip(1);
+    // `cargo bench` adds a flag of its own.
+    let mut arguments = std::env::args().skip(1).filter(|argument| argument != "--bench");
     let mut number = |otherwise: usize| match arguments.next() {
         Some(text) => text.parse().map_err(|_| format!("`{text}` is not a number")),
         None => Ok(otherwise),

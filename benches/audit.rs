@@ -1,0 +1,149 @@
+//! How many decisions an audit executes a second: a log of many steps and domains, one ODM, from the
+//! database to the verdict, as `hm audit` does it.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use hm_domain::batch::{Batch, Cursor, DomainDraw};
+use hm_domain::command::{Asked, Candidate, Command};
+use hm_domain::event::*;
+use hm_domain::id::{Digest, RunId};
+use hm_domain::mentor::{Decided, Mentor};
+use hm_domain::mixture::Mixture;
+use hm_domain::plugin::Limits;
+use hm_domain::spec::{DomainSpec, RunSpec};
+use hm_domain::state::RunState;
+use hm_domain::step::{LossSums, PreStep, TrainReport, Verdict};
+use hm_host::Host;
+use hm_store::{Journal, JournalLimits, Store};
+use hm_train::preset;
+
+use crate::figures::{median, spread};
+use crate::place::{Place, component};
+
+const DOMAINS: usize = 16;
+const STEPS: u64 = 20_000;
+const ROUNDS: usize = 5;
+
+/// Prints steps per second of both levels.
+pub(crate) fn measure() {
+    let place = Place::new();
+    place.ok(&["plugin", "install", component("odm").to_str().expect("a path of text")]);
+    write_log(place.ok(&["db", "url"]).trim());
+    let mut rates = [const { Vec::new() }; 2];
+    for _ in 0..ROUNDS {
+        for (level, rates) in ["chain", "decisions"].iter().zip(&mut rates) {
+            let start = Instant::now();
+            let report = place.audit("bench", &["--level", level, "--strict"], 0);
+            rates.push(STEPS as f64 / start.elapsed().as_secs_f64());
+            assert_eq!(report["verdict"], "proved");
+        }
+    }
+    let share: Vec<f64> = rates[1].iter().zip(&rates[0]).map(|(all, chain)| all / chain).collect();
+    println!(
+        "audit of {STEPS} steps, {DOMAINS} domains, one odm, as a whole process, {ROUNDS} rounds:"
+    );
+    println!("  chain alone          {:>24} steps/s", spread(&rates[0], 0));
+    println!(
+        "  chain and decisions  {:>24} steps/s, {:.2} of the chain alone",
+        spread(&rates[1], 0),
+        median(&share)
+    );
+}
+
+/// A run's log without training: what the trainer would have reported is made up, all else is real.
+fn write_log(url: &str) {
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    let store = runtime.block_on(Store::connect(url)).expect("the database answers");
+    let host = Host::new(Limits::default()).expect("the engine starts");
+    let loaded = host.load(&std::fs::read(component("odm")).expect("odm is built")).expect("it loads");
+    let candidate = Candidate {
+        plugin: loaded.digest,
+        world: loaded.world,
+        interface: loaded.interface,
+        description: loaded.description,
+        engine: host.fingerprint(),
+        limits: host.limits().clone(),
+    };
+    let lease = runtime.block_on(store.start_run(RunId(uuid::Uuid::now_v7()), "bench")).expect("a run");
+    let handle = runtime.handle().clone();
+    let mut journal = Journal::open(lease, handle, JournalLimits::default(), |_| {});
+    let started = started();
+    let state = RunState::start(&started).expect("a spec");
+    journal.commit(0, vec![started], Vec::new()).expect("it is written");
+    let mut mentor = Mentor::new(state, Arc::new(host));
+    let command = Command::Bind {
+        plugin: "odm".to_owned(),
+        config: serde_json::json!({}),
+        role: Role::Active,
+        failure: FailurePolicy::default(),
+    };
+    let asked = Asked { number: 0, by: "bench".to_owned(), command };
+    let bound = mentor.answer(&asked, Ok(candidate));
+    record(&mut journal, &mut mentor, bound);
+    for step in 0..STEPS {
+        let knobs = mentor.knobs();
+        let verdict = mentor.gate(&pre_step(step));
+        let pre_step = pre_step(step);
+        let report = TrainReport { pre_step, verdict, effective_clip: 1.0, step_us: 100_000 };
+        let decided = mentor.decide(&batch(step), &knobs, report);
+        record(&mut journal, &mut mentor, decided);
+    }
+    let ended = Event::RunFinished(RunFinished {
+        step: STEPS,
+        ending: Ending::Completed,
+        reason: "all steps are done".to_owned(),
+    });
+    record(&mut journal, &mut mentor, Decided { events: vec![ended], states: Vec::new() });
+    journal.close().expect("all is on disk");
+}
+
+fn record(journal: &mut Journal, mentor: &mut Mentor, decided: Decided) {
+    let recorded = journal.record(0, decided.events, decided.states).expect("it is chained");
+    recorded.iter().for_each(|recorded| mentor.apply(&recorded.event));
+}
+
+fn started() -> Event {
+    let one = crate::train::spec(preset("nano").expect("a preset"), 64);
+    let domain = |index: usize| DomainSpec {
+        name: format!("domain-{index}"),
+        prior: 1.0 / DOMAINS as f64,
+        ..one.domains[0].clone()
+    };
+    let mut spec = RunSpec { domains: (0..DOMAINS).map(domain).collect(), ..one };
+    spec.training.steps = STEPS;
+    Event::RunStarted(RunStarted {
+        spec: serde_json::to_string(&spec).expect("plain data"),
+        prior: Mixture::from_shares(0, &[1.0; DOMAINS]).expect("equal shares"),
+        environment: Environment {
+            build: Digest::ZERO,
+            device: "none".to_owned(),
+            processor: String::new(),
+            instruction_set: String::new(),
+            c_library: String::new(),
+            threads: 1,
+            host: String::new(),
+            process: std::process::id(),
+        },
+        parent: None,
+    })
+}
+
+fn pre_step(step: u64) -> PreStep {
+    let loss = |domain: usize| 2.0 + ((step as f64 + domain as f64 * 7.0) * 0.01).sin();
+    let losses: Vec<LossSums> = (0..DOMAINS)
+        .map(|domain| LossSums {
+            loss_sum: loss(domain) * 256.0,
+            loss_square_sum: loss(domain) * loss(domain) * 256.0,
+            tokens: 256,
+        })
+        .collect();
+    PreStep { loss: loss(0), gradient_norm: 1.0, nonfinite_count: 0, losses }
+}
+
+fn batch(step: u64) -> Batch {
+    let cursor = |rank: u64| Cursor { rank, ..Cursor::default() };
+    let draw =
+        DomainDraw { sequences: 4, from: cursor(step), to: cursor(step + 1), carry: 0 };
+    Batch { sequences: Vec::new(), draws: vec![draw; DOMAINS] }
+}

@@ -1,0 +1,109 @@
+"""One PyTorch process of the train-step bench: eager training steps of one of our presets.
+
+    pytorch_step.py MODEL-JSON SEQUENCES STEPS [f32|bf16]
+
+Prints JSON: the median tokens per second after two warm-up steps, the peak resident memory in MB.
+The fast spelling of eager PyTorch: fused attention, fused norm, fused AdamW, gradients set to none.
+"""
+
+import json
+import resource
+import statistics
+import sys
+import time
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+
+class Block(nn.Module):
+    def __init__(self, m):
+        super().__init__()
+        width, size = m["hidden_size"], m["hidden_size"] // m["heads"]
+        self.heads, self.kv_heads, self.size = m["heads"], m["kv_heads"], size
+        self.eps = m["norm_epsilon"]
+        self.attention_norm = nn.Parameter(torch.full((width,), m["norm_init"]))
+        self.mlp_norm = nn.Parameter(torch.full((width,), m["norm_init"]))
+        linear = lambda a, b: nn.Linear(a, b, bias=False)
+        self.q, self.o = linear(width, width), linear(width, width)
+        self.k, self.v = linear(width, m["kv_heads"] * size), linear(width, m["kv_heads"] * size)
+        self.gate, self.up = linear(width, m["ffn_size"]), linear(width, m["ffn_size"])
+        self.down = linear(m["ffn_size"], width)
+
+    def rotate(self, x, cos, sin):
+        left, right = x.chunk(2, -1)
+        return x * cos + torch.cat([-right, left], -1) * sin
+
+    def forward(self, x, cos, sin):
+        batch, length, width = x.shape
+        y = F.rms_norm(x, (width,), self.attention_norm, self.eps)
+        split = lambda z, heads: z.view(batch, length, heads, self.size).transpose(1, 2)
+        q, k = (self.rotate(split(p(y), n), cos, sin) for p, n in ((self.q, self.heads), (self.k, self.kv_heads)))
+        v = split(self.v(y), self.kv_heads)
+        y = F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=self.heads != self.kv_heads)
+        x = x + self.o(y.transpose(1, 2).reshape(batch, length, width))
+        y = F.rms_norm(x, (width,), self.mlp_norm, self.eps)
+        return x + self.down(F.silu(self.gate(y)) * self.up(y))
+
+
+class Decoder(nn.Module):
+    def __init__(self, m):
+        super().__init__()
+        self.m = m
+        self.embedding = nn.Embedding(m["vocabulary"], m["hidden_size"])
+        self.blocks = nn.ModuleList(Block(m) for _ in range(m["layers"]))
+        self.norm = nn.Parameter(torch.full((m["hidden_size"],), m["norm_init"]))
+        self.head = nn.Linear(m["hidden_size"], m["vocabulary"], bias=False)
+        for parameter in self.parameters():
+            if parameter.dim() == 2:
+                nn.init.normal_(parameter, std=m["init_std"])
+        size = m["hidden_size"] // m["heads"]
+        exponent = torch.arange(0, size, 2, dtype=torch.float64) / size
+        angle = torch.arange(m["sequence_length"], dtype=torch.float64)[:, None] / m["rope_base"] ** exponent
+        angle = torch.cat([angle, angle], -1)
+        self.register_buffer("cos", angle.cos().float())
+        self.register_buffer("sin", angle.sin().float())
+
+    def forward(self, ids):
+        x = self.embedding(ids)
+        for block in self.blocks:
+            x = block(x, self.cos, self.sin)
+        return self.head(F.rms_norm(x, (x.shape[-1],), self.norm, self.m["norm_epsilon"]))
+
+
+def main():
+    m, sequences, steps = json.loads(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
+    bf16 = sys.argv[4:] == ["bf16"]
+    torch.manual_seed(1)
+    model = Decoder(m)
+    groups = [
+        {"params": [p for p in model.parameters() if p.dim() == 2], "weight_decay": 0.1},
+        {"params": [p for p in model.parameters() if p.dim() == 1], "weight_decay": 0.0},
+    ]
+    optimizer = torch.optim.AdamW(groups, lr=1e-3, betas=(0.9, 0.95), eps=1e-8, fused=True)
+    length, seconds, losses = m["sequence_length"], [], []
+    for step in range(steps + 2):
+        tokens = torch.randint(m["vocabulary"], (sequences, length + 1))
+        start = time.perf_counter()
+        with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+            logits = model(tokens[:, :-1])
+        loss = F.cross_entropy(logits.float().flatten(0, 1), tokens[:, 1:].flatten())
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        losses.append(loss.item())
+        seconds.append(time.perf_counter() - start)
+    found = {
+        "tokens_per_second": sequences * length / statistics.median(seconds[2:]),
+        "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        "threads": torch.get_num_threads(),
+        "version": torch.__version__,
+        "first_loss": losses[0],
+    }
+    print(json.dumps(found))
+
+
+if __name__ == "__main__":
+    main()
