@@ -56,7 +56,8 @@ fn write_log(url: &str) {
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     let store = runtime.block_on(Store::connect(url)).expect("the database answers");
     let host = Host::new(Limits::default()).expect("the engine starts");
-    let loaded = host.load(&std::fs::read(component("odm")).expect("odm is built")).expect("it loads");
+    let loaded =
+        host.load(&std::fs::read(component("odm")).expect("odm is built")).expect("it loads");
     let candidate = Candidate {
         plugin: loaded.digest,
         world: loaded.world,
@@ -65,7 +66,8 @@ fn write_log(url: &str) {
         engine: host.fingerprint(),
         limits: host.limits().clone(),
     };
-    let lease = runtime.block_on(store.start_run(RunId(uuid::Uuid::now_v7()), "bench")).expect("a run");
+    let lease =
+        runtime.block_on(store.start_run(RunId(uuid::Uuid::now_v7()), "bench")).expect("a run");
     let handle = runtime.handle().clone();
     let mut journal = Journal::open(lease, handle, JournalLimits::default(), |_| {});
     let started = started();
@@ -143,7 +145,6 @@ fn pre_step(step: u64) -> PreStep {
 
 fn batch(step: u64) -> Batch {
     let cursor = |rank: u64| Cursor { rank, ..Cursor::default() };
-    let draw =
-        DomainDraw { sequences: 4, from: cursor(step), to: cursor(step + 1), carry: 0 };
+    let draw = DomainDraw { sequences: 4, from: cursor(step), to: cursor(step + 1), carry: 0 };
     Batch { sequences: Vec::new(), draws: vec![draw; DOMAINS] }
 }

@@ -36,13 +36,18 @@ pub(crate) fn measure() {
         let name = format!("round-{round}");
         let worker = place.train_in_background(&name, &settings);
         place.wait_for_step(&name, 1);
-        let watcher = watch(&address, &place.sql(&format!("select run_id from run where name = '{name}'")));
+        let watcher =
+            watch(&address, &place.sql(&format!("select run_id from run where name = '{name}'")));
         let (code, errors) = worker.end();
         assert_eq!(code, Some(0), "{errors}");
         watcher.join().expect("the page's stream ends with the run");
-        let counted = format!("from step_metric join run using (run_id) where name = '{name}' and step >= {WARM_UP}");
+        let counted = format!(
+            "from step_metric join run using (run_id) where name = '{name}' and step >= {WARM_UP}"
+        );
         let number = |query: String| -> f64 { place.sql(&query).parse().expect("a number") };
-        let step_us = number(format!("select (max(m) - min(m))::float8 / (count(*) - 1) from (select step_metric.recorded_at m {counted}) s"));
+        let step_us = number(format!(
+            "select (max(m) - min(m))::float8 / (count(*) - 1) from (select step_metric.recorded_at m {counted}) s"
+        ));
         let inside_us = number(format!("select avg(step_us) {counted}"));
         outside.push(100.0 * (1.0 - inside_us / step_us));
         sides[0].push(step_us / 1e3);
@@ -100,7 +105,9 @@ pub(crate) fn child(arguments: &[String]) {
 /// Follows a run's stream as a page does, until the server closes it or the run has ended.
 fn watch(address: &str, run: &str) -> std::thread::JoinHandle<()> {
     let host = address.trim_start_matches("http://").split('/').next().expect("a host").to_owned();
-    let request = format!("GET /api/runs/{run}/events HTTP/1.1\r\nHost: {host}\r\nAccept: text/event-stream\r\n\r\n");
+    let request = format!(
+        "GET /api/runs/{run}/events HTTP/1.1\r\nHost: {host}\r\nAccept: text/event-stream\r\n\r\n"
+    );
     std::thread::spawn(move || {
         let mut stream = TcpStream::connect(&host).expect("the server answers");
         stream.write_all(request.as_bytes()).expect("it takes a request");

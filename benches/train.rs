@@ -41,7 +41,8 @@ pub(crate) fn measure() {
         let of = |side: usize, figure: &str| -> Vec<f64> {
             sides[side].iter().map(|found| found[figure].as_f64().unwrap_or(f64::NAN)).collect()
         };
-        for (side, label) in ["ours, f32", "PyTorch eager, f32", "PyTorch bf16 autocast"].iter().enumerate()
+        for (side, label) in
+            ["ours, f32", "PyTorch eager, f32", "PyTorch bf16 autocast"].iter().enumerate()
         {
             let rates = of(side, "tokens_per_second");
             let ratios: Vec<f64> =
@@ -84,7 +85,8 @@ pub(crate) fn child(arguments: &[String]) {
 
 /// A run of one domain with Aquila2's optimizer.
 pub(crate) fn spec(model: ModelSpec, sequences: u32) -> RunSpec {
-    let segment = SegmentSpec { digest: Digest::ZERO, documents: 1000, tokens: 1 << 30, bytes: 4 << 30 };
+    let segment =
+        SegmentSpec { digest: Digest::ZERO, documents: 1000, tokens: 1 << 30, bytes: 4 << 30 };
     RunSpec {
         name: "bench".to_owned(),
         seed: 1,
@@ -123,7 +125,8 @@ pub(crate) fn spec(model: ModelSpec, sequences: u32) -> RunSpec {
 fn batch(model: &ModelSpec, sequences: u32, step: u64) -> Batch {
     let mut state = step + 1;
     let mut token = || {
-        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        state =
+            state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         ((state >> 33) % u64::from(model.vocabulary)) as u32
     };
     let mut sequence = || Sequence {

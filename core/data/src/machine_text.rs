@@ -249,7 +249,7 @@ mod tests {
         std::fs::write(crates.join("binary.rs"), [0xff, 0xfe, 0, 1]).unwrap();
         let places = (place.path().join("cargo"), place.path().join("share"));
         let folder = place.path().join("out");
-        let mut gather = |bytes| {
+        let gather = |bytes| {
             gather_machine_text((&places.0, &places.1), &folder, bytes, &mut |_| {}).unwrap()
         };
         let found = gather(10 << 20);
