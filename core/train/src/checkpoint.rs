@@ -14,7 +14,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::checkpoint_folder::{self, Bytes, MODEL_FILE, MOMENTS_FILE, STATE_FILE};
 use crate::error::{Result, TrainError, at};
-use crate::head::values;
+use crate::ops::values;
 use crate::parameters::{self, Parameter, Parameters, rows_and_columns};
 use crate::trainer::Trainer;
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use burn::tensor::Tensor;
 
-use crate::head::values;
+use crate::ops::Ops;
 
 /// Gradients by parameter path, off the autodiff graph.
 #[derive(Default)]
@@ -22,35 +22,30 @@ pub(crate) struct GlobalNorm {
 impl Gradients {
     /// Adds one micro-batch's gradient of a parameter.
     pub(crate) fn add(&mut self, path: &str, gradient: Tensor<2>) {
-        let sum = match self.0.remove(path) {
+        let sum = match self.take(path) {
             Some(sum) => sum + gradient,
             None => gradient,
         };
+        self.put(path, sum);
+    }
+
+    /// What was added so far of a parameter, to be added to in place and put back.
+    pub(crate) fn take(&mut self, path: &str) -> Option<Tensor<2>> {
+        self.0.remove(path)
+    }
+
+    /// Puts a parameter's sum in its place.
+    pub(crate) fn put(&mut self, path: &str, sum: Tensor<2>) {
         self.0.insert(path.to_owned(), sum);
     }
 
-    /// The global norm, before clipping.
-    pub(crate) fn global_norm(&self) -> GlobalNorm {
-        // Rows first on the device, then here in path order: no sum depends on the thread pool.
-        let square: f64 = self
-            .0
-            .values()
-            .flat_map(|gradient| values((gradient.clone() * gradient.clone()).sum_dim(1)))
-            .map(f64::from)
-            .sum();
-        if square.is_finite() {
-            return GlobalNorm { norm: square.sqrt(), nonfinite_count: 0 };
-        }
-        self.global_norm_in_f64()
-    }
-
-    /// The same, slowly, when an f32 square or row sum has overflowed: no f32 squared leaves the
-    /// range of f64, so what is not finite here was not finite in the gradients.
-    fn global_norm_in_f64(&self) -> GlobalNorm {
-        let (mut square, mut nonfinite_count) = (0f64, 0u64);
-        for value in self.0.values().flat_map(|gradient| values(gradient.clone())) {
-            square += f64::from(value) * f64::from(value);
-            nonfinite_count += u64::from(!value.is_finite());
+    /// The global norm, before clipping. Parameters are added in order of path.
+    pub(crate) fn global_norm(&self, ops: &Ops) -> GlobalNorm {
+        let (mut square, mut nonfinite_count) = (0.0, 0);
+        for gradient in self.0.values() {
+            let (part, bad) = ops.squares(gradient);
+            square += part;
+            nonfinite_count += bad;
         }
         GlobalNorm { norm: square.sqrt(), nonfinite_count }
     }
@@ -82,7 +77,7 @@ mod tests {
 
     #[test]
     fn norm_is_over_all_parameters() {
-        let found = gradients(&[&[3.0, 0.0], &[4.0]]).global_norm();
+        let found = gradients(&[&[3.0, 0.0], &[4.0]]).global_norm(&Ops::of(&Device::flex()));
         assert_eq!(found, GlobalNorm { norm: 5.0, nonfinite_count: 0 });
     }
 
@@ -90,7 +85,7 @@ mod tests {
     fn squares_that_overflow_f32_still_give_the_norm() {
         // A square of 1e20 is beyond f32; so is the sum of four squares of 1.5e19.
         for (row, norm) in [(&[3e20, 4e20][..], 5e20), (&[1.5e19; 4][..], 3e19)] {
-            let found = gradients(&[row]).global_norm();
+            let found = gradients(&[row]).global_norm(&Ops::of(&Device::flex()));
             assert!((found.norm / norm - 1.0).abs() < 1e-6, "{found:?}");
             assert_eq!(found.nonfinite_count, 0);
         }
@@ -99,7 +94,7 @@ mod tests {
     #[test]
     fn elements_that_are_not_finite_are_counted_one_by_one() {
         let found = gradients(&[&[f32::NAN, 1.0, f32::INFINITY], &[f32::NEG_INFINITY]]);
-        let found = found.global_norm();
+        let found = found.global_norm(&Ops::of(&Device::flex()));
         assert!(!found.norm.is_finite());
         assert_eq!(found.nonfinite_count, 3);
     }

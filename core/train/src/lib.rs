@@ -3,13 +3,15 @@
 //! Knows nothing of files of text, of policies or of the log: a batch and knobs in, sums per domain out.
 
 mod admission;
+mod block;
 mod checkpoint;
 mod checkpoint_folder;
+mod cpu;
 mod device;
 mod error;
 mod gradients;
-mod head;
 mod model;
+mod ops;
 mod parameters;
 mod presets;
 mod trainer;

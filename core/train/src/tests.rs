@@ -9,7 +9,7 @@ use hm_domain::schedule::Schedule;
 use hm_domain::spec::*;
 use hm_domain::step::{Knobs, PreStep, Verdict};
 
-use crate::head::{head, values};
+use crate::ops::{Ops, values};
 use crate::*;
 
 pub(crate) fn spec() -> RunSpec {
@@ -111,7 +111,7 @@ fn chunked_head_agrees_with_plain_cross_entropy_and_its_gradients() {
     let (hidden, weight) = (tensor(300, 8, 1.0), tensor(11, 8, 2.0));
     let targets: Vec<u32> = (0..300).map(|row| row * 7 % 11).collect();
     let scales: Vec<f32> = (0..300).map(|row| 0.001 + row as f32 * 1e-5).collect();
-    let chunked = head(hidden.clone(), weight.clone(), &targets, Some(&scales), &device);
+    let chunked = Ops::of(&device).head(&hidden, &weight, &targets, Some(&scales), None);
 
     let hidden = Tensor::<2>::from_inner(hidden).require_grad();
     let weight = Tensor::<2>::from_inner(weight).require_grad();

@@ -5,17 +5,18 @@
 
 use std::time::Instant;
 
-use burn::tensor::{Device, Int, Tensor, TensorData};
+use burn::tensor::Device;
 use hm_domain::batch::{Batch, Sequence};
 use hm_domain::spec::{ModelSpec, OptimizerSpec, RunSpec};
 use hm_domain::step::{Knobs, LossSums, PreStep, TrainReport, Verdict};
 
 use crate::admission::{check_batch, check_knobs};
+use crate::cpu::adamw::Update;
 use crate::device::{self, DeviceChoice};
 use crate::error::{Result, TrainError};
 use crate::gradients::Gradients;
-use crate::head::head;
 use crate::model::{Decoder, Weights};
+use crate::ops::Ops;
 use crate::parameters::{self, Parameters};
 
 /// A model, its optimizer and the device they are on.
@@ -28,6 +29,8 @@ pub struct Trainer {
     optimizer: OptimizerSpec,
     decoder: Decoder,
     micro_batch_sequences: usize,
+    /// Keep only the blocks' inputs and compute the rest again for the gradient.
+    recompute: bool,
     pub(crate) domain_count: usize,
 }
 
@@ -38,11 +41,12 @@ impl Trainer {
         let (device, device_name) = device::open(choice)?;
         Ok(Trainer {
             parameters: parameters::initial(&spec.model, spec.seed, &device),
-            decoder: Decoder::new(&spec.model, &device),
+            decoder: Decoder::new(&spec.model, Ops::of(&device)),
             model: spec.model.clone(),
             optimizer: spec.optimizer.clone(),
             updates: 0,
             micro_batch_sequences: spec.training.micro_batch_sequences.max(1) as usize,
+            recompute: false,
             domain_count: spec.domains.len(),
             device,
             device_name,
@@ -101,29 +105,20 @@ impl Trainer {
     /// Losses per domain, without gradients.
     pub fn validate(&self, batch: &Batch) -> Result<Vec<LossSums>> {
         check_batch(batch, &self.model, self.domain_count)?;
-        let weights: Weights =
-            self.parameters.iter().map(|(path, p)| (path.clone(), p.value.clone())).collect();
+        let weights = self.weights();
         let mut sums = vec![LossSums::default(); self.domain_count];
         for sequences in batch.sequences.chunks(self.micro_batch_sequences) {
-            let (inputs, targets) = self.ids(sequences);
-            let hidden = self.decoder.forward(&weights, inputs);
-            let head_weight = weights["lm_head.weight"].clone();
-            let output = head(hidden, head_weight, &targets, None, &self.device);
+            let (inputs, targets) = ids(sequences);
+            let hidden = self.decoder.forward(&weights, &inputs);
+            let head = &weights["lm_head.weight"];
+            let output = self.decoder.ops.head(&hidden, head, &targets, None, None);
             add_losses(sequences, &output.losses, &mut sums);
         }
         Ok(sums)
     }
 
-    /// Input ids on the device, targets here; both in row order.
-    fn ids(&self, sequences: &[Sequence]) -> (Tensor<1, Int>, Vec<u32>) {
-        let inputs: Vec<i32> = sequences
-            .iter()
-            .flat_map(|sequence| &sequence.tokens[..sequence.tokens.len() - 1])
-            .map(|&id| id as i32)
-            .collect();
-        let targets = sequences.iter().flat_map(|sequence| sequence.tokens[1..].to_vec()).collect();
-        let size = [inputs.len()];
-        (Tensor::from_data(TensorData::new(inputs, size), &self.device), targets)
+    fn weights(&self) -> Weights {
+        self.parameters.iter().map(|(path, p)| (path.clone(), p.value.clone())).collect()
     }
 
     /// Forward and backward of one micro-batch; losses and gradients are added up.
@@ -135,16 +130,9 @@ impl Trainer {
         losses: &mut [LossSums],
         gradients: &mut Gradients,
     ) {
-        let (inputs, targets) = self.ids(sequences);
-        let weights: Weights = self
-            .parameters
-            .iter()
-            .map(|(path, parameter)| {
-                let tracked = Tensor::from_inner(parameter.value.clone()).require_grad();
-                (path.clone(), tracked)
-            })
-            .collect();
-        let hidden = self.decoder.forward(&weights, Tensor::from_inner(inputs));
+        let (inputs, targets) = ids(sequences);
+        let weights = self.weights();
+        let (hidden, trace) = self.decoder.forward_traced(&weights, &inputs, self.recompute);
         // The objective: each domain's loss sum times its weight, over the tokens of the whole step.
         let length = self.model.sequence_length as usize;
         let scales: Vec<f32> = sequences
@@ -154,22 +142,13 @@ impl Trainer {
                 std::iter::repeat_n((weight / step_tokens) as f32, length)
             })
             .collect();
-        let head_weight = self.parameters["lm_head.weight"].value.clone();
-        let output =
-            head(hidden.clone().inner(), head_weight, &targets, Some(&scales), &self.device);
+        let path = "lm_head.weight";
+        let onto = gradients.take(path);
+        let output = self.decoder.ops.head(&hidden, &weights[path], &targets, Some(&scales), onto);
         add_losses(sequences, &output.losses, losses);
         let (hidden_gradient, head_gradient) = output.gradients.expect("scales were given");
-        // The surrogate's gradient by the hidden states is that constant; its value means nothing.
-        let surrogate = (hidden * Tensor::from_inner(hidden_gradient)).sum();
-        let graph = surrogate.backward();
-        for (path, weight) in &weights {
-            let gradient = if path == "lm_head.weight" {
-                head_gradient.clone()
-            } else {
-                weight.grad(&graph).expect("every weight takes part in the forward pass")
-            };
-            gradients.add(path, gradient);
-        }
+        gradients.put(path, head_gradient);
+        self.decoder.backward(&weights, &inputs, trace, &hidden_gradient, gradients);
     }
 
     fn pre_step(
@@ -185,7 +164,7 @@ impl Trainer {
             .map(|(sums, weight)| sums.loss_sum * weight)
             .sum();
         let loss = weighted / step_tokens;
-        let found = gradients.global_norm();
+        let found = gradients.global_norm(&self.decoder.ops);
         let nonfinite_count = found.nonfinite_count + u64::from(!loss.is_finite());
         PreStep { loss, gradient_norm: found.norm, nonfinite_count, losses }
     }
@@ -199,20 +178,26 @@ impl Trainer {
         let second_correction = 1.0 - beta2.powi(count);
         for (path, gradient) in gradients {
             let parameter = self.parameters.get_mut(&path).expect("gradients are by path");
-            let gradient = gradient * scale as f32;
-            let square = gradient.clone() * gradient.clone();
-            let first =
-                parameter.first_moment.clone() * beta1 as f32 + gradient * (1.0 - beta1) as f32;
-            let second =
-                parameter.second_moment.clone() * beta2 as f32 + square * (1.0 - beta2) as f32;
-            let root = (second.clone() * (1.0 / second_correction) as f32).sqrt() + epsilon as f32;
-            let step = first.clone() / root * (learning_rate / first_correction) as f32;
             let decay = if parameter.decays() { 1.0 - learning_rate * weight_decay } else { 1.0 };
-            parameter.value = parameter.value.clone() * decay as f32 - step;
-            parameter.first_moment = first;
-            parameter.second_moment = second;
+            let update = Update {
+                scale: scale as f32,
+                beta1: beta1 as f32,
+                beta2: beta2 as f32,
+                epsilon: epsilon as f32,
+                rate: (learning_rate / first_correction) as f32,
+                second_correction: (1.0 / second_correction) as f32,
+                decay: decay as f32,
+            };
+            self.decoder.ops.update(parameter, &gradient, update);
         }
     }
+}
+
+/// Input and target ids in row order.
+fn ids(sequences: &[Sequence]) -> (Vec<u32>, Vec<u32>) {
+    let inputs = sequences.iter().flat_map(|s| &s.tokens[..s.tokens.len() - 1]).copied().collect();
+    let targets = sequences.iter().flat_map(|s| &s.tokens[1..]).copied().collect();
+    (inputs, targets)
 }
 
 /// What is done under a gate's answer: the answer, but a step whose loss or gradients are not finite

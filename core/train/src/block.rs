@@ -1,0 +1,186 @@
+//! One block of the decoder: attention and `SwiGLU`, each normalised before and added to its input.
+
+use burn::tensor::Tensor;
+
+use crate::cpu::attention::Sizes;
+use crate::cpu::rotary::Turn;
+use crate::gradients::Gradients;
+use crate::model::{Decoder, Weights};
+use crate::ops::{Attended, Normed};
+
+/// A block's weights and how to compute with them.
+pub(crate) struct Block<'a> {
+    pub(crate) decoder: &'a Decoder,
+    pub(crate) weights: &'a Weights,
+    pub(crate) layer: u32,
+}
+
+/// What a block keeps for its gradient.
+pub(crate) enum Kept {
+    /// Everything.
+    Trace(BlockTrace),
+    /// Its input alone: the rest is computed again.
+    Input(Tensor<2>),
+}
+
+/// Everything that a block's gradient needs.
+pub(crate) struct BlockTrace {
+    x_nc: Tensor<2>,
+    before_attention: Normed,
+    q: Tensor<2>,
+    k: Tensor<2>,
+    v: Tensor<2>,
+    attended: Attended,
+    middle_nc: Tensor<2>,
+    before_gate: Normed,
+    gate_nf: Tensor<2>,
+    up_nf: Tensor<2>,
+}
+
+impl Block<'_> {
+    /// The block's output.
+    pub(crate) fn forward(&self, x_nc: Tensor<2>) -> (Tensor<2>, BlockTrace) {
+        let Decoder { model, ops, angles } = self.decoder;
+        let before_attention = ops.norm(&x_nc, self.weight("input_layernorm"), model.norm_epsilon);
+        let y_nc = &before_attention.y_nc;
+        let project = |name: &str| ops.linear(y_nc, self.weight(name));
+        let q = ops.turn(project("self_attn.q_proj"), angles, Turn::Forward);
+        let k = ops.turn(project("self_attn.k_proj"), angles, Turn::Forward);
+        let v = project("self_attn.v_proj");
+        let attended = ops.attention(&q, &k, &v, self.sizes(&x_nc));
+        let middle_nc =
+            ops.linear_onto(x_nc.clone(), &attended.out, self.weight("self_attn.o_proj"));
+
+        let before_gate =
+            ops.norm(&middle_nc, self.weight("post_attention_layernorm"), model.norm_epsilon);
+        let gate_nf = ops.linear(&before_gate.y_nc, self.weight("mlp.gate_proj"));
+        let up_nf = ops.linear(&before_gate.y_nc, self.weight("mlp.up_proj"));
+        let gated = ops.gate(&gate_nf, &up_nf);
+        let out = ops.linear_onto(middle_nc.clone(), &gated, self.weight("mlp.down_proj"));
+        let trace = BlockTrace {
+            x_nc,
+            before_attention,
+            q,
+            k,
+            v,
+            attended,
+            middle_nc,
+            before_gate,
+            gate_nf,
+            up_nf,
+        };
+        (out, trace)
+    }
+
+    /// Adds the gradients of the block's weights; gives the one by its input.
+    pub(crate) fn backward(
+        &self,
+        kept: Kept,
+        dout_nc: Tensor<2>,
+        gradients: &mut Gradients,
+    ) -> Tensor<2> {
+        let trace = match kept {
+            Kept::Trace(trace) => trace,
+            Kept::Input(x_nc) => self.forward(x_nc).1,
+        };
+        let BlockTrace { x_nc, before_attention, q, k, v, attended, .. } = &trace;
+        let sizes = self.sizes(x_nc);
+        let ops = &self.decoder.ops;
+        let (middle, gate, up) =
+            ((&trace.middle_nc, &trace.before_gate), trace.gate_nf.clone(), trace.up_nf.clone());
+        let dmiddle_nc = self.feed_forward_gradient(middle, [gate, up], dout_nc, gradients);
+
+        let dattended =
+            self.linear_gradient("self_attn.o_proj", (&dmiddle_nc, &attended.out), None, gradients);
+        let [dq, dk, dv] = ops.attention_gradient(&dattended, [q, k, v], attended, sizes);
+        let dq = ops.turn(dq, &self.decoder.angles, Turn::Back);
+        let dk = ops.turn(dk, &self.decoder.angles, Turn::Back);
+        let mut dy_nc = None;
+        for (name, dy) in
+            [("self_attn.q_proj", dq), ("self_attn.k_proj", dk), ("self_attn.v_proj", dv)]
+        {
+            let pair = (&dy, &before_attention.y_nc);
+            dy_nc = Some(self.linear_gradient(name, pair, dy_nc, gradients));
+        }
+        let dy_nc = dy_nc.expect("three projections");
+        self.norm_gradient(
+            "input_layernorm",
+            (dmiddle_nc, &dy_nc),
+            x_nc,
+            before_attention,
+            gradients,
+        )
+    }
+
+    fn feed_forward_gradient(
+        &self,
+        (middle_nc, before_gate): (&Tensor<2>, &Normed),
+        [gate_nf, up_nf]: [Tensor<2>; 2],
+        dout_nc: Tensor<2>,
+        gradients: &mut Gradients,
+    ) -> Tensor<2> {
+        let ops = &self.decoder.ops;
+        let dgated = ops.input_gradient(None, &dout_nc, self.weight("mlp.down_proj"));
+        let [dgate, dup, gated] = ops.gate_gradient(gate_nf, up_nf, dgated);
+        let path = self.path("mlp.down_proj");
+        let onto = gradients.take(&path);
+        gradients.put(&path, ops.weight_gradient(onto, &dout_nc, &gated));
+        let mut dy_nc = None;
+        for (name, dy) in [("mlp.gate_proj", dgate), ("mlp.up_proj", dup)] {
+            dy_nc = Some(self.linear_gradient(name, (&dy, &before_gate.y_nc), dy_nc, gradients));
+        }
+        let dy_nc = dy_nc.expect("two projections");
+        let name = "post_attention_layernorm";
+        self.norm_gradient(name, (dout_nc, &dy_nc), middle_nc, before_gate, gradients)
+    }
+
+    /// Adds a projection's gradient by its weight; gives the one by its input, added to `onto`.
+    fn linear_gradient(
+        &self,
+        name: &str,
+        (dy, x): (&Tensor<2>, &Tensor<2>),
+        onto: Option<Tensor<2>>,
+        gradients: &mut Gradients,
+    ) -> Tensor<2> {
+        let (ops, path) = (&self.decoder.ops, self.path(name));
+        let sum = gradients.take(&path);
+        gradients.put(&path, ops.weight_gradient(sum, dy, x));
+        ops.input_gradient(onto, dy, &self.weights[&path])
+    }
+
+    /// Adds a norm's gradient by its weight; gives the one by its input, added to `onto`.
+    fn norm_gradient(
+        &self,
+        name: &str,
+        (onto, dy): (Tensor<2>, &Tensor<2>),
+        x: &Tensor<2>,
+        normed: &Normed,
+        gradients: &mut Gradients,
+    ) -> Tensor<2> {
+        let path = self.path(name);
+        let ops = &self.decoder.ops;
+        let (dx, dweight) = ops.norm_gradient(onto, dy, x, &self.weights[&path], &normed.scale_n1);
+        gradients.add(&path, dweight);
+        dx
+    }
+
+    fn path(&self, name: &str) -> String {
+        format!("model.layers.{}.{name}.weight", self.layer)
+    }
+
+    fn weight(&self, name: &str) -> &Tensor<2> {
+        &self.weights[&self.path(name)]
+    }
+
+    fn sizes(&self, x_nc: &Tensor<2>) -> Sizes {
+        let model = &self.decoder.model;
+        let length = model.sequence_length as usize;
+        Sizes {
+            batch: x_nc.dims()[0] / length,
+            length,
+            heads: model.heads as usize,
+            kv_heads: model.kv_heads as usize,
+            size: model.head_size() as usize,
+        }
+    }
+}

@@ -1,0 +1,117 @@
+//! The head and cross-entropy in chunks of rows: the logits of all positions never exist at once.
+
+use burn::tensor::{IndexingUpdateOp, Int, Tensor, TensorData};
+
+use super::storage::{slice, tensor};
+use super::{Ops, values};
+use crate::cpu::cross_entropy::cross_entropy;
+use crate::cpu::matrix::{Matrix, MatrixMut, Onto, multiply};
+
+/// Bytes of logits in memory at once, about.
+const CHUNK_BYTES: usize = 8 << 20;
+/// Rows that a chunk has at least: fewer would starve the products.
+const CHUNK_ROWS_MIN: usize = 128;
+
+/// What the head gives.
+pub(crate) struct HeadOutput {
+    /// Cross-entropy of each row, in nats.
+    pub(crate) losses: Vec<f32>,
+    /// Gradients of the objective by hidden states and head weight, if asked for.
+    pub(crate) gradients: Option<(Tensor<2>, Tensor<2>)>,
+}
+
+fn chunk_rows(rows: usize, vocabulary: usize) -> usize {
+    (CHUNK_BYTES / (4 * vocabulary)).max(CHUNK_ROWS_MIN).min(rows)
+}
+
+impl Ops {
+    /// Losses of `hidden_nc` against `targets`. With `scales`, each row's factor in the objective, also
+    /// gradients; the weight's is added to `onto` if there is something.
+    pub(crate) fn head(
+        &self,
+        hidden_nc: &Tensor<2>,
+        weight_vc: &Tensor<2>,
+        targets: &[u32],
+        scales: Option<&[f32]>,
+        onto: Option<Tensor<2>>,
+    ) -> HeadOutput {
+        if !self.kernels {
+            return self.composed_head(hidden_nc, weight_vc, targets, scales, onto);
+        }
+        let ([rows, width], [vocabulary, _]) = (hidden_nc.dims(), weight_vc.dims());
+        let (hidden, weight) = (slice(hidden_nc), slice(weight_vc));
+        let (hidden, weight) =
+            (Matrix::new(&hidden, rows, width), Matrix::new(&weight, vocabulary, width));
+        let chunk = chunk_rows(rows, vocabulary);
+        let mut logits = vec![0.0; chunk * vocabulary];
+        let mut losses = vec![0.0; rows];
+        let mut dhidden = vec![0.0; if scales.is_some() { rows * width } else { 0 }];
+        let mut dweight = onto;
+        for start in (0..rows).step_by(chunk) {
+            let end = (start + chunk).min(rows);
+            let logits = &mut logits[..(end - start) * vocabulary];
+            let part = hidden.part(start..end, 0..width);
+            multiply(
+                MatrixMut::new(logits, end - start, vocabulary),
+                Onto::Nothing,
+                part,
+                weight.t(),
+            );
+            let chunk_scales = scales.map(|scales| &scales[start..end]);
+            cross_entropy(logits, &targets[start..end], chunk_scales, &mut losses[start..end]);
+            if scales.is_some() {
+                let gradient = Matrix::new(logits, end - start, vocabulary);
+                let place = &mut dhidden[start * width..end * width];
+                multiply(
+                    MatrixMut::new(place, end - start, width),
+                    Onto::Nothing,
+                    gradient,
+                    weight,
+                );
+                dweight = Some(self.product(dweight, [vocabulary, width], gradient.t(), part));
+            }
+        }
+        let gradients = scales
+            .and(dweight)
+            .map(|dweight| (tensor(dhidden, [rows, width], &self.device), dweight));
+        HeadOutput { losses, gradients }
+    }
+
+    fn composed_head(
+        &self,
+        hidden_nc: &Tensor<2>,
+        weight_vc: &Tensor<2>,
+        targets: &[u32],
+        scales: Option<&[f32]>,
+        onto: Option<Tensor<2>>,
+    ) -> HeadOutput {
+        let ([rows, width], [vocabulary, _]) = (hidden_nc.dims(), weight_vc.dims());
+        let (mut losses, mut dhidden, mut dweight) = (Vec::with_capacity(rows), Vec::new(), onto);
+        let chunk = chunk_rows(rows, vocabulary);
+        for start in (0..rows).step_by(chunk) {
+            let end = (start + chunk).min(rows);
+            let column = |values: Vec<f32>| {
+                Tensor::<2>::from_data(TensorData::new(values, [end - start, 1]), &self.device)
+            };
+            let hidden = hidden_nc.clone().slice([start..end, 0..width]);
+            let ids: Vec<i32> = targets[start..end].iter().map(|&id| id as i32).collect();
+            let ids_n1 =
+                Tensor::<2, Int>::from_data(TensorData::new(ids, [end - start, 1]), &self.device);
+            let logits_nv = hidden.clone().matmul(weight_vc.clone().transpose());
+            let maximum_n1 = logits_nv.clone().max_dim(1);
+            let target_n1 = logits_nv.clone().gather(1, ids_n1.clone()) - maximum_n1.clone();
+            let exponentials_nv = (logits_nv - maximum_n1).exp();
+            let sum_n1 = exponentials_nv.clone().sum_dim(1);
+            losses.extend(values(sum_n1.clone().log() - target_n1));
+            let Some(scales) = scales else { continue };
+            let scale_n1 = column(scales[start..end].to_vec());
+            // Softmax minus one at the target, times the row's factor.
+            let softmax_nv = exponentials_nv * (scale_n1.clone() / sum_n1);
+            let gradient_nv = softmax_nv.scatter(1, ids_n1, scale_n1.neg(), IndexingUpdateOp::Add);
+            dhidden.push(gradient_nv.clone().matmul(weight_vc.clone()));
+            dweight = Some(self.weight_gradient(dweight, &gradient_nv, &hidden));
+        }
+        let gradients = scales.and(dweight).map(|dweight| (Tensor::cat(dhidden, 0), dweight));
+        HeadOutput { losses, gradients }
+    }
+}

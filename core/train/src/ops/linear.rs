@@ -1,0 +1,109 @@
+//! Products with weights and their gradients. Weights are [outputs, inputs], as in files.
+
+use burn::tensor::Tensor;
+
+use super::Ops;
+use super::storage::{slice, slice_mut, tensor};
+use crate::cpu::matrix::{Matrix, MatrixMut, Onto, multiply};
+
+impl Ops {
+    /// `x W^T`.
+    pub(crate) fn linear(&self, x_ni: &Tensor<2>, weight_oi: &Tensor<2>) -> Tensor<2> {
+        if !self.kernels {
+            return x_ni.clone().matmul(weight_oi.clone().transpose());
+        }
+        let ([rows, inputs], [outputs, _]) = (x_ni.dims(), weight_oi.dims());
+        let mut out = vec![0.0; rows * outputs];
+        let (x, weight) = (slice(x_ni), slice(weight_oi));
+        let weight = Matrix::new(&weight, outputs, inputs).t();
+        let place = MatrixMut::new(&mut out, rows, outputs);
+        multiply(place, Onto::Nothing, Matrix::new(&x, rows, inputs), weight);
+        tensor(out, [rows, outputs], &self.device)
+    }
+
+    /// `onto + x W^T`.
+    pub(crate) fn linear_onto(
+        &self,
+        onto: Tensor<2>,
+        x_ni: &Tensor<2>,
+        weight_oi: &Tensor<2>,
+    ) -> Tensor<2> {
+        if !self.kernels {
+            return onto + x_ni.clone().matmul(weight_oi.clone().transpose());
+        }
+        let ([rows, inputs], [outputs, _]) = (x_ni.dims(), weight_oi.dims());
+        let mut out = slice_mut(onto);
+        let (x, weight) = (slice(x_ni), slice(weight_oi));
+        let weight = Matrix::new(&weight, outputs, inputs).t();
+        multiply(
+            MatrixMut::new(&mut out, rows, outputs),
+            Onto::Old,
+            Matrix::new(&x, rows, inputs),
+            weight,
+        );
+        out.tensor()
+    }
+
+    /// The gradient by the inputs, `dy W`, added to `onto` if there is something.
+    pub(crate) fn input_gradient(
+        &self,
+        onto: Option<Tensor<2>>,
+        dy_no: &Tensor<2>,
+        weight_oi: &Tensor<2>,
+    ) -> Tensor<2> {
+        if !self.kernels {
+            let product = dy_no.clone().matmul(weight_oi.clone());
+            return match onto {
+                Some(onto) => onto + product,
+                None => product,
+            };
+        }
+        let ([rows, outputs], [_, inputs]) = (dy_no.dims(), weight_oi.dims());
+        let (dy, weight) = (slice(dy_no), slice(weight_oi));
+        let (dy, weight) = (Matrix::new(&dy, rows, outputs), Matrix::new(&weight, outputs, inputs));
+        self.product(onto, [rows, inputs], dy, weight)
+    }
+
+    /// The gradient by the weight, `dy^T x`, added to `onto` if there is something.
+    pub(crate) fn weight_gradient(
+        &self,
+        onto: Option<Tensor<2>>,
+        dy_no: &Tensor<2>,
+        x_ni: &Tensor<2>,
+    ) -> Tensor<2> {
+        if !self.kernels {
+            let product = dy_no.clone().transpose().matmul(x_ni.clone());
+            return match onto {
+                Some(onto) => onto + product,
+                None => product,
+            };
+        }
+        let ([rows, outputs], [_, inputs]) = (dy_no.dims(), x_ni.dims());
+        let (dy, x) = (slice(dy_no), slice(x_ni));
+        let (dy, x) = (Matrix::new(&dy, rows, outputs).t(), Matrix::new(&x, rows, inputs));
+        self.product(onto, [outputs, inputs], dy, x)
+    }
+
+    /// `a b`, added to `onto` if there is something.
+    pub(super) fn product(
+        &self,
+        onto: Option<Tensor<2>>,
+        shape: [usize; 2],
+        a: Matrix<'_>,
+        b: Matrix<'_>,
+    ) -> Tensor<2> {
+        let [rows, columns] = shape;
+        match onto {
+            Some(onto) => {
+                let mut out = slice_mut(onto);
+                multiply(MatrixMut::new(&mut out, rows, columns), Onto::Old, a, b);
+                out.tensor()
+            }
+            None => {
+                let mut out = vec![0.0; rows * columns];
+                multiply(MatrixMut::new(&mut out, rows, columns), Onto::Nothing, a, b);
+                tensor(out, shape, &self.device)
+            }
+        }
+    }
+}

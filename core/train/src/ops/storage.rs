@@ -1,0 +1,78 @@
+//! Tensors of burn's CPU backend as the slices that they are: read without a copy, written in place
+//! where nobody else holds them.
+
+use std::ops::{Deref, DerefMut};
+
+use burn::backend::{BackendTypes, Flex};
+use burn::tensor::{Device, Tensor, TensorData};
+
+type Primitive = <Flex as BackendTypes>::FloatTensorPrimitive;
+
+/// Whether tensors of this device lie in this process's memory.
+pub(super) fn is_cpu(device: &Device) -> bool {
+    Tensor::<2>::zeros([1, 1], device).try_into_primitive::<Flex>().is_ok()
+}
+
+/// A tensor's values in row order, from any device.
+pub(crate) fn values(tensor: Tensor<2>) -> Vec<f32> {
+    tensor.into_data().try_to_vec().expect("the backend computes in f32")
+}
+
+/// A tensor as a slice to read.
+pub(super) struct Slice(Primitive);
+
+/// Borrows a CPU tensor's values, copying only where they do not lie in row order.
+pub(super) fn slice(tensor: &Tensor<2>) -> Slice {
+    Slice(primitive(tensor.clone()))
+}
+
+impl Deref for Slice {
+    type Target = [f32];
+
+    fn deref(&self) -> &[f32] {
+        let count = self.0.layout().num_elements();
+        &self.0.storage::<f32>()[..count]
+    }
+}
+
+/// A tensor as a slice to write.
+pub(super) struct SliceMut(Primitive);
+
+/// Takes a CPU tensor's values, copying them only where another tensor shares them.
+pub(super) fn slice_mut(tensor: Tensor<2>) -> SliceMut {
+    SliceMut(primitive(tensor))
+}
+
+impl SliceMut {
+    /// The tensor again, with what was written.
+    pub(super) fn tensor(self) -> Tensor<2> {
+        Tensor::from_primitive::<Flex>(self.0)
+    }
+}
+
+impl Deref for SliceMut {
+    type Target = [f32];
+
+    fn deref(&self) -> &[f32] {
+        let count = self.0.layout().num_elements();
+        &self.0.storage::<f32>()[..count]
+    }
+}
+
+impl DerefMut for SliceMut {
+    fn deref_mut(&mut self) -> &mut [f32] {
+        let count = self.0.layout().num_elements();
+        &mut self.0.storage_mut::<f32>()[..count]
+    }
+}
+
+fn primitive(tensor: Tensor<2>) -> Primitive {
+    let tensor = tensor.try_into_primitive::<Flex>().expect("kernels are for CPU tensors alone");
+    let in_order = tensor.is_contiguous() && tensor.layout().start_offset() == 0;
+    if in_order { tensor } else { tensor.to_contiguous() }
+}
+
+/// A CPU tensor of these values, without a copy.
+pub(super) fn tensor(values: Vec<f32>, shape: [usize; 2], device: &Device) -> Tensor<2> {
+    Tensor::from_data(TensorData::new(values, shape), device)
+}
