@@ -10,6 +10,7 @@ mod cpu;
 mod device;
 mod error;
 mod gradients;
+mod logits;
 mod model;
 mod ops;
 mod parameters;
@@ -19,11 +20,15 @@ mod trainer;
 pub use checkpoint::SavedCheckpoint;
 pub use device::{DeviceChoice, Fingerprint, fingerprint};
 pub use error::{Result, TrainError};
-pub use presets::{PRESETS, preset};
+pub use presets::{PRESETS, padded_vocabulary, preset};
 pub use trainer::Trainer;
 
 #[cfg(test)]
 mod checkpoint_tests;
+#[cfg(test)]
+mod family_test;
+#[cfg(test)]
+mod hashed;
 #[cfg(test)]
 mod pytorch_test;
 #[cfg(test)]

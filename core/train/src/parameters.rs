@@ -64,16 +64,36 @@ pub(crate) fn shapes(model: &ModelSpec) -> BTreeMap<String, Vec<usize>> {
     shapes
 }
 
-/// First values: matrices from N(0, `init_std`), norms at `norm_init`, keyed by seed and path alone.
+/// How the first values of a parameter are made.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum FirstValues {
+    /// From N(0, std).
+    Normal {
+        /// Standard deviation.
+        std: f64,
+    },
+    /// All the same.
+    Constant(f64),
+}
+
+/// Matrices, embedding and head included, from N(0, `init_std`); norms at `norm_init`.
+pub(crate) fn first_values(model: &ModelSpec, shape: &[usize]) -> FirstValues {
+    if shape.len() == 2 {
+        FirstValues::Normal { std: model.init_std }
+    } else {
+        FirstValues::Constant(model.norm_init)
+    }
+}
+
+/// First values of every parameter, keyed by seed and path alone.
 pub(crate) fn initial(model: &ModelSpec, seed: u64, device: &Device) -> Parameters {
     shapes(model)
         .into_iter()
         .map(|(path, shape)| {
             let count = shape.iter().product();
-            let values = if shape.len() == 2 {
-                normal(count, model.init_std, seed, &path)
-            } else {
-                vec![model.norm_init as f32; count]
+            let values = match first_values(model, &shape) {
+                FirstValues::Normal { std } => normal(count, std, seed, &path),
+                FirstValues::Constant(value) => vec![value as f32; count],
             };
             let parameter = of_values(shape, values, device);
             (path, parameter)
