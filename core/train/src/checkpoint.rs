@@ -10,9 +10,9 @@ use hm_domain::checkpoint::CheckpointState;
 use hm_domain::id::Digest;
 use safetensors::SafeTensors;
 use safetensors::tensor::Dtype;
-use sha2::{Digest as _, Sha256};
 
 use crate::checkpoint_folder::{self, Bytes, MODEL_FILE, MOMENTS_FILE, STATE_FILE};
+use crate::content_digest::{CHECKPOINT, ContentDigest};
 use crate::error::{Result, TrainError, at};
 use crate::ops::values;
 use crate::parameters::{self, Parameter, Parameters, rows_and_columns};
@@ -34,17 +34,13 @@ fn little_endian(tensor: &Tensor<2>) -> Vec<u8> {
 }
 
 fn digest(contents: &[(String, Bytes)], state_json: &[u8]) -> Digest {
-    let mut hash = Sha256::new();
-    hash.update(b"heurimentor.checkpoint.v1\0");
+    let mut digest = ContentDigest::new(CHECKPOINT);
     for (path, bytes) in contents {
-        hash.update((path.len() as u64).to_le_bytes());
-        hash.update(path);
-        hash.update((bytes.shape.len() as u64).to_le_bytes());
-        bytes.shape.iter().for_each(|&size| hash.update((size as u64).to_le_bytes()));
-        bytes.parts.iter().for_each(|part| hash.update(part));
+        digest.parameter(path, &bytes.shape);
+        bytes.parts.iter().for_each(|part| digest.bytes(part));
     }
-    hash.update(state_json);
-    Digest(hash.finalize().into())
+    digest.bytes(state_json);
+    digest.finish()
 }
 
 /// A checkpoint as it was read: its shapes are the model's, its digest is that of its content.

@@ -70,6 +70,21 @@ pub enum TrainError {
         /// What is wrong.
         reason: String,
     },
+    /// A `config.json` that asks for what is not done here. Nothing was changed.
+    #[error("{path}: {key} is {value}: {must}")]
+    Config {
+        /// The file.
+        path: PathBuf,
+        /// Its key.
+        key: String,
+        /// The key's value, as JSON.
+        value: String,
+        /// What it must be, or what to do.
+        must: String,
+    },
+    /// A type of weights that is not written.
+    #[error("weights cannot be exported as `{0}`: name f32, bf16 or f16")]
+    Element(String),
     /// A checkpoint with other content than its event names. Nothing was changed.
     #[error("{folder}: the checkpoint has digest {found}, its event names {expected}")]
     Digest {

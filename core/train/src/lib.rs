@@ -6,20 +6,29 @@ mod admission;
 mod block;
 mod checkpoint;
 mod checkpoint_folder;
+mod content_digest;
 mod cpu;
 mod device;
 mod error;
 mod gradients;
+mod hugging_face;
+mod initial_weights;
 mod logits;
 mod model;
 mod ops;
 mod parameters;
 mod presets;
+mod tensor_file;
 mod trainer;
+mod whole_folder;
 
 pub use checkpoint::SavedCheckpoint;
 pub use device::{DeviceChoice, Fingerprint, fingerprint};
 pub use error::{Result, TrainError};
+pub use hugging_face::{
+    ElementType, ExportChoice, ExportSource, Exported, TokenizerFiles, export, import,
+};
+pub use initial_weights::InitialWeights;
 pub use presets::{PRESETS, padded_vocabulary, preset};
 pub use trainer::Trainer;
 

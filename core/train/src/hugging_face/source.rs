@@ -1,0 +1,121 @@
+//! What is exported: the weights of a checkpoint or imported ones, read tensor by tensor while what their
+//! digest covers is checked against the record.
+
+use std::path::{Path, PathBuf};
+
+use hm_domain::id::Digest;
+use hm_domain::spec::ModelSpec;
+
+use super::element::f32_of;
+use crate::checkpoint_folder::{MODEL_FILE, MOMENTS_FILE, STATE_FILE};
+use crate::content_digest::{CHECKPOINT, ContentDigest, INITIAL_WEIGHTS};
+use crate::error::{Result, TrainError, at};
+use crate::initial_weights::InitialWeights;
+use crate::parameters;
+use crate::tensor_file::{Planned, TensorFile};
+
+/// What to export.
+#[derive(Clone, Debug)]
+pub enum ExportSource {
+    /// A checkpoint that an event names.
+    Checkpoint {
+        /// Its folder.
+        folder: PathBuf,
+        /// Shape of its model.
+        model: ModelSpec,
+        /// Its digest on record.
+        digest: Digest,
+    },
+    /// What an import made.
+    Initial(InitialWeights),
+}
+
+impl ExportSource {
+    pub(super) fn model(&self) -> &ModelSpec {
+        match self {
+            ExportSource::Checkpoint { model, .. } => model,
+            ExportSource::Initial(weights) => &weights.model,
+        }
+    }
+
+    pub(super) fn folder(&self) -> &Path {
+        match self {
+            ExportSource::Checkpoint { folder, .. } => folder,
+            ExportSource::Initial(weights) => &weights.folder,
+        }
+    }
+
+    fn digest(&self) -> Digest {
+        match self {
+            ExportSource::Checkpoint { digest, .. } => *digest,
+            ExportSource::Initial(weights) => weights.digest,
+        }
+    }
+
+    /// Opens its files, which must hold this model's tensors and no others.
+    pub(super) fn open(&self) -> Result<Reader<'_>> {
+        let count = parameters::shapes(self.model()).len();
+        let open = |name: &str, count: usize| {
+            let file = TensorFile::open(&self.folder().join(name))?;
+            let found = file.places().len();
+            if found != count {
+                let reason = format!("holds {found} tensors, the model wants {count}");
+                return Err(TrainError::Broken { path: file.path().to_owned(), reason });
+            }
+            Ok(file)
+        };
+        let values = open(MODEL_FILE, count)?;
+        let (moments, kind) = match self {
+            ExportSource::Initial(_) => (None, INITIAL_WEIGHTS),
+            ExportSource::Checkpoint { .. } => (Some(open(MOMENTS_FILE, 2 * count)?), CHECKPOINT),
+        };
+        Ok(Reader { source: self, values, moments, digest: ContentDigest::new(kind) })
+    }
+}
+
+/// The source's weights, in order of path.
+pub(super) struct Reader<'a> {
+    source: &'a ExportSource,
+    values: TensorFile,
+    moments: Option<TensorFile>,
+    digest: ContentDigest,
+}
+
+impl Reader<'_> {
+    /// Hands the numbers of the next tensor to `each`.
+    pub(super) fn copy(
+        &mut self,
+        tensor: &Planned,
+        each: &mut dyn FnMut(&[f32]) -> Result<()>,
+    ) -> Result<()> {
+        let Planned { name, shape } = tensor;
+        let digest = &mut self.digest;
+        digest.parameter(name, shape);
+        self.values.pieces(self.values.place_of_f32(name, shape)?, &mut |piece| {
+            digest.bytes(piece);
+            each(&f32_of(piece))
+        })?;
+        for (moments, ending) in self.moments.iter().flat_map(|file| [(file, "m"), (file, "v")]) {
+            let place = moments.place_of_f32(&format!("{name}.{ending}"), shape)?;
+            moments.pieces(place, &mut |piece| {
+                digest.bytes(piece);
+                Ok(())
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Compares all that was read with the record.
+    pub(super) fn finish(mut self) -> Result<()> {
+        let folder = self.source.folder().to_owned();
+        if self.moments.is_some() {
+            let path = folder.join(STATE_FILE);
+            self.digest.bytes(&std::fs::read(&path).map_err(at(&path))?);
+        }
+        let (found, expected) = (self.digest.finish(), self.source.digest());
+        if found != expected {
+            return Err(TrainError::Digest { folder, found, expected });
+        }
+        Ok(())
+    }
+}
