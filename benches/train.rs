@@ -118,6 +118,7 @@ pub(crate) fn spec(model: ModelSpec, sequences: u32) -> RunSpec {
         validation: ValidationSpec { every_steps: 0, sequences_per_domain: 0 },
         checkpoint: CheckpointSpec { every_steps: 1 << 20, keep: 1 },
         decision_lag: 0,
+        initial_weights: None,
     }
 }
 

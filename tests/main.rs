@@ -5,6 +5,7 @@ mod bad_input;
 mod demo;
 mod examples;
 mod hostile;
+mod hugging_face;
 mod page;
 mod place;
 mod tampering;

@@ -33,6 +33,16 @@ pub(crate) enum Command {
         after_help = "Examples:\n  hm train -c run.yaml\n  hm train -c run.yaml --set training.steps=300 --new"
     )]
     Train(TrainArgs),
+    /// Read a Hugging Face folder of a Llama or Aquila model into weights that a run starts from
+    #[command(
+        after_help = "A run file starts from them with: model: { from: FOLDER }\n\nExample:\n  hm import Aquila2-7B --output aquila2-7b-weights"
+    )]
+    Import(ImportArgs),
+    /// Write a run's model as a Hugging Face folder, which transformers loads as it is
+    #[command(
+        after_help = "Examples:\n  hm export my-run --output my-model\n  hm export my-run --output my-model-bf16 --dtype bf16 --shard-bytes 2000000000"
+    )]
+    Export(ExportArgs),
     /// Web page and API: watch runs, upload plugins
     #[command(
         after_help = "Anyone on this machine can read; writing wants the token in the printed address.\n\nExamples:\n  hm serve\n  HM_TOKEN=a-secret-of-mine-1234 hm serve --listen 127.0.0.1:8080"
@@ -99,6 +109,40 @@ pub(crate) struct TrainArgs {
     /// Training device: auto, cpu or cuda
     #[arg(long, default_value = "auto")]
     pub(crate) device: String,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ImportArgs {
+    /// Folder with config.json and safetensors
+    pub(crate) folder: PathBuf,
+    /// New folder for the weights
+    #[arg(short, long, value_name = "FOLDER")]
+    pub(crate) output: PathBuf,
+    /// Print what was imported as JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ExportArgs {
+    /// Run, by name or id: its newest checkpoint; or the folder of a checkpoint or of imported weights
+    #[arg(value_name = "RUN|FOLDER")]
+    pub(crate) source: String,
+    /// New folder for the model
+    #[arg(short, long, value_name = "FOLDER")]
+    pub(crate) output: PathBuf,
+    /// What a weight becomes: f32, bf16 or f16
+    #[arg(long, default_value = "f32")]
+    pub(crate) dtype: String,
+    /// Most bytes of one file of weights
+    #[arg(long, default_value_t = 5_000_000_000, value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) shard_bytes: u64,
+    /// The run's tokenizer.json, where its prepared data is no longer here
+    #[arg(long, value_name = "FILE")]
+    pub(crate) tokenizer: Option<PathBuf>,
+    /// Print what was exported as JSON
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 #[derive(Debug, Args)]

@@ -6,6 +6,8 @@ mod cli;
 mod database;
 mod demo;
 mod environment;
+mod export;
+mod import;
 mod inbox;
 mod interrupt;
 mod plugins;
@@ -51,6 +53,8 @@ fn run(cli: Cli) -> Result<u8> {
         Command::Demo(args) => demo::demo(&workplace, &args),
         Command::Prepare(args) => prepare::prepare(&workplace, &args),
         Command::Train(args) => train::train(&workplace, &args),
+        Command::Import(args) => import::import(&args),
+        Command::Export(args) => export::export(&workplace, &args),
         Command::Serve(args) => serve::serve(&workplace, &args),
         Command::Audit(args) => audit::run(&workplace, &args),
         Command::Plugin(command) => plugins::run(&workplace, command),

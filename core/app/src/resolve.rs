@@ -2,21 +2,16 @@
 
 use anyhow::{Result, anyhow, bail};
 use hm_data::Manifest;
+use hm_domain::id::Digest;
 use hm_domain::mixture::Mixture;
 use hm_domain::spec::*;
-use hm_train::preset;
+use hm_train::{InitialWeights, preset};
 
 use crate::run_file::RunFile;
 
 /// Refuses what does not fit together, by name and value.
 pub(crate) fn resolve(file: &RunFile, manifest: &Manifest) -> Result<(RunSpec, Mixture)> {
-    let mut model = preset(&file.model.preset).ok_or_else(|| {
-        let known = hm_train::PRESETS.join(", ");
-        anyhow!("model.preset `{}` is not one of {known}", file.model.preset)
-    })?;
-    model.vocabulary = manifest.vocabulary;
-    model.sequence_length = file.model.sequence_length.unwrap_or(model.sequence_length);
-    model.check()?;
+    let (model, initial_weights) = model(file, manifest)?;
     let known = |name: &String| manifest.domains.iter().any(|domain| domain.name == *name);
     if let Some(name) = file.mixture.keys().chain(file.limits.keys()).find(|name| !known(name)) {
         let names: Vec<_> = manifest.domains.iter().map(|domain| domain.name.as_str()).collect();
@@ -64,8 +59,50 @@ pub(crate) fn resolve(file: &RunFile, manifest: &Manifest) -> Result<(RunSpec, M
         validation: file.validation_spec(),
         checkpoint: file.checkpoint_spec(),
         decision_lag: file.decision_lag,
+        initial_weights,
     };
     Ok((spec, Mixture::from_shares(0, &shares)?))
+}
+
+/// Shape of the model, and the digest of the weights it starts from, if any.
+fn model(file: &RunFile, manifest: &Manifest) -> Result<(ModelSpec, Option<Digest>)> {
+    let choice = &file.model;
+    match (&choice.preset, file.initial_weights()?) {
+        (Some(name), None) => {
+            let mut model = preset(name).ok_or_else(|| {
+                anyhow!("model.preset `{name}` is not one of {}", hm_train::PRESETS.join(", "))
+            })?;
+            model.vocabulary = manifest.vocabulary;
+            model.sequence_length = choice.sequence_length.unwrap_or(model.sequence_length);
+            model.check()?;
+            Ok((model, None))
+        }
+        (None, Some(InitialWeights { mut model, digest, .. })) => {
+            let (tokens, rows) = (manifest.vocabulary, model.vocabulary);
+            if tokens > rows {
+                bail!(
+                    "the tokenizer has {tokens} ids, the weights of model.from {rows} rows for them"
+                );
+            }
+            let length = choice.sequence_length.unwrap_or(model.sequence_length);
+            if length > model.sequence_length {
+                let longest = model.sequence_length;
+                bail!(
+                    "model.sequence_length is {length}: the weights of model.from have seen {longest} at most"
+                );
+            }
+            model.sequence_length = length;
+            model.check()?;
+            Ok((model, Some(digest)))
+        }
+        (Some(name), Some(_)) => {
+            bail!("model names both the preset `{name}` and weights to start from: leave one out")
+        }
+        (None, None) => bail!(
+            "model names no shape: set model.preset to one of {}, or model.from to a folder of `hm import`",
+            hm_train::PRESETS.join(", ")
+        ),
+    }
 }
 
 /// Shares as named; domains that are not named share the rest by tokens.

@@ -9,6 +9,7 @@ use hm_data::PrepareSpec;
 use hm_domain::event::{FailurePolicy, Role};
 use hm_domain::schedule::Schedule;
 use hm_domain::spec::{CheckpointSpec, OptimizerSpec, RulesSpec, ValidationSpec};
+use hm_train::InitialWeights;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -69,11 +70,16 @@ fn one() -> f64 {
     1.0
 }
 
-/// A preset, and what to change in it.
+/// A preset or imported weights, and what to change in its shape.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct ModelChoice {
-    pub(crate) preset: String,
+    #[serde(default)]
+    pub(crate) preset: Option<String>,
+    /// Folder that `hm import` made: its shape, its weights and, unless the data names another, its
+    /// tokenizer.
+    #[serde(default)]
+    pub(crate) from: Option<PathBuf>,
     #[serde(default)]
     pub(crate) sequence_length: Option<u32>,
 }
@@ -194,7 +200,32 @@ impl RunFile {
             serde_path_to_error::deserialize(&value).map_err(|error| explain(path, &error))?;
         let folder = path.parent().map_or_else(PathBuf::new, Path::to_path_buf);
         file.data.resolve_paths(&folder);
+        file.model.from = file.model.from.take().map(|path| folder.join(path));
+        file.take_tokenizer_of_weights()?;
         Ok(file)
+    }
+
+    /// Weights mean nothing under another tokenizer than their own: it is the default.
+    fn take_tokenizer_of_weights(&mut self) -> Result<()> {
+        if let Some(folder) = &self.model.from
+            && self.data.tokenizer.is_none()
+        {
+            let tokenizer = self.initial_weights()?.and_then(|weights| weights.tokenizer());
+            let folder = folder.display();
+            self.data.tokenizer = Some(tokenizer.ok_or_else(|| {
+                anyhow!(
+                    "the weights in {folder} came without a tokenizer: name it as data.tokenizer"
+                )
+            })?);
+        }
+        Ok(())
+    }
+
+    /// The weights to start from, if any.
+    pub(crate) fn initial_weights(&self) -> Result<Option<InitialWeights>> {
+        let Some(folder) = &self.model.from else { return Ok(None) };
+        let context = || format!("model.from {}: no weights of `hm import`", folder.display());
+        InitialWeights::read(folder).map(Some).with_context(context)
     }
 
     pub(crate) fn optimizer_spec(&self) -> OptimizerSpec {

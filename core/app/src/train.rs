@@ -80,7 +80,9 @@ pub(crate) fn run_to_its_end(
     let (manifest, folder) = prepared(workplace, file)?;
     let (spec, prior) = resolve(file, &manifest)?;
     let unfinished = workplace.runtime.block_on(store.find_unfinished(&spec.name))?;
-    let worker = Worker::new(workplace, store, &spec, (&folder, how.device), interrupt)?;
+    let weights = file.initial_weights()?;
+    let places = (folder.as_path(), weights.as_ref());
+    let worker = Worker::new(workplace, store, &spec, places, how.device, interrupt)?;
     let mut run = match unfinished.filter(|_| !how.new) {
         Some(id) => worker.take_up(id, &spec, &file.plugins, how.accept_divergence)?,
         None => worker.start(&spec, prior, &file.plugins)?,

@@ -13,7 +13,7 @@ use hm_domain::mixture::Mixture;
 use hm_domain::spec::RunSpec;
 use hm_domain::state::RunState;
 use hm_store::{Journal, JournalLimits, Store, WriterLease};
-use hm_train::{DeviceChoice, Trainer};
+use hm_train::{DeviceChoice, InitialWeights, Trainer};
 use serde_json::Value;
 
 use crate::environment::environment;
@@ -36,15 +36,20 @@ pub(crate) struct Worker<'a> {
 }
 
 impl<'a> Worker<'a> {
-    /// Builds the model and opens the shards in `prepared`.
+    /// Builds the model, from weights where the spec has any, and opens the shards in `prepared`.
     pub(crate) fn new(
         workplace: &'a Workplace,
         store: &Store,
         spec: &RunSpec,
-        (prepared, device): (&Path, DeviceChoice),
+        (prepared, weights): (&Path, Option<&InitialWeights>),
+        device: DeviceChoice,
         interrupt: Interrupt,
     ) -> Result<Worker<'a>> {
-        let trainer = Trainer::new(spec, device)?;
+        let mut trainer = Trainer::new(spec, device)?;
+        if let (Some(weights), Some(digest)) = (weights, spec.initial_weights) {
+            // Those that the spec names, even if the folder has been imported anew since.
+            trainer.start_from(&InitialWeights { digest, ..weights.clone() })?;
+        }
         let (length, sequences) = (spec.model.sequence_length, spec.training.sequences_per_step);
         let sampler = Sampler::open(prepared, spec.seed, length, sequences)?;
         let registry = workplace.registry(store)?;

@@ -37,4 +37,4 @@ pub use reading::{Document, OnBadLine, ReadReport};
 pub use sampler::Sampler;
 pub use shard::{Shard, ShardWriter, digest};
 pub use source::{DomainFrom, Format, SourceSpec, Split};
-pub use tokenizer::{END_OF_DOCUMENT, END_OF_TEXT, Tokenizer};
+pub use tokenizer::{BEGIN_OF_TEXT, END_OF_DOCUMENT, END_OF_TEXT, Tokenizer};

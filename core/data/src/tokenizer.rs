@@ -11,6 +11,8 @@ use crate::error::{DataError, Result, at};
 
 /// Id 0: padding and unknown.
 pub const END_OF_TEXT: &str = "<|endoftext|>";
+/// Begins a text in Aquila2's chat templates; no document begins with it.
+pub const BEGIN_OF_TEXT: &str = "[CLS]";
 /// Ends every document.
 pub const END_OF_DOCUMENT: &str = "</s>";
 /// Appended after the trained vocabulary, in Aquila2's order.
@@ -21,7 +23,7 @@ const APPENDED: [&str; 8] = [
     "[MASK]",
     "[gMASK]",
     "[sMASK]",
-    "[CLS]",
+    BEGIN_OF_TEXT,
     END_OF_DOCUMENT,
 ];
 
@@ -108,6 +110,11 @@ impl Tokenizer {
         self.vocabulary
     }
 
+    /// The id of a token by its exact text, special ones included.
+    pub fn token_id(&self, token: &str) -> Option<u32> {
+        self.inner.token_to_id(token)
+    }
+
     /// Ids of one document, its end mark included.
     pub fn encode(&self, text: &str) -> Result<Vec<u32>> {
         let mut ids = self.inner.encode_fast(text, false).map_err(refused)?.get_ids().to_vec();
@@ -129,10 +136,10 @@ mod tests {
     fn text_of_any_language_round_trips_and_special_tokens_stand_where_aquila2_has_them() {
         let texts = vec!["the cat sat on the mat. 数据混合的比例 ".repeat(50)];
         let tokenizer = Tokenizer::train(&texts, 300).unwrap();
-        let id = |token: &str| tokenizer.inner.token_to_id(token).unwrap() as usize;
+        let id = |token: &str| tokenizer.token_id(token).unwrap() as usize;
         assert_eq!(id(END_OF_TEXT), 0);
         assert_eq!(id(END_OF_DOCUMENT), tokenizer.vocabulary() - 1);
-        assert_eq!(id("[CLS]"), tokenizer.vocabulary() - 2);
+        assert_eq!(id(BEGIN_OF_TEXT), tokenizer.vocabulary() - 2);
         let text = "a cat, 数据 — naïve\n\tend";
         let ids = tokenizer.encode(text).unwrap();
         assert_eq!(*ids.last().unwrap() as usize, id(END_OF_DOCUMENT));

@@ -36,6 +36,10 @@ pub struct RunSpec {
     pub checkpoint: CheckpointSpec,
     /// A decision made on step t takes effect at t + 1 + this many.
     pub decision_lag: u64,
+    /// Digest of the weights it starts from; none where they are drawn from the seed. Left out then,
+    /// so that a spec from before this was known reads and writes the same.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub initial_weights: Option<Digest>,
 }
 
 /// An Aquila2 decoder (arXiv 2408.07410, section 3.1 and table 1).
@@ -248,6 +252,17 @@ mod tests {
     fn counts_the_parameters_of_aquila2_34b() {
         // 2·100008·6144 + 60·(2·6144² + 2·6144·1024 + 3·6144·24576 + 2·6144) + 6144, by hand.
         assert_eq!(aquila2_34b().parameter_count(), 33_693_554_688);
+    }
+
+    #[test]
+    fn spec_from_before_initial_weights_reads_and_writes_the_same() {
+        let spec = crate::testing::spec(1);
+        let text = serde_json::to_string(&spec).unwrap();
+        assert!(!text.contains("initial_weights"));
+        assert_eq!(serde_json::from_str::<RunSpec>(&text).unwrap(), spec);
+        let started = RunSpec { initial_weights: Some(Digest::of(b"weights")), ..spec };
+        let text = serde_json::to_string(&started).unwrap();
+        assert_eq!(serde_json::from_str::<RunSpec>(&text).unwrap(), started);
     }
 
     #[test]

@@ -48,5 +48,6 @@ pub(crate) fn spec(domain_count: usize) -> RunSpec {
         validation: ValidationSpec { every_steps: 0, sequences_per_domain: 0 },
         checkpoint: CheckpointSpec { every_steps: 10, keep: 2 },
         decision_lag: 0,
+        initial_weights: None,
     }
 }

@@ -41,6 +41,7 @@ pub(crate) fn spec() -> RunSpec {
         validation: ValidationSpec { every_steps: 0, sequences_per_domain: 0 },
         checkpoint: CheckpointSpec { every_steps: 10, keep: 1 },
         decision_lag: 0,
+        initial_weights: None,
     }
 }
 
