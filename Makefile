@@ -9,7 +9,7 @@ export HM_WASM_TARGET ?= $(CACHE)/plugins
 export HM_COMPONENTS ?= $(CACHE)/components
 HM := $(CARGO_TARGET_DIR)/release/hm
 
-.PHONY: help setup web build plugins demo test bench lint check-cuda
+.PHONY: help setup web build plugins demo test verify-hf bench lint check-cuda
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -32,6 +32,10 @@ demo: plugins ## Train on text of this machine, show the page, audit the result
 test: ## Run every test
 	@scripts/setup.sh --tests
 	@scripts/test.sh
+
+verify-hf: ## Repeat the agreement with Hugging Face transformers live, in a private environment
+	@scripts/setup.sh
+	@scripts/verify-hf.sh
 
 bench: ## Take our numbers as ratios, both sides in turn; wants a quiet machine
 	@scripts/setup.sh
