@@ -35,7 +35,7 @@ pub fn preset(name: &str) -> Option<ModelSpec> {
 }
 
 /// What a vocabulary is padded to at least, per tensor-parallel rank: `--make-vocab-size-divisible-by`
-/// of the Aquila2 training scripts (FlagScale 0.2; Megatron's own default is 128).
+/// of the Aquila2 training scripts (`FlagScale` 0.2; Megatron's own default is 128).
 const VOCABULARY_MULTIPLE: u32 = 64;
 
 /// Rows of embedding and head for a tokenizer of `tokens` ids, trained on `tensor_parallel` ranks: the

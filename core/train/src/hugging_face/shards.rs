@@ -35,41 +35,17 @@ impl Shards {
     pub(super) fn open(folder: &Path) -> Result<Shards> {
         let (whole, index) = (folder.join(MODEL_FILE), folder.join(INDEX_FILE));
         // As transformers has it: one file goes before an index.
-        if whole.exists() || !index.exists() {
-            if !whole.exists() {
-                let reason = format!("holds neither {MODEL_FILE} nor {INDEX_FILE}");
-                return Err(TrainError::Broken { path: folder.to_owned(), reason });
-            }
+        if whole.exists() {
             return Ok(Shards { files: vec![TensorFile::open(&whole)?] });
         }
-        let broken = |reason: String| TrainError::Broken { path: index.clone(), reason };
-        let bytes = std::fs::read(&index).map_err(at(&index))?;
-        let Index { weight_map } = serde_json::from_slice(&bytes)
-            .map_err(|error| broken(format!("is no index: {error}")))?;
-        let mut files = BTreeMap::new();
-        for name in weight_map.values().collect::<BTreeSet<_>>() {
-            if name.contains(['/', '\\']) {
-                return Err(broken(format!(
-                    "names the file `{name}`, which is not in this folder"
-                )));
-            }
-            files.insert(name.clone(), TensorFile::open(&folder.join(name))?);
+        if !index.exists() {
+            let reason = format!(
+                "holds neither {MODEL_FILE} nor {INDEX_FILE}; pickled weights (.bin) are not read: save them as safetensors"
+            );
+            return Err(TrainError::Broken { path: folder.to_owned(), reason });
         }
-        for (tensor, name) in &weight_map {
-            if !files[name].places().contains_key(tensor) {
-                return Err(broken(format!(
-                    "says that {tensor} is in {name}, which does not hold it"
-                )));
-            }
-        }
-        for (name, file) in &files {
-            if let Some(tensor) =
-                file.places().keys().find(|tensor| weight_map.get(*tensor) != Some(name))
-            {
-                return Err(broken(format!("does not say that {tensor} is in {name}, but it is")));
-            }
-        }
-        Ok(Shards { files: files.into_values().collect() })
+        let files = indexed(folder, &index)?;
+        Ok(Shards { files })
     }
 
     /// Every parameter of `model` in order of path, its shape and type as they must be.
@@ -115,6 +91,35 @@ impl Shards {
         let path = self.files.first().map(|file| file.path().to_owned()).unwrap_or_default();
         TrainError::Broken { path, reason }
     }
+}
+
+/// The files that an index names, which hold the tensors it says and no others.
+fn indexed(folder: &Path, index: &Path) -> Result<Vec<TensorFile>> {
+    let broken = |reason: String| TrainError::Broken { path: index.to_owned(), reason };
+    let bytes = std::fs::read(index).map_err(at(index))?;
+    let Index { weight_map } =
+        serde_json::from_slice(&bytes).map_err(|error| broken(format!("is no index: {error}")))?;
+    let mut files = BTreeMap::new();
+    for name in weight_map.values().collect::<BTreeSet<_>>() {
+        if name.contains(['/', '\\']) {
+            return Err(broken(format!("names the file `{name}`, which is not in this folder")));
+        }
+        files.insert(name.as_str(), TensorFile::open(&folder.join(name))?);
+    }
+    for (tensor, name) in &weight_map {
+        if !files[name.as_str()].places().contains_key(tensor) {
+            let reason = format!("says that {tensor} is in {name}, which does not hold it");
+            return Err(broken(reason));
+        }
+    }
+    for (name, file) in &files {
+        let elsewhere = |tensor: &&String| weight_map.get(*tensor).is_none_or(|said| said != name);
+        if let Some(tensor) = file.places().keys().find(elsewhere) {
+            let reason = format!("does not say that {tensor} is in {name}, but it is");
+            return Err(broken(reason));
+        }
+    }
+    Ok(files.into_values().collect())
 }
 
 /// Older folders hold the table of rotary frequencies, which `rope_theta` says already.

@@ -228,6 +228,7 @@ fn weights_that_do_not_fit_the_run_or_are_damaged_are_refused_and_nothing_change
 struct Folder(tempfile::TempDir);
 
 type Tensor = (Dtype, Vec<usize>, Vec<u8>);
+type Change<'a> = dyn Fn(&mut BTreeMap<String, Tensor>) + 'a;
 
 impl Folder {
     fn new() -> Folder {
@@ -253,7 +254,7 @@ impl Folder {
         });
     }
 
-    fn rewrite(&self, change: &dyn Fn(&mut BTreeMap<String, Tensor>)) {
+    fn rewrite(&self, change: &Change<'_>) {
         let mut tensors = tensors(&self.path());
         change(&mut tensors);
         let views = tensors.iter().map(|(name, (dtype, shape, data))| {
@@ -274,7 +275,7 @@ impl Folder {
 #[test]
 fn tensors_that_are_not_the_models_are_refused_by_name_and_both_values() {
     let k = "model.layers.1.self_attn.k_proj.weight";
-    let cases: [(&dyn Fn(&mut BTreeMap<String, Tensor>), &str); 6] = [
+    let cases: [(&Change<'_>, &str); 6] = [
         (
             &|all| drop(all.remove(k)),
             "no tensor model.layers.1.self_attn.k_proj.weight: num_hidden_layers 2",
