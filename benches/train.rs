@@ -95,6 +95,8 @@ pub(crate) fn spec(model: ModelSpec, sequences: u32) -> RunSpec {
             steps: 1 << 20,
             sequences_per_step: sequences,
             micro_batch_sequences: sequences,
+            recompute_blocks: false,
+            z_loss: 0.0,
         },
         optimizer: OptimizerSpec {
             beta1: 0.9,

@@ -40,6 +40,9 @@ pub(crate) fn resolve(file: &RunFile, manifest: &Manifest) -> Result<(RunSpec, M
     if training.sequences_per_step == 0 {
         bail!("training.sequences_per_step is 0: a step needs at least one sequence");
     }
+    if !training.z_loss.is_finite() || training.z_loss < 0.0 {
+        bail!("training.z_loss is {}: it is a weight, 0 for none", training.z_loss);
+    }
     let spec = RunSpec {
         name: file.name.clone(),
         seed: file.seed,
@@ -50,6 +53,8 @@ pub(crate) fn resolve(file: &RunFile, manifest: &Manifest) -> Result<(RunSpec, M
             micro_batch_sequences: training
                 .micro_batch_sequences
                 .unwrap_or(training.sequences_per_step),
+            recompute_blocks: training.recompute_blocks,
+            z_loss: training.z_loss,
         },
         optimizer: file.optimizer_spec(),
         schedule: file.schedule(),
@@ -74,8 +79,12 @@ fn model(file: &RunFile, manifest: &Manifest) -> Result<(ModelSpec, Option<Diges
             })?;
             model.vocabulary = manifest.vocabulary;
             model.sequence_length = choice.sequence_length.unwrap_or(model.sequence_length);
+            model.qk_norm = choice.qk_norm;
             model.check()?;
             Ok((model, None))
+        }
+        (None, Some(_)) if choice.qk_norm => {
+            bail!("model.qk_norm is true: the weights of model.from have no norms for heads")
         }
         (None, Some(InitialWeights { mut model, digest, .. })) => {
             let (tokens, rows) = (manifest.vocabulary, model.vocabulary);

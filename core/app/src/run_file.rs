@@ -82,6 +82,8 @@ pub(crate) struct ModelChoice {
     pub(crate) from: Option<PathBuf>,
     #[serde(default)]
     pub(crate) sequence_length: Option<u32>,
+    #[serde(default)]
+    pub(crate) qk_norm: bool,
 }
 
 #[derive(Clone, Debug, Deserialize, Serialize)]
@@ -91,6 +93,10 @@ pub(crate) struct TrainingChoice {
     pub(crate) sequences_per_step: u32,
     #[serde(default)]
     pub(crate) micro_batch_sequences: Option<u32>,
+    #[serde(default)]
+    pub(crate) recompute_blocks: bool,
+    #[serde(default)]
+    pub(crate) z_loss: f64,
     #[serde(default = "learning_rate")]
     pub(crate) learning_rate: f64,
     #[serde(default)]

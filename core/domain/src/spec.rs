@@ -68,6 +68,17 @@ pub struct ModelSpec {
     pub norm_init: f64,
     /// Standard deviation of initial matrices.
     pub init_std: f64,
+    /// Whether every query and key head is normalised before it turns (Henry and others, 2010.04245).
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub qk_norm: bool,
+}
+
+fn is_false(value: &bool) -> bool {
+    !value
+}
+
+fn is_zero(value: &f64) -> bool {
+    *value == 0.0
 }
 
 /// Length and batching.
@@ -80,6 +91,14 @@ pub struct TrainingSpec {
     pub sequences_per_step: u32,
     /// Sequences in memory at once; gradients accumulate over the step.
     pub micro_batch_sequences: u32,
+    /// Keep only every block's input for the gradient, and compute the block again: less memory, a
+    /// third more work, the same bits.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub recompute_blocks: bool,
+    /// Weight of the squared logarithm of the softmax's denominator in the objective (Chowdhery and
+    /// others, arXiv 2204.02311, section 5); 0 for none. Losses are reported without it.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub z_loss: f64,
 }
 
 /// AdamW (Loshchilov and Hutter, 1711.05101). Matrices decay, norms do not.
@@ -223,7 +242,8 @@ impl ModelSpec {
         let [layers, hidden, ffn, vocabulary] =
             [self.layers, self.hidden_size, self.ffn_size, self.vocabulary].map(u64::from);
         let kv = u64::from(self.kv_heads) * u64::from(self.head_size());
-        let block = 2 * hidden * hidden + 2 * hidden * kv + 3 * hidden * ffn + 2 * hidden;
+        let qk_norm = if self.qk_norm { 2 * u64::from(self.head_size()) } else { 0 };
+        let block = 2 * hidden * hidden + 2 * hidden * kv + 3 * hidden * ffn + 2 * hidden + qk_norm;
         2 * vocabulary * hidden + layers * block + hidden
     }
 }
@@ -245,6 +265,7 @@ mod tests {
             norm_epsilon: 1e-5,
             norm_init: 0.3,
             init_std: 0.0165,
+            qk_norm: false,
         }
     }
 

@@ -32,8 +32,15 @@ pub(crate) fn spec(domain_count: usize) -> RunSpec {
             norm_epsilon: 1e-5,
             norm_init: 1.0,
             init_std: 0.02,
+            qk_norm: false,
         },
-        training: TrainingSpec { steps: 100, sequences_per_step: 8, micro_batch_sequences: 8 },
+        training: TrainingSpec {
+            steps: 100,
+            sequences_per_step: 8,
+            micro_batch_sequences: 8,
+            recompute_blocks: false,
+            z_loss: 0.0,
+        },
         optimizer: OptimizerSpec {
             beta1: 0.9,
             beta2: 0.95,

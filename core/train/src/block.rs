@@ -30,11 +30,19 @@ pub(crate) struct BlockTrace {
     q: Tensor<2>,
     k: Tensor<2>,
     v: Tensor<2>,
+    /// Queries and keys before they were normalised, where they are.
+    before_head_norms: [Option<BeforeNorm>; 2],
     attended: Attended,
     middle_nc: Tensor<2>,
     before_gate: Normed,
     gate_nf: Tensor<2>,
     up_nf: Tensor<2>,
+}
+
+/// What a norm was given, and each row's scale.
+struct BeforeNorm {
+    x: Tensor<2>,
+    scale: Tensor<2>,
 }
 
 impl Block<'_> {
@@ -44,8 +52,9 @@ impl Block<'_> {
         let before_attention = ops.norm(&x_nc, self.weight("input_layernorm"), model.norm_epsilon);
         let y_nc = &before_attention.y_nc;
         let project = |name: &str| ops.linear(y_nc, self.weight(name));
-        let q = ops.turn(project("self_attn.q_proj"), angles, Turn::Forward);
-        let k = ops.turn(project("self_attn.k_proj"), angles, Turn::Forward);
+        let (q, q_before_norm) = self.head_norm("self_attn.q_norm", project("self_attn.q_proj"));
+        let (k, k_before_norm) = self.head_norm("self_attn.k_norm", project("self_attn.k_proj"));
+        let [q, k] = [q, k].map(|heads| ops.turn(heads, angles, Turn::Forward));
         let v = project("self_attn.v_proj");
         let attended = ops.attention(&q, &k, &v, self.sizes(&x_nc));
         let middle_nc =
@@ -63,6 +72,7 @@ impl Block<'_> {
             q,
             k,
             v,
+            before_head_norms: [q_before_norm, k_before_norm],
             attended,
             middle_nc,
             before_gate,
@@ -83,18 +93,24 @@ impl Block<'_> {
             Kept::Trace(trace) => trace,
             Kept::Input(x_nc) => self.forward(x_nc).1,
         };
-        let BlockTrace { x_nc, before_attention, q, k, v, attended, .. } = &trace;
-        let sizes = self.sizes(x_nc);
+        // Each part is let go as soon as it has served.
+        let BlockTrace { x_nc, before_attention, q, k, v, attended, before_head_norms, .. } = trace;
         let ops = &self.decoder.ops;
-        let (middle, gate, up) =
-            ((&trace.middle_nc, &trace.before_gate), trace.gate_nf.clone(), trace.up_nf.clone());
-        let dmiddle_nc = self.feed_forward_gradient(middle, [gate, up], dout_nc, gradients);
-
-        let dattended =
-            self.linear_gradient("self_attn.o_proj", (&dmiddle_nc, &attended.out), None, gradients);
-        let [dq, dk, dv] = ops.attention_gradient(&dattended, [q, k, v], attended, sizes);
-        let dq = ops.turn(dq, &self.decoder.angles, Turn::Back);
-        let dk = ops.turn(dk, &self.decoder.angles, Turn::Back);
+        let dmiddle_nc = self.feed_forward_gradient(
+            (trace.middle_nc, trace.before_gate),
+            [trace.gate_nf, trace.up_nf],
+            dout_nc,
+            gradients,
+        );
+        let pair = (&dmiddle_nc, &attended.out);
+        let dattended = self.linear_gradient("self_attn.o_proj", pair, None, gradients);
+        let sizes = self.sizes(&x_nc);
+        let [dq, dk, dv] = ops.attention_gradient(&dattended, [&q, &k, &v], &attended, sizes);
+        drop((dattended, attended, q, k, v));
+        let [dq, dk] = [dq, dk].map(|heads| ops.turn(heads, &self.decoder.angles, Turn::Back));
+        let [q_before_norm, k_before_norm] = before_head_norms;
+        let dq = self.head_norm_gradient("self_attn.q_norm", q_before_norm, dq, gradients);
+        let dk = self.head_norm_gradient("self_attn.k_norm", k_before_norm, dk, gradients);
         let mut dy_nc = None;
         for (name, dy) in
             [("self_attn.q_proj", dq), ("self_attn.k_proj", dk), ("self_attn.v_proj", dv)]
@@ -103,18 +119,13 @@ impl Block<'_> {
             dy_nc = Some(self.linear_gradient(name, pair, dy_nc, gradients));
         }
         let dy_nc = dy_nc.expect("three projections");
-        self.norm_gradient(
-            "input_layernorm",
-            (dmiddle_nc, &dy_nc),
-            x_nc,
-            before_attention,
-            gradients,
-        )
+        let onto = (dmiddle_nc, &dy_nc);
+        self.norm_gradient("input_layernorm", onto, &x_nc, &before_attention, gradients)
     }
 
     fn feed_forward_gradient(
         &self,
-        (middle_nc, before_gate): (&Tensor<2>, &Normed),
+        (middle_nc, before_gate): (Tensor<2>, Normed),
         [gate_nf, up_nf]: [Tensor<2>; 2],
         dout_nc: Tensor<2>,
         gradients: &mut Gradients,
@@ -131,7 +142,7 @@ impl Block<'_> {
         }
         let dy_nc = dy_nc.expect("two projections");
         let name = "post_attention_layernorm";
-        self.norm_gradient(name, (dout_nc, &dy_nc), middle_nc, before_gate, gradients)
+        self.norm_gradient(name, (dout_nc, &dy_nc), &middle_nc, &before_gate, gradients)
     }
 
     /// Adds a projection's gradient by its weight; gives the one by its input, added to `onto`.
@@ -162,6 +173,36 @@ impl Block<'_> {
         let (dx, dweight) = ops.norm_gradient(onto, dy, x, &self.weights[&path], &normed.scale_n1);
         gradients.add(&path, dweight);
         dx
+    }
+
+    /// Every head of [N, heads * D] normalised by itself, where the model does so.
+    fn head_norm(&self, name: &str, x: Tensor<2>) -> (Tensor<2>, Option<BeforeNorm>) {
+        let model = &self.decoder.model;
+        if !model.qk_norm {
+            return (x, None);
+        }
+        let [rows, width] = x.dims();
+        let size = model.head_size() as usize;
+        let x = x.reshape([rows * width / size, size]);
+        let Normed { y_nc, scale_n1 } =
+            self.decoder.ops.norm(&x, self.weight(name), model.norm_epsilon);
+        (y_nc.reshape([rows, width]), Some(BeforeNorm { x, scale: scale_n1 }))
+    }
+
+    fn head_norm_gradient(
+        &self,
+        name: &str,
+        before: Option<BeforeNorm>,
+        dy: Tensor<2>,
+        gradients: &mut Gradients,
+    ) -> Tensor<2> {
+        let Some(BeforeNorm { x, scale }) = before else { return dy };
+        let (whole, path) = (dy.dims(), self.path(name));
+        let dy = dy.reshape(x.dims());
+        let weight = &self.weights[&path];
+        let (dx, dweight) = self.decoder.ops.norm_gradient(x.zeros_like(), &dy, &x, weight, &scale);
+        gradients.add(&path, dweight);
+        dx.reshape(whole)
     }
 
     fn path(&self, name: &str) -> String {

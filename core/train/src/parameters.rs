@@ -60,6 +60,12 @@ pub(crate) fn shapes(model: &ModelSpec) -> BTreeMap<String, Vec<usize>> {
         ] {
             shapes.insert(format!("model.layers.{layer}.{name}.weight"), shape);
         }
+        if model.qk_norm {
+            for name in ["q_norm", "k_norm"] {
+                let path = format!("model.layers.{layer}.self_attn.{name}.weight");
+                shapes.insert(path, vec![model.head_size() as usize]);
+            }
+        }
     }
     shapes
 }
@@ -76,12 +82,13 @@ pub(crate) enum FirstValues {
     Constant(f64),
 }
 
-/// Matrices, embedding and head included, from N(0, `init_std`); norms at `norm_init`.
-pub(crate) fn first_values(model: &ModelSpec, shape: &[usize]) -> FirstValues {
-    if shape.len() == 2 {
-        FirstValues::Normal { std: model.init_std }
-    } else {
-        FirstValues::Constant(model.norm_init)
+/// Matrices, embedding and head included, from N(0, `init_std`); norms of hidden states at `norm_init`,
+/// those of heads, which the family does not have, at 1.
+pub(crate) fn first_values(model: &ModelSpec, path: &str, shape: &[usize]) -> FirstValues {
+    match shape.len() {
+        2 => FirstValues::Normal { std: model.init_std },
+        _ if path.contains("self_attn") => FirstValues::Constant(1.0),
+        _ => FirstValues::Constant(model.norm_init),
     }
 }
 
@@ -91,7 +98,7 @@ pub(crate) fn initial(model: &ModelSpec, seed: u64, device: &Device) -> Paramete
         .into_iter()
         .map(|(path, shape)| {
             let count = shape.iter().product();
-            let values = match first_values(model, &shape) {
+            let values = match first_values(model, &path, &shape) {
                 FirstValues::Normal { std } => normal(count, std, seed, &path),
                 FirstValues::Constant(value) => vec![value as f32; count],
             };
@@ -141,8 +148,8 @@ mod tests {
 
     #[test]
     fn shapes_add_up_to_the_parameter_count() {
-        for name in ["nano", "tiny", "34b"] {
-            let model = preset(name).unwrap();
+        for (name, qk_norm) in [("nano", false), ("nano", true), ("tiny", false), ("34b", false)] {
+            let model = ModelSpec { qk_norm, ..preset(name).unwrap() };
             let count: usize =
                 shapes(&model).values().map(|shape| shape.iter().product::<usize>()).sum();
             assert_eq!(count as u64, model.parameter_count(), "{name}");

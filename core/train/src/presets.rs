@@ -31,6 +31,7 @@ pub fn preset(name: &str) -> Option<ModelSpec> {
         norm_epsilon: 1e-5,
         norm_init,
         init_std,
+        qk_norm: false,
     })
 }
 

@@ -12,6 +12,7 @@ use hm_domain::step::{Knobs, LossSums, PreStep, TrainReport, Verdict};
 
 use crate::admission::{check_batch, check_knobs};
 use crate::cpu::adamw::Update;
+use crate::cpu::cross_entropy::Objective;
 use crate::device::{self, DeviceChoice};
 use crate::error::{Result, TrainError};
 use crate::gradients::Gradients;
@@ -31,6 +32,7 @@ pub struct Trainer {
     micro_batch_sequences: usize,
     /// Keep only the blocks' inputs and compute the rest again for the gradient.
     recompute: bool,
+    z_loss: f32,
     pub(crate) domain_count: usize,
 }
 
@@ -46,7 +48,8 @@ impl Trainer {
             optimizer: spec.optimizer.clone(),
             updates: 0,
             micro_batch_sequences: spec.training.micro_batch_sequences.max(1) as usize,
-            recompute: false,
+            recompute: spec.training.recompute_blocks,
+            z_loss: spec.training.z_loss as f32,
             domain_count: spec.domains.len(),
             device,
             device_name,
@@ -144,9 +147,11 @@ impl Trainer {
             .collect();
         let path = "lm_head.weight";
         let onto = gradients.take(path);
-        let output = self.decoder.ops.head(&hidden, &weights[path], &targets, Some(&scales), onto);
+        let objective = Objective { scales: &scales, z_loss: self.z_loss };
+        let head = &weights[path];
+        let output = self.decoder.ops.head(&hidden, head, &targets, Some(objective), onto);
         add_losses(sequences, &output.losses, losses);
-        let (hidden_gradient, head_gradient) = output.gradients.expect("scales were given");
+        let (hidden_gradient, head_gradient) = output.gradients.expect("there is an objective");
         gradients.put(path, head_gradient);
         self.decoder.backward(&weights, &inputs, trace, &hidden_gradient, gradients);
     }

@@ -4,7 +4,7 @@ use burn::tensor::{IndexingUpdateOp, Int, Tensor, TensorData};
 
 use super::storage::{slice, tensor};
 use super::{Ops, values};
-use crate::cpu::cross_entropy::cross_entropy;
+use crate::cpu::cross_entropy::{Objective, cross_entropy};
 use crate::cpu::matrix::{Matrix, MatrixMut, Onto, multiply};
 
 /// Bytes of logits in memory at once, about.
@@ -25,18 +25,18 @@ fn chunk_rows(rows: usize, vocabulary: usize) -> usize {
 }
 
 impl Ops {
-    /// Losses of `hidden_nc` against `targets`. With `scales`, each row's factor in the objective, also
-    /// gradients; the weight's is added to `onto` if there is something.
+    /// Losses of `hidden_nc` against `targets`. With an objective also its gradients; the weight's is
+    /// added to `onto` if there is something.
     pub(crate) fn head(
         &self,
         hidden_nc: &Tensor<2>,
         weight_vc: &Tensor<2>,
         targets: &[u32],
-        scales: Option<&[f32]>,
+        objective: Option<Objective<'_>>,
         onto: Option<Tensor<2>>,
     ) -> HeadOutput {
         if !self.kernels {
-            return self.composed_head(hidden_nc, weight_vc, targets, scales, onto);
+            return self.composed_head(hidden_nc, weight_vc, targets, objective, onto);
         }
         let ([rows, width], [vocabulary, _]) = (hidden_nc.dims(), weight_vc.dims());
         let (hidden, weight) = (slice(hidden_nc), slice(weight_vc));
@@ -45,7 +45,7 @@ impl Ops {
         let chunk = chunk_rows(rows, vocabulary);
         let mut logits = vec![0.0; chunk * vocabulary];
         let mut losses = vec![0.0; rows];
-        let mut dhidden = vec![0.0; if scales.is_some() { rows * width } else { 0 }];
+        let mut dhidden = vec![0.0; if objective.is_some() { rows * width } else { 0 }];
         let mut dweight = onto;
         for start in (0..rows).step_by(chunk) {
             let end = (start + chunk).min(rows);
@@ -57,9 +57,9 @@ impl Ops {
                 part,
                 weight.t(),
             );
-            let chunk_scales = scales.map(|scales| &scales[start..end]);
-            cross_entropy(logits, &targets[start..end], chunk_scales, &mut losses[start..end]);
-            if scales.is_some() {
+            let part_of = objective.as_ref().map(|objective| objective.rows(start..end));
+            cross_entropy(logits, &targets[start..end], part_of, &mut losses[start..end]);
+            if objective.is_some() {
                 let gradient = Matrix::new(logits, end - start, vocabulary);
                 let place = &mut dhidden[start * width..end * width];
                 multiply(
@@ -71,7 +71,7 @@ impl Ops {
                 dweight = Some(self.product(dweight, [vocabulary, width], gradient.t(), part));
             }
         }
-        let gradients = scales
+        let gradients = objective
             .and(dweight)
             .map(|dweight| (tensor(dhidden, [rows, width], &self.device), dweight));
         HeadOutput { losses, gradients }
@@ -82,7 +82,7 @@ impl Ops {
         hidden_nc: &Tensor<2>,
         weight_vc: &Tensor<2>,
         targets: &[u32],
-        scales: Option<&[f32]>,
+        objective: Option<Objective<'_>>,
         onto: Option<Tensor<2>>,
     ) -> HeadOutput {
         let ([rows, width], [vocabulary, _]) = (hidden_nc.dims(), weight_vc.dims());
@@ -100,18 +100,20 @@ impl Ops {
             let logits_nv = hidden.clone().matmul(weight_vc.clone().transpose());
             let maximum_n1 = logits_nv.clone().max_dim(1);
             let target_n1 = logits_nv.clone().gather(1, ids_n1.clone()) - maximum_n1.clone();
-            let exponentials_nv = (logits_nv - maximum_n1).exp();
+            let exponentials_nv = (logits_nv - maximum_n1.clone()).exp();
             let sum_n1 = exponentials_nv.clone().sum_dim(1);
             losses.extend(values(sum_n1.clone().log() - target_n1));
-            let Some(scales) = scales else { continue };
+            let Some(Objective { scales, z_loss }) = objective else { continue };
             let scale_n1 = column(scales[start..end].to_vec());
-            // Softmax minus one at the target, times the row's factor.
-            let softmax_nv = exponentials_nv * (scale_n1.clone() / sum_n1);
+            // Softmax minus one at the target, times the row's factor; z-loss adds to the former.
+            let log_z_n1 = sum_n1.clone().log() + maximum_n1;
+            let factor_n1 = scale_n1.clone() * (log_z_n1 * (2.0 * z_loss) + 1.0) / sum_n1;
+            let softmax_nv = exponentials_nv * factor_n1;
             let gradient_nv = softmax_nv.scatter(1, ids_n1, scale_n1.neg(), IndexingUpdateOp::Add);
             dhidden.push(gradient_nv.clone().matmul(weight_vc.clone()));
             dweight = Some(self.weight_gradient(dweight, &gradient_nv, &hidden));
         }
-        let gradients = scales.and(dweight).map(|dweight| (Tensor::cat(dhidden, 0), dweight));
+        let gradients = objective.and(dweight).map(|dweight| (Tensor::cat(dhidden, 0), dweight));
         HeadOutput { losses, gradients }
     }
 }

@@ -6,6 +6,7 @@ use burn::tensor::{Device, Tensor, TensorData};
 use super::*;
 use crate::cpu::adamw::Update;
 use crate::cpu::attention::Sizes;
+use crate::cpu::cross_entropy::Objective;
 use crate::cpu::rotary::Turn;
 use crate::parameters::Parameter;
 use crate::presets::preset;
@@ -167,8 +168,9 @@ fn head_agrees_in_losses_and_gradients_added_to_a_sum() {
     let targets: Vec<u32> = (0..300).map(|row| row * 7 % 11).collect();
     let scales: Vec<f32> = (0..300).map(|row| 0.001 + row as f32 * 1e-5).collect();
     let column = |losses: Vec<f32>| Tensor::from_data(TensorData::new(losses, [300, 1]), &device());
+    let objective = Some(Objective { scales: &scales, z_loss: 0.01 });
     let [kernels, composed] =
-        both().map(|ops| ops.head(&hidden, &weight, &targets, Some(&scales), Some(sum.clone())));
+        both().map(|ops| ops.head(&hidden, &weight, &targets, objective, Some(sum.clone())));
     assert_close("losses", column(kernels.losses), column(composed.losses));
     let ((a, b), (c, d)) = (kernels.gradients.unwrap(), composed.gradients.unwrap());
     assert_close("by hidden", a, c);
