@@ -219,6 +219,7 @@ impl Block<'_> {
         Sizes {
             batch: x_nc.dims()[0] / length,
             length,
+            past: 0,
             heads: model.heads as usize,
             kv_heads: model.kv_heads as usize,
             size: model.head_size() as usize,

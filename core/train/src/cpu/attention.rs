@@ -11,11 +11,14 @@ use super::vector::{exp, maximum, sum_of, sum_of_pairs, vectorized};
 const BLOCK: usize = 64;
 
 /// Sizes of one attention. Queries and outputs are [batch * length, heads * size], keys and values
-/// [batch * length, kv heads * size].
+/// [batch * (past + length), kv heads * size].
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Sizes {
     pub(crate) batch: usize,
+    /// Positions of queries: the last ones.
     pub(crate) length: usize,
+    /// Positions before them, of which there are only keys and values. None while training.
+    pub(crate) past: usize,
     pub(crate) heads: usize,
     pub(crate) kv_heads: usize,
     pub(crate) size: usize,
@@ -33,10 +36,11 @@ impl Sizes {
     /// Views of queries, keys and values for one key head of one sequence: its group's columns.
     fn views<'a>(&self, q: &'a [f32], k: &'a [f32], v: &'a [f32], task: usize) -> [Matrix<'a>; 3] {
         let (sequence, kv_head) = (task / self.kv_heads, task % self.kv_heads);
-        let rows = sequence * self.length..(sequence + 1) * self.length;
         let view = |values: &'a [f32], heads: usize, width: usize| {
-            let whole = Matrix::new(values, self.rows(), heads * self.size);
-            whole.part(rows.clone(), kv_head * width..(kv_head + 1) * width)
+            let length = values.len() / (self.batch * heads * self.size);
+            let whole = Matrix::new(values, self.batch * length, heads * self.size);
+            let rows = sequence * length..(sequence + 1) * length;
+            whole.part(rows, kv_head * width..(kv_head + 1) * width)
         };
         let group = self.group() * self.size;
         [
@@ -66,19 +70,20 @@ pub(crate) fn forward(q: &[f32], k: &[f32], v: &[f32], sizes: Sizes, out: &mut [
     outs.into_par_iter().zip(log_sums.par_chunks_mut(group * length)).enumerate().for_each(
         |(task, (mut out, log_sums))| {
             let [q, k, v] = sizes.views(q, k, v, task);
-            let mut scores = vec![0.0; BLOCK * length];
+            let mut scores = vec![0.0; BLOCK.min(length) * (sizes.past + length)];
             for head in 0..group {
                 let columns = sizes.head(head);
                 for (start, end) in sizes.blocks() {
-                    let scores = &mut scores[..(end - start) * end];
+                    let seen = sizes.past + end;
+                    let scores = &mut scores[..(end - start) * seen];
                     let queries = q.part(start..end, columns.clone());
                     let all = 0..sizes.size;
-                    score(scores, queries, k.part(0..end, all.clone()));
+                    score(scores, queries, k.part(0..seen, all.clone()));
                     let sums = &mut log_sums[head * length..][start..end];
-                    softmax(scores, start, sizes.size, sums);
-                    let shares = Matrix::new(scores, end - start, end);
+                    softmax(scores, sizes.past + start, sizes.size, sums);
+                    let shares = Matrix::new(scores, end - start, seen);
                     let place = out.part(start..end, columns.clone());
-                    multiply_here(place, Onto::Nothing, shares, v.part(0..end, all));
+                    multiply_here(place, Onto::Nothing, shares, v.part(0..seen, all));
                 }
             }
         },
@@ -115,7 +120,7 @@ pub(crate) struct Forward<'a> {
     pub(crate) log_sums: &'a [f32],
 }
 
-/// Writes the gradients by queries, keys and values.
+/// Writes the gradients by queries, keys and values, of an attention without a past.
 pub(crate) fn backward(
     (q, k, v): (&[f32], &[f32], &[f32]),
     forward: Forward<'_>,

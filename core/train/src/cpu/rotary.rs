@@ -22,11 +22,11 @@ pub(crate) struct Tables<'a> {
     pub(crate) half: usize,
 }
 
-/// Turns every head of every row of `width` values. Rows are positions 0.. of one sequence after
-/// another.
-pub(crate) fn turn(rows: &mut [f32], width: usize, tables: Tables<'_>, turn: Turn) {
+/// Turns every head of every row of `width` values. Rows are positions `first..` of one sequence after
+/// another, over and over to the tables' length.
+pub(crate) fn turn(rows: &mut [f32], width: usize, first: usize, tables: Tables<'_>, turn: Turn) {
     let tasks = rows.par_chunks_mut(TASK_ROWS * width).enumerate();
-    tasks.for_each(|(task, rows)| some_rows(rows, width, task * TASK_ROWS, tables, turn));
+    tasks.for_each(|(task, rows)| some_rows(rows, width, first + task * TASK_ROWS, tables, turn));
 }
 
 vectorized! {

@@ -22,7 +22,7 @@ pub(crate) struct Attended {
 }
 
 impl Ops {
-    /// Attention of queries [B * T, heads * D] over keys and values [B * T, kv heads * D].
+    /// Attention of queries [B * T, heads * D] over keys and values [B * (past + T), kv heads * D].
     pub(crate) fn attention(
         &self,
         q: &Tensor<2>,
@@ -115,14 +115,18 @@ impl Composed {
         x.clone().slice([0..batch, 0..heads, block.clone(), 0..size])
     }
 
-    /// Scaled scores of a block, [B, H, rows, end], the future at minus infinity.
+    /// Scaled scores of a block, [B, H, rows, past + end], the future at minus infinity.
     fn scores(&self, block: &Range<usize>) -> Tensor<4> {
-        let (rows, end) = (block.len(), block.end);
+        let (rows, end) = (block.len(), self.sizes.past + block.end);
         let queries = self.grouped(Self::block_of(&self.q_bhtd, block));
         let keys = Self::until(&self.k_bktd, end).swap_dims(2, 3);
         let scores = queries.matmul(keys) * (self.sizes.size as f32).powf(-0.5);
         let scores = self.ungrouped(scores, rows);
-        let mask = Tensor::<2, Bool>::tril_mask([rows, end], block.start as i64, &scores.device());
+        let mask = Tensor::<2, Bool>::tril_mask(
+            [rows, end],
+            (self.sizes.past + block.start) as i64,
+            &scores.device(),
+        );
         let mask = mask.reshape([1, 1, rows, end]).expand(scores.dims());
         scores.mask_fill(mask, f32::NEG_INFINITY)
     }
@@ -136,7 +140,8 @@ impl Composed {
             let exponentials = (scores - highest.clone()).exp();
             let sum = exponentials.clone().sum_dim(3);
             let shares = self.grouped(exponentials / sum.clone());
-            let mixed = shares.matmul(Self::until(&self.v_bktd, block.end));
+            let seen = self.sizes.past + block.end;
+            let mixed = shares.matmul(Self::until(&self.v_bktd, seen));
             outs.push(self.ungrouped(mixed, block.len()));
             log_sums.push(sum.log() + highest);
         }
@@ -182,8 +187,9 @@ fn add_until(sum: Tensor<4>, part: Tensor<4>, end: usize) -> Tensor<4> {
 
 /// [B * T, heads * D] to [B, heads, T, D].
 fn split(sizes: Sizes, x: &Tensor<2>) -> Tensor<4> {
-    let heads = x.dims()[1] / sizes.size;
-    x.clone().reshape([sizes.batch, sizes.length, heads, sizes.size]).swap_dims(1, 2)
+    let [rows, width] = x.dims();
+    let shape = [sizes.batch, rows / sizes.batch, width / sizes.size, sizes.size];
+    x.clone().reshape(shape).swap_dims(1, 2)
 }
 
 /// And back.

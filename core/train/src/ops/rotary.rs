@@ -47,23 +47,39 @@ fn twice(table: &[f32], [length, half]: [usize; 2], device: &Device) -> Tensor<4
 impl Ops {
     /// Turns every head of every row of [B * T, heads * D] by its position, or back.
     pub(crate) fn turn(&self, x: Tensor<2>, angles: &Angles, turn: Turn) -> Tensor<2> {
+        self.turn_from(0, x, angles, turn)
+    }
+
+    /// The same, of rows that are positions `first..` of one sequence.
+    pub(crate) fn turn_from(
+        &self,
+        first: usize,
+        x: Tensor<2>,
+        angles: &Angles,
+        turn: Turn,
+    ) -> Tensor<2> {
         let [rows, width] = x.dims();
         let Angles { length, half, cos, sin, on_device } = angles;
         let Some([cos, sin]) = on_device else {
             let mut x = slice_mut(x);
             let tables = Tables { cos, sin, half: *half };
-            cpu::rotary::turn(&mut x, width, tables, turn);
+            cpu::rotary::turn(&mut x, width, first, tables, turn);
             return x.tensor();
         };
-        let (batch, heads) = (rows / length, width / (2 * half));
-        let shape = [batch, *length, heads, 2 * half];
+        // Whole sequences from the first position, or some positions of one.
+        let (batch, positions) =
+            if rows % length == 0 { (rows / length, *length) } else { (1, rows) };
+        let heads = width / (2 * half);
+        let shape = [batch, positions, heads, 2 * half];
         let x = x.reshape(shape);
-        let part = |from, to| x.clone().slice([0..batch, 0..*length, 0..heads, from..to]);
+        let part = |from, to| x.clone().slice([0..batch, 0..positions, 0..heads, from..to]);
         let (left, right) = (part(0, *half), part(*half, 2 * half));
         let turned = match turn {
             Turn::Forward => Tensor::cat(vec![right.neg(), left], 3),
             Turn::Back => Tensor::cat(vec![right, left.neg()], 3),
         };
-        (x * cos.clone() + turned * sin.clone()).reshape([rows, width])
+        let [cos, sin] = [cos, sin]
+            .map(|table| table.clone().slice([0..1, first..first + positions, 0..1, 0..2 * half]));
+        (x * cos + turned * sin).reshape([rows, width])
     }
 }

@@ -103,6 +103,13 @@ fn turn_agrees_keeps_lengths_and_turns_back() {
         assert_close("back", ops.turn(turned.clone(), &angles, Turn::Back), x.clone());
         turned
     });
+    let later = both().map(|ops| {
+        let row = x.clone().slice([3..5, 0..x.dims()[1]]);
+        ops.turn_from(3, row, &Angles::of(&model, &ops), Turn::Forward)
+    });
+    for later in later {
+        assert_close("later", later, turned[0].clone().slice([3..5, 0..x.dims()[1]]));
+    }
     let lengths = |x: &Tensor<2>| (x.clone() * x.clone()).sum_dim(1);
     assert_close("length", lengths(&turned[0]), lengths(&x));
     let [kernels, composed] = turned;
@@ -111,7 +118,7 @@ fn turn_agrees_keeps_lengths_and_turns_back() {
 
 /// All scores at once, by the definition.
 fn plain_attention(q: &Tensor<2>, k: &Tensor<2>, v: &Tensor<2>, sizes: Sizes) -> Tensor<2> {
-    let Sizes { batch, length, heads, kv_heads, size } = sizes;
+    let Sizes { batch, length, heads, kv_heads, size, .. } = sizes;
     let split = |x: &Tensor<2>, heads: usize| {
         x.clone().reshape([batch, length, heads, size]).swap_dims(1, 2)
     };
@@ -130,7 +137,7 @@ fn plain_attention(q: &Tensor<2>, k: &Tensor<2>, v: &Tensor<2>, sizes: Sizes) ->
 fn attention_agrees_with_its_definition_and_automatic_differentiation() {
     // Lengths of less than a block, of blocks exactly, and with a rest; heads in groups and alone.
     for (length, heads, kv_heads) in [(5, 4, 2), (128, 2, 2), (150, 6, 2)] {
-        let sizes = Sizes { batch: 2, length, heads, kv_heads, size: 8 };
+        let sizes = Sizes { batch: 2, length, past: 0, heads, kv_heads, size: 8 };
         let make = |heads: usize, seed| tensor([2 * length, heads * 8], seed) * 2.0;
         let (q, k, v, dout) =
             (make(heads, 1), make(kv_heads, 2), make(kv_heads, 3), make(heads, 4));
@@ -147,6 +154,20 @@ fn attention_agrees_with_its_definition_and_automatic_differentiation() {
         }
         let [kernels, composed] = both().map(|ops| ops.attention(&q, &k, &v, sizes).log_sums);
         assert_close("log sums", kernels, composed);
+    }
+}
+
+#[test]
+fn attention_with_a_past_agrees_with_the_last_rows_of_the_whole() {
+    let (past, length, heads, kv_heads, size) = (70, 67, 4, 2, 8);
+    let whole = Sizes { batch: 1, length: past + length, past: 0, heads, kv_heads, size };
+    let make = |heads: usize, seed| tensor([past + length, heads * size], seed) * 2.0;
+    let (q, k, v) = (make(heads, 1), make(kv_heads, 2), make(kv_heads, 3));
+    let last = |x: &Tensor<2>| x.clone().slice([past..past + length, 0..heads * size]);
+    for ops in both() {
+        let expected = last(&ops.attention(&q, &k, &v, whole).out);
+        let sizes = Sizes { length, past, ..whole };
+        assert_close("out", ops.attention(&last(&q), &k, &v, sizes).out, expected);
     }
 }
 
