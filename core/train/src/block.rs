@@ -6,7 +6,7 @@ use crate::cpu::attention::Sizes;
 use crate::cpu::rotary::Turn;
 use crate::gradients::Gradients;
 use crate::model::{Decoder, Weights};
-use crate::ops::{Attended, Normed};
+use crate::ops::{Attended, Cache, Normed};
 
 /// A block's weights and how to compute with them.
 pub(crate) struct Block<'a> {
@@ -50,12 +50,8 @@ impl Block<'_> {
     pub(crate) fn forward(&self, x_nc: Tensor<2>) -> (Tensor<2>, BlockTrace) {
         let Decoder { model, ops, angles } = self.decoder;
         let before_attention = ops.norm(&x_nc, self.weight("input_layernorm"), model.norm_epsilon);
-        let y_nc = &before_attention.y_nc;
-        let project = |name: &str| ops.linear(y_nc, self.weight(name));
-        let (q, q_before_norm) = self.head_norm("self_attn.q_norm", project("self_attn.q_proj"));
-        let (k, k_before_norm) = self.head_norm("self_attn.k_norm", project("self_attn.k_proj"));
+        let [(q, q_before_norm), (k, k_before_norm), (v, _)] = self.project(&before_attention.y_nc);
         let [q, k] = [q, k].map(|heads| ops.turn(heads, angles, Turn::Forward));
-        let v = project("self_attn.v_proj");
         let attended = ops.attention(&q, &k, &v, self.sizes(&x_nc));
         let middle_nc =
             ops.linear_onto(x_nc.clone(), &attended.out, self.weight("self_attn.o_proj"));
@@ -80,6 +76,34 @@ impl Block<'_> {
             up_nf,
         };
         (out, trace)
+    }
+
+    /// The output of the next rows of one sequence, whose earlier ones are in the cache.
+    pub(crate) fn onward(&self, x_nc: Tensor<2>, cache: &mut Cache) -> Tensor<2> {
+        let Decoder { model, ops, angles } = self.decoder;
+        let past = cache.positions();
+        let sizes = Sizes { batch: 1, length: x_nc.dims()[0], past, ..self.sizes(&x_nc) };
+        let y_nc = ops.norm(&x_nc, self.weight("input_layernorm"), model.norm_epsilon).y_nc;
+        let [(q, _), (k, _), (v, _)] = self.project(&y_nc);
+        let [q, k] = [q, k].map(|heads| ops.turn_from(past, heads, angles, Turn::Forward));
+        let attended = ops.attention_onward([&q, &k, &v], sizes, cache);
+        let x_nc = ops.linear_onto(x_nc, &attended, self.weight("self_attn.o_proj"));
+
+        let weight = self.weight("post_attention_layernorm");
+        let y_nc = ops.norm(&x_nc, weight, model.norm_epsilon).y_nc;
+        let gate_nf = ops.linear(&y_nc, self.weight("mlp.gate_proj"));
+        let up_nf = ops.linear(&y_nc, self.weight("mlp.up_proj"));
+        ops.linear_onto(x_nc, &ops.gate(&gate_nf, &up_nf), self.weight("mlp.down_proj"))
+    }
+
+    /// Queries, keys and values that have not turned, and what was normalised where heads are.
+    fn project(&self, y_nc: &Tensor<2>) -> [(Tensor<2>, Option<BeforeNorm>); 3] {
+        let project = |name: &str| self.decoder.ops.linear(y_nc, self.weight(name));
+        [
+            self.head_norm("self_attn.q_norm", project("self_attn.q_proj")),
+            self.head_norm("self_attn.k_norm", project("self_attn.k_proj")),
+            (project("self_attn.v_proj"), None),
+        ]
     }
 
     /// Adds the gradients of the block's weights; gives the one by its input.

@@ -23,6 +23,14 @@ pub enum TrainError {
         /// Tokens wanted: the sequence length and one.
         expected: usize,
     },
+    /// A sequence to continue that is longer than the model's, or empty.
+    #[error("{found} tokens: the model's sequence holds 1 to {expected}")]
+    NoRoom {
+        /// Tokens there would be.
+        found: usize,
+        /// Tokens a sequence holds.
+        expected: usize,
+    },
     /// A token id that the embedding has no row for.
     #[error("token id {id} is not below the vocabulary of {vocabulary}")]
     Token {

@@ -10,6 +10,7 @@ mod content_digest;
 mod cpu;
 mod device;
 mod error;
+mod generate;
 mod gradients;
 mod hugging_face;
 mod initial_weights;
@@ -25,6 +26,7 @@ mod whole_folder;
 pub use checkpoint::SavedCheckpoint;
 pub use device::{DeviceChoice, Fingerprint, fingerprint};
 pub use error::{Result, TrainError};
+pub use generate::{BadChoice, Choice, Chooser, Generator};
 pub use hugging_face::{
     ElementType, ExportChoice, ExportSource, Exported, TokenizerFiles, export, import,
 };

@@ -10,7 +10,7 @@ use hm_domain::spec::ModelSpec;
 
 use crate::block::{Block, Kept};
 use crate::gradients::Gradients;
-use crate::ops::{Angles, Normed, Ops};
+use crate::ops::{Angles, Cache, Normed, Ops};
 
 /// Parameters by path.
 pub(crate) type Weights = BTreeMap<String, Tensor<2>>;
@@ -45,7 +45,16 @@ impl Decoder {
         self.last_norm(weights, &x_nc).y_nc
     }
 
-    /// The same, keeping what the gradient needs: with `recompute` only each block's input.
+    /// Hidden states of the next rows of one sequence, whose earlier ones are in the blocks' caches.
+    pub(crate) fn onward(&self, weights: &Weights, ids: &[u32], caches: &mut [Cache]) -> Tensor<2> {
+        let mut x_nc = self.ops.embed(&weights["model.embed_tokens.weight"], ids);
+        for (layer, cache) in (0..self.model.layers).zip(caches) {
+            x_nc = self.block(layer, weights).onward(x_nc, cache);
+        }
+        self.last_norm(weights, &x_nc).y_nc
+    }
+
+    /// All hidden states, keeping what the gradient needs: with `recompute` only each block's input.
     pub(crate) fn forward_traced(
         &self,
         weights: &Weights,

@@ -93,7 +93,7 @@ mod tests {
                     true => FirstValues::Constant(norm_init),
                     false => FirstValues::Normal { std: init_std },
                 };
-                assert_eq!(first_values(&model, &shape), expected, "{name} {path}");
+                assert_eq!(first_values(&model, &path, &shape), expected, "{name} {path}");
             }
         }
     }

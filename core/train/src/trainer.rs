@@ -120,7 +120,7 @@ impl Trainer {
         Ok(sums)
     }
 
-    fn weights(&self) -> Weights {
+    pub(crate) fn weights(&self) -> Weights {
         self.parameters.iter().map(|(path, p)| (path.clone(), p.value.clone())).collect()
     }
 

@@ -177,6 +177,7 @@ impl Config {
             norm_epsilon: self.positive("rms_norm_eps", self.value("rms_norm_eps"), 1e-6)?,
             norm_init: 1.0,
             init_std: self.positive("initializer_range", self.value("initializer_range"), 0.02)?,
+            qk_norm: false,
         };
         self.refuse_heads_that_do_not_divide(&model)?;
         model.check()?;

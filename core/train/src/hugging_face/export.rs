@@ -38,7 +38,8 @@ pub struct Exported {
 /// Exports into the new folder `output`. `progress` is told weights done and in all.
 ///
 /// # Errors
-/// When the source is damaged or is not what is on record, when a weight is too large for its type, or
+/// When the source is damaged or is not what is on record, when the model has parts that the layout
+/// does not know, when a weight is too large for its type, or
 /// when `output` is not empty. `output` is then as it was.
 pub fn export(
     source: &ExportSource,
@@ -50,6 +51,7 @@ pub fn export(
     let mut reader = source.open()?;
     let model = source.model();
     refuse_larger_vocabulary(source, tokenizer)?;
+    refuse_head_norms(source)?;
     let whole = WholeFolder::begin(output)?;
     let shards = shards(model, choice);
     let total = model.parameter_count();
@@ -96,6 +98,15 @@ fn refuse_larger_vocabulary(source: &ExportSource, files: Option<&TokenizerFiles
         }
         _ => Ok(()),
     }
+}
+
+/// The Llama layout has no place for them.
+fn refuse_head_norms(source: &ExportSource) -> Result<()> {
+    if !source.model().qk_norm {
+        return Ok(());
+    }
+    let reason = "the model normalises its heads (model.qk_norm is true), which transformers' Llama does not: it cannot be exported";
+    Err(TrainError::Broken { path: source.folder().to_owned(), reason: reason.to_owned() })
 }
 
 fn does_not_fit(

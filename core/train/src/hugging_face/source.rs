@@ -3,6 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
+use burn::tensor::{Device, Tensor, TensorData};
 use hm_domain::id::Digest;
 use hm_domain::spec::ModelSpec;
 
@@ -11,7 +12,8 @@ use crate::checkpoint_folder::{MODEL_FILE, MOMENTS_FILE, STATE_FILE};
 use crate::content_digest::{CHECKPOINT, ContentDigest, INITIAL_WEIGHTS};
 use crate::error::{Result, TrainError, at};
 use crate::initial_weights::InitialWeights;
-use crate::parameters;
+use crate::model::Weights;
+use crate::parameters::{self, rows_and_columns};
 use crate::tensor_file::{Planned, TensorFile};
 
 /// What to export.
@@ -31,11 +33,35 @@ pub enum ExportSource {
 }
 
 impl ExportSource {
-    pub(super) fn model(&self) -> &ModelSpec {
+    pub(crate) fn model(&self) -> &ModelSpec {
         match self {
             ExportSource::Checkpoint { model, .. } => model,
             ExportSource::Initial(weights) => &weights.model,
         }
+    }
+
+    /// All weights on a device, checked against the record; `progress` hears of weights read and to read.
+    pub(crate) fn weights(
+        &self,
+        device: &Device,
+        progress: &mut dyn FnMut(u64, u64),
+    ) -> Result<Weights> {
+        let (mut reader, mut weights) = (self.open()?, Weights::new());
+        let (mut done, total) = (0, self.model().parameter_count());
+        for (name, shape) in parameters::shapes(self.model()) {
+            let mut values = Vec::with_capacity(shape.iter().product());
+            let tensor = Planned { name, shape };
+            reader.copy(&tensor, &mut |numbers| {
+                values.extend_from_slice(numbers);
+                done += numbers.len() as u64;
+                progress(done, total);
+                Ok(())
+            })?;
+            let size = rows_and_columns(&tensor.shape);
+            weights.insert(tensor.name, Tensor::from_data(TensorData::new(values, size), device));
+        }
+        reader.finish()?;
+        Ok(weights)
     }
 
     pub(super) fn folder(&self) -> &Path {

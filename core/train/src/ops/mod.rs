@@ -5,6 +5,7 @@
 //! tests hold one against the other, against burn's automatic differentiation and finite differences.
 
 mod attention;
+mod cache;
 mod embedding;
 mod gate;
 mod head;
@@ -19,6 +20,7 @@ mod update;
 use burn::tensor::Device;
 
 pub(crate) use attention::Attended;
+pub(crate) use cache::Cache;
 pub(crate) use norm::Normed;
 pub(crate) use rotary::Angles;
 pub(crate) use storage::values;
