@@ -4,6 +4,7 @@
 mod bad_input;
 mod demo;
 mod examples;
+mod generate;
 mod hostile;
 mod hugging_face;
 mod page;

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use crate::audit::Level;
+use crate::chat::Template;
 
 /// Change your data mixture mid-run, know exactly why it changed, and prove it.
 #[derive(Debug, Parser)]
@@ -43,6 +44,11 @@ pub(crate) enum Command {
         after_help = "Examples:\n  hm export my-run --output my-model\n  hm export my-run --output my-model-bf16 --dtype bf16 --shard-bytes 2000000000"
     )]
     Export(ExportArgs),
+    /// Go on with a text, token by token
+    #[command(
+        after_help = "Without --temperature the likeliest token is taken each time. The text ends at the end mark, after --tokens tokens, where the model's sequence is full, or at Ctrl-C.\n\nExamples:\n  hm generate my-run --prompt 'The data mixture'\n  hm generate weights/ --chat aquila-v1 --prompt 'What is a segment?' --temperature 0.9 --top-p 0.95 --seed 7\n  echo 'def main():' | hm generate my-run"
+    )]
+    Generate(GenerateArgs),
     /// Web page and API: watch runs, upload plugins
     #[command(
         after_help = "Anyone on this machine can read; writing wants the token in the printed address.\n\nExamples:\n  hm serve\n  HM_TOKEN=a-secret-of-mine-1234 hm serve --listen 127.0.0.1:8080"
@@ -141,6 +147,43 @@ pub(crate) struct ExportArgs {
     #[arg(long, value_name = "FILE")]
     pub(crate) tokenizer: Option<PathBuf>,
     /// Print what was exported as JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct GenerateArgs {
+    /// Run, by name or id: its newest checkpoint; or the folder of a checkpoint or of imported weights
+    #[arg(value_name = "RUN|FOLDER")]
+    pub(crate) source: String,
+    /// Text to go on with; read from standard input unless given
+    #[arg(short, long, value_name = "TEXT")]
+    pub(crate) prompt: Option<String>,
+    /// Ask it as a question in the words that a chat model was tuned with
+    #[arg(long, value_enum, value_name = "TEMPLATE")]
+    pub(crate) chat: Option<Template>,
+    /// Most tokens to add
+    #[arg(short = 'n', long, default_value_t = 128, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) tokens: u32,
+    /// Spread of the choice; 0 takes the likeliest token
+    #[arg(long, default_value_t = 0.0)]
+    pub(crate) temperature: f64,
+    /// Choose among so many of the likeliest tokens; 0 for all
+    #[arg(long, default_value_t = 0)]
+    pub(crate) top_k: usize,
+    /// Choose among the likeliest tokens that have this share together
+    #[arg(long, default_value_t = 1.0)]
+    pub(crate) top_p: f64,
+    /// Of the choice: equal seeds give equal text
+    #[arg(long, default_value_t = 1)]
+    pub(crate) seed: u64,
+    /// Device: auto, cpu or cuda
+    #[arg(long, default_value = "auto")]
+    pub(crate) device: String,
+    /// The run's tokenizer.json, where its prepared data is no longer here
+    #[arg(long, value_name = "FILE")]
+    pub(crate) tokenizer: Option<PathBuf>,
+    /// Print tokens and speed as JSON at the end, and nothing before
     #[arg(long)]
     pub(crate) json: bool,
 }

@@ -2,11 +2,13 @@
 
 mod audit;
 mod backend;
+mod chat;
 mod cli;
 mod database;
 mod demo;
 mod environment;
 mod export;
+mod generate;
 mod import;
 mod inbox;
 mod interrupt;
@@ -23,6 +25,7 @@ mod serve;
 mod timeline;
 mod train;
 mod validations;
+mod weights;
 mod worker;
 mod workplace;
 
@@ -55,6 +58,7 @@ fn run(cli: Cli) -> Result<u8> {
         Command::Train(args) => train::train(&workplace, &args),
         Command::Import(args) => import::import(&args),
         Command::Export(args) => export::export(&workplace, &args),
+        Command::Generate(args) => generate::generate(&workplace, &args),
         Command::Serve(args) => serve::serve(&workplace, &args),
         Command::Audit(args) => audit::run(&workplace, &args),
         Command::Plugin(command) => plugins::run(&workplace, command),

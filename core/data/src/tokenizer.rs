@@ -117,9 +117,14 @@ impl Tokenizer {
 
     /// Ids of one document, its end mark included.
     pub fn encode(&self, text: &str) -> Result<Vec<u32>> {
-        let mut ids = self.inner.encode_fast(text, false).map_err(refused)?.get_ids().to_vec();
+        let mut ids = self.encode_open(text)?;
         ids.push(self.end_of_document);
         Ok(ids)
+    }
+
+    /// Ids of a text that goes on: no end mark.
+    pub fn encode_open(&self, text: &str) -> Result<Vec<u32>> {
+        Ok(self.inner.encode_fast(text, false).map_err(refused)?.get_ids().to_vec())
     }
 
     /// Text of `ids`, special tokens left out.
