@@ -20,6 +20,7 @@ mod runs;
 mod serve;
 mod timeline;
 mod train;
+mod training_choice;
 mod validations;
 mod worker;
 mod workplace;

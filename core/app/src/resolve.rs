@@ -41,23 +41,15 @@ pub(crate) fn resolve(file: &RunFile, manifest: &Manifest) -> Result<(RunSpec, M
             validation: domain.validation.as_ref().map(segment),
         }
     });
-    let training = &file.training;
-    if training.sequences_per_step == 0 {
-        bail!("training.sequences_per_step is 0: a step needs at least one sequence");
-    }
+    let training = file.training.training_spec();
+    training.check_batch()?;
     let spec = RunSpec {
         name: file.name.clone(),
         seed: file.seed,
         model,
-        training: TrainingSpec {
-            steps: training.steps,
-            sequences_per_step: training.sequences_per_step,
-            micro_batch_sequences: training
-                .micro_batch_sequences
-                .unwrap_or(training.sequences_per_step),
-        },
+        training,
         optimizer: file.optimizer_spec(),
-        schedule: file.schedule(),
+        schedule: file.training.schedule()?,
         domains: domains.collect(),
         tokenizer: manifest.tokenizer,
         rules: file.rules_spec(),
@@ -65,6 +57,7 @@ pub(crate) fn resolve(file: &RunFile, manifest: &Manifest) -> Result<(RunSpec, M
         checkpoint: file.checkpoint_spec(),
         decision_lag: file.decision_lag,
     };
+    spec.schedule.check(spec.schedule_end())?;
     Ok((spec, Mixture::from_shares(0, &shares)?))
 }
 

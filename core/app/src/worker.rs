@@ -45,8 +45,7 @@ impl<'a> Worker<'a> {
         interrupt: Interrupt,
     ) -> Result<Worker<'a>> {
         let trainer = Trainer::new(spec, device)?;
-        let (length, sequences) = (spec.model.sequence_length, spec.training.sequences_per_step);
-        let sampler = Sampler::open(prepared, spec.seed, length, sequences)?;
+        let sampler = Sampler::open(prepared, spec.seed, spec.model.sequence_length)?;
         let registry = workplace.registry(store)?;
         Ok(Worker { workplace, store: store.clone(), registry, trainer, sampler, interrupt })
     }

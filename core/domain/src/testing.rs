@@ -1,7 +1,7 @@
 //! Small values for this crate's own tests.
 
 use crate::id::Digest;
-use crate::schedule::Schedule;
+use crate::schedule::{Schedule, Shape, Warmup};
 use crate::spec::*;
 
 /// A run of 100 steps over `domain_count` domains of 100 tokens each, with no rule in the way.
@@ -33,7 +33,12 @@ pub(crate) fn spec(domain_count: usize) -> RunSpec {
             norm_init: 1.0,
             init_std: 0.02,
         },
-        training: TrainingSpec { steps: 100, sequences_per_step: 8, micro_batch_sequences: 8 },
+        training: TrainingSpec {
+            steps: 100,
+            sequences_per_step: 8,
+            micro_batch_sequences: 8,
+            batch_ramp: None,
+        },
         optimizer: OptimizerSpec {
             beta1: 0.9,
             beta2: 0.95,
@@ -41,7 +46,12 @@ pub(crate) fn spec(domain_count: usize) -> RunSpec {
             weight_decay: 0.1,
             clip_norm: 1.0,
         },
-        schedule: Schedule { peak: 1e-3, minimum: 1e-4, warmup_steps: 10 },
+        schedule: Schedule {
+            peak: 1e-3,
+            minimum: 1e-4,
+            warmup: Warmup::Steps(10),
+            shape: Shape::Cosine,
+        },
         domains: (0..domain_count).map(domain).collect(),
         tokenizer: Digest::of(b"tokenizer"),
         rules: RulesSpec { version: 1, rate_limit: None, freeze_steps: 0 },
