@@ -59,7 +59,7 @@ pub(crate) enum ScheduleKind {
     WarmupStableDecay,
 }
 
-/// `MiniCPM` finds a tenth of the run enough, and less too little (arXiv 2404.06395, section 4).
+/// `MiniCPM` finds a tenth of the run enough, and a fortieth too little (arXiv 2404.06395, section 4).
 const DECAY_SHARE: f64 = 0.1;
 
 impl TrainingChoice {

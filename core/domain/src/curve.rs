@@ -14,11 +14,10 @@ pub enum Curve {
     Cosine,
     /// A straight line.
     Linear,
-    /// The same factor at every step, as `MiniCPM` decays (2404.06395, section 4.3); its half-life is
+    /// The same factor at every step, as `MiniCPM` decays (2404.06395, section 4); its half-life is
     /// such that the minimum is reached at the end. The minimum is above 0.
     Exponential,
-    /// One less the square root of the way, which falls fast at first (Hägele and others, 2405.18392,
-    /// equation 1).
+    /// One less the square root of the way, which falls fast at first (Hägele and others, 2405.18392).
     SquareRoot,
 }
 

@@ -71,3 +71,20 @@ fn numbers_near_the_end_of_the_range_do_not_panic() {
         }
     }
 }
+
+#[test]
+fn wish_is_read_without_a_reason_and_refused_without_a_number() {
+    let read = |text: &str| serde_json::from_str::<Command>(text);
+    let wish = read(r#"{"command":"set-learning-rate","peak":5e-4}"#).unwrap();
+    assert_eq!(wish, Command::SetLearningRate { peak: 5e-4, reason: String::new() });
+    let wish = read(r#"{"command":"set-batch-size","sequences":64,"reason":"why"}"#).unwrap();
+    assert_eq!(wish, Command::SetBatchSize { sequences: 64, reason: "why".to_owned() });
+    for text in [
+        r#"{"command":"set-learning-rate","peak":null}"#,
+        r#"{"command":"set-batch-size","sequences":-1}"#,
+        r#"{"command":"set-batch-size","sequences":1.5}"#,
+        r#"{"command":"set-batch-size","sequences":4,"step":3}"#,
+    ] {
+        assert!(read(text).is_err(), "{text}");
+    }
+}
