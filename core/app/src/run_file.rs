@@ -174,6 +174,8 @@ impl RunFile {
         }
         let mut file: RunFile =
             serde_path_to_error::deserialize(&value).map_err(|error| explain(path, &error))?;
+        // What needs no data to be refused does not wait until data is prepared.
+        file.training.check()?;
         let folder = path.parent().map_or_else(PathBuf::new, Path::to_path_buf);
         file.data.resolve_paths(&folder);
         Ok(file)

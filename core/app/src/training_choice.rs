@@ -63,6 +63,20 @@ pub(crate) enum ScheduleKind {
 const DECAY_SHARE: f64 = 0.1;
 
 impl TrainingChoice {
+    /// Refuses what contradicts itself whatever the data and the model are.
+    pub(crate) fn check(&self) -> Result<()> {
+        let training = self.training_spec();
+        training.check_batch()?;
+        let schedule = self.schedule()?;
+        let end = match schedule.warmup {
+            Warmup::Steps(_) => training.steps,
+            Warmup::Sequences(_) => training.sequences_of_run(),
+            // Known with the model's sequence length.
+            Warmup::Tokens(_) => return Ok(()),
+        };
+        Ok(schedule.check(end)?)
+    }
+
     /// Without a choice the whole step is in memory at once.
     pub(crate) fn training_spec(&self) -> TrainingSpec {
         TrainingSpec {

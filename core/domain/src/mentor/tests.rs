@@ -2,6 +2,8 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use proptest::prelude::*;
+
 use super::*;
 use crate::audit::{DecisionAudit, Proofs};
 use crate::batch::DomainDraw;
@@ -572,4 +574,51 @@ fn knob_turned_otherwise_than_asked_or_by_nobody_is_named() {
         _ => false,
     });
     assert_eq!(what, "what a command did");
+}
+
+/// What may happen between two steps, or a step.
+#[derive(Clone, Debug)]
+enum Happening {
+    Step,
+    Peak(f64),
+    Batch(u32),
+}
+
+fn happenings() -> impl Strategy<Value = Vec<Happening>> {
+    let one = prop_oneof![
+        4 => Just(Happening::Step),
+        1 => (-1e-3f64..2e-2).prop_map(Happening::Peak),
+        1 => (0u32..20).prop_map(Happening::Batch),
+    ];
+    prop::collection::vec(one, 0..40)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    /// However knobs are turned, the log alone gives the state, the counts add up, and an audit agrees.
+    #[test]
+    fn knobs_turned_at_any_boundary_fold_and_audit_clean(happenings in happenings()) {
+        let mut run = Run::of(ramped());
+        for happening in happenings {
+            match happening {
+                Happening::Step => run.step(),
+                Happening::Peak(peak) => {
+                    let refused = run.command(set_peak(peak)).is_some();
+                    prop_assert_eq!(refused, peak <= 0.0 || peak > 1e-2);
+                }
+                Happening::Batch(sequences) => {
+                    prop_assert_eq!(run.command(set_batch(sequences)).is_some(), sequences == 0);
+                }
+            }
+        }
+        prop_assert_eq!(run.audit().diverged, 0);
+        let state = run.mentor.state();
+        let drawn: u64 = run.drawn().iter().map(|&sequences| u64::from(sequences)).sum();
+        prop_assert_eq!((state.sequences, state.tokens), (drawn, 4 * drawn));
+        prop_assert_eq!(state.carries.iter().sum::<i64>(), 0);
+        let mut folded = RunState::start(&run.log[0].event).unwrap();
+        run.log[1..].iter().for_each(|recorded| folded.apply(&recorded.event));
+        prop_assert_eq!(&folded, state);
+    }
 }
