@@ -13,7 +13,7 @@ use hm_domain::mixture::Mixture;
 use hm_domain::plugin::Limits;
 use hm_domain::spec::{DomainSpec, RunSpec};
 use hm_domain::state::RunState;
-use hm_domain::step::{LossSums, PreStep, TrainReport, Verdict};
+use hm_domain::step::{LossSums, PreStep, TrainReport};
 use hm_host::Host;
 use hm_store::{Journal, JournalLimits, Store};
 use hm_train::preset;

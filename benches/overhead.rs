@@ -8,11 +8,12 @@ use std::time::Instant;
 
 use hm_data::{Manifest, Sampler};
 use hm_domain::mixture::Mixture;
+use hm_domain::schedule::StepSpan;
 use hm_domain::spec::RunSpec;
 use hm_domain::step::{Knobs, Verdict};
 use hm_train::{DeviceChoice, Trainer};
 
-use crate::figures::{child as this_program, figures_of, median, spread};
+use crate::figures::{child as this_program, figures_of, spread};
 use crate::place::Place;
 
 const STEPS: u64 = 60;
@@ -83,7 +84,7 @@ pub(crate) fn child(arguments: &[String]) {
     let domains = Manifest::read(folder).unwrap().domains.len();
     let mixture = Mixture::from_shares(0, &vec![1.0; domains]).unwrap();
     let (length, sequences) = (spec.model.sequence_length, spec.training.sequences_per_step);
-    let mut sampler = Sampler::open(folder, spec.seed, length, sequences).unwrap();
+    let mut sampler = Sampler::open(folder, spec.seed, length).unwrap();
     let mut trainer = Trainer::new(&spec, DeviceChoice::Cpu).unwrap();
     let mut start = Instant::now();
     for step in 0..steps {
@@ -91,11 +92,11 @@ pub(crate) fn child(arguments: &[String]) {
             start = Instant::now();
         }
         let knobs = Knobs {
-            learning_rate: spec.schedule.learning_rate(step, steps),
+            learning_rate: spec.schedule.learning_rate(StepSpan::of_step(step, steps)),
             clip_norm: spec.optimizer.clip_norm,
             loss_weights: vec![1.0; domains],
         };
-        let batch = sampler.draw(&mixture).unwrap();
+        let batch = sampler.draw(&mixture, sequences).unwrap();
         trainer.step(&batch, &knobs, &mut |_| Verdict::Proceed).unwrap();
     }
     let step_ms = start.elapsed().as_secs_f64() * 1e3 / (steps - WARM_UP) as f64;

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use hm_domain::batch::{Batch, Sequence};
 use hm_domain::id::{Digest, DomainId};
-use hm_domain::schedule::Schedule;
+use hm_domain::schedule::{Schedule, Shape, Warmup};
 use hm_domain::spec::*;
 use hm_domain::step::{Knobs, Verdict};
 use hm_train::{DeviceChoice, Trainer, preset};
@@ -97,6 +97,7 @@ pub(crate) fn spec(model: ModelSpec, sequences: u32) -> RunSpec {
             micro_batch_sequences: sequences,
             recompute_blocks: false,
             z_loss: 0.0,
+            batch_ramp: None,
         },
         optimizer: OptimizerSpec {
             beta1: 0.9,
@@ -105,7 +106,12 @@ pub(crate) fn spec(model: ModelSpec, sequences: u32) -> RunSpec {
             weight_decay: 0.1,
             clip_norm: 1.0,
         },
-        schedule: Schedule { peak: 1e-3, minimum: 1e-4, warmup_steps: 10 },
+        schedule: Schedule {
+            peak: 1e-3,
+            minimum: 1e-4,
+            warmup: Warmup::Steps(10),
+            shape: Shape::Cosine,
+        },
         domains: vec![DomainSpec {
             name: "bench".to_owned(),
             prior: 1.0,

@@ -37,6 +37,61 @@ fn run_file_with_a_mistake_is_refused_by_name_and_value() {
 }
 
 #[test]
+fn schedule_or_batch_that_contradicts_itself_is_refused_by_name_and_value() {
+    let place = Place::with_run_file();
+    let refused = |more: &str, due: &str| {
+        let to = format!("sequences_per_step: 8, {more}");
+        let text = place.train_refused("sequences_per_step: 8", &to);
+        assert!(text.contains(due), "{text}");
+    };
+    refused(
+        "warmup_steps: 5, warmup_tokens: 500",
+        "training.warmup_steps is 5 and training.warmup_tokens is 500: give one of them",
+    );
+    refused(
+        "warmup_steps: 121",
+        "training.warmup_steps is 121: must be at most the run's 120 steps",
+    );
+    refused(
+        "warmup_sequences: 961",
+        "training.warmup_sequences is 961: must be at most the run's 960",
+    );
+    refused("warmup_token: 5", "did you mean `warmup_tokens`?");
+    refused("schedule: { kind: cosin }", "did you mean `cosine`?");
+    refused("schedule: { kind: linear, decay_share: 0.1 }", "training.schedule.decay_share is 0.1");
+    refused("learning_rate: 0", "training.learning_rate is 0: must be");
+    refused("learning_rate_minimum: 0.1", "training.learning_rate_minimum is 0.1: must be");
+    refused(
+        "batch_ramp: { from: 2, by: 4, over_sequences: 90 }",
+        "training.batch_ramp.by is 4: must divide the 6 sequences from 2 to 8",
+    );
+    refused(
+        "batch_ramp: { from: 2, by: 2, over_sequences: 9000 }",
+        "training.batch_ramp.over_sequences is 9000: must be at least 1 and at most the",
+    );
+    refused("batch_ramp: { from: 2, by: 2, over_samples: 90 }", "did you mean `over_sequences`?");
+    assert_eq!(place.sql("select count(*) from run"), "0", "no run is left behind");
+}
+
+#[test]
+fn knob_that_nobody_means_is_refused_before_it_is_sent() {
+    let place = Place::new();
+    for (value, due) in [
+        ("0", "a learning rate of 0: it must be a finite number above 0"),
+        ("-1e-3", "a learning rate of -0.001: it must be"),
+        ("nan", "a learning rate of NaN: it must be"),
+        ("fast", "it is not a number"),
+    ] {
+        let text = place.refused(&["runs", "learning-rate", "run", value], 2);
+        assert!(text.contains(due), "{text}");
+    }
+    for value in ["0", "-3", "65537", "1.5", "99999999999"] {
+        let text = place.refused(&["runs", "batch", "run", value], 2);
+        assert!(text.contains("from 1 to 65536") || text.contains("at most 65536"), "{text}");
+    }
+}
+
+#[test]
 fn corpus_with_broken_lines_is_counted_reported_or_stopped_at() {
     let place = Place::with_run_file();
     let good = std::fs::read_to_string(place.path("plain.jsonl")).unwrap();

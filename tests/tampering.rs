@@ -69,6 +69,22 @@ fn changed_weight_is_named_although_the_chain_is_forged() {
     assert_ne!(first["logged"], first["found"]);
 }
 
+/// A rate that neither the spec nor a command gives, in a chain that holds.
+#[test]
+fn changed_learning_rate_is_named_although_the_chain_is_forged() {
+    let place = trained();
+    let forged = forge(&place, 60, |event| match event {
+        Event::StepRecorded(step) => {
+            step.learning_rate *= 1.5;
+            true
+        }
+        _ => false,
+    });
+    assert_eq!(place.audit("run", &["--level", "chain"], 0)["verdict"], "proved");
+    let first = &place.audit("run", &[], 1)["first"];
+    assert_eq!((&first["seq"], &first["what"]), (&forged.into(), &"learning rate".into()));
+}
+
 /// Changes the first event at or after `seq` that `change` takes, and hashes all that follows anew, so
 /// that the chain holds; gives the event's place.
 fn forge(place: &Place, seq: u64, change: fn(&mut Event) -> bool) -> u64 {

@@ -65,6 +65,75 @@ fn interrupted_run_goes_on_where_it_stood_and_ends_like_an_unbroken_one() {
     assert_eq!(place.facts("stopped"), rebuilt);
 }
 
+/// A ramp from 2 to 8 sequences, a warm-up counted in tokens, and a decay at the end.
+const RAMPED: [&str; 5] = [
+    "training.batch_ramp={\"from\":2,\"by\":2,\"over_sequences\":150}",
+    "training.warmup_tokens=4000",
+    "training.schedule={\"kind\":\"warmup-stable-decay\",\"decay_share\":0.3,\"decay\":\"square-root\"}",
+    "checkpoint.every_steps=25",
+    "checkpoint.keep=100",
+];
+
+#[test]
+fn killed_run_with_a_ramp_ends_like_an_unbroken_one_to_the_bit() {
+    let place = Place::with_run_file();
+    place.train("unbroken", &RAMPED);
+
+    let mut worker = place.train_in_background("broken", &RAMPED);
+    // Within the ramp, and past a checkpoint within it.
+    place.wait_for_step("broken", 32);
+    worker.0.kill().unwrap();
+    drop(worker);
+    place.train("broken", &RAMPED);
+
+    assert_eq!(place.final_checkpoint("broken"), place.final_checkpoint("unbroken"));
+    assert_eq!(place.facts("broken"), place.facts("unbroken"));
+    let drawn = "select (select sum(s) from unnest(m.sequences) s), count(*) from step_metric m \
+        join run r using (run_id) where r.name = 'unbroken' group by 1 order by 1";
+    // 150 sequences in three increments of 50: 25 steps of 2, 13 of 4, 8 of 6, and 8 from then on.
+    assert_eq!(place.sql(drawn), "2|25\n4|13\n6|8\n8|74");
+    for name in ["broken", "unbroken"] {
+        assert_eq!(place.audit(name, &["--strict"], 0)["verdict"], "proved");
+    }
+}
+
+#[test]
+fn knobs_turned_while_it_trains_are_obeyed_logged_replayed_and_audited() {
+    let place = Place::with_run_file();
+    let sets = ["training.steps=400", "training.warmup_steps=10", "checkpoint.every_steps=1000"];
+    let mut worker = place.train_in_background("run", &sets);
+    place.wait_for_step("run", 15);
+    let reason = ["--reason", "spikes since the new segment"];
+    let text = place.ok(&[&["runs", "learning-rate", "run", "5e-4"], &reason[..]].concat());
+    assert!(text.contains("set-learning-rate: done at step"), "{text}");
+    let text = place.ok(&["runs", "batch", "run", "3"]);
+    assert!(text.contains("set-batch-size: done at step"), "{text}");
+    // The worker's own bound, which the terminal does not know.
+    let text = place.refused(&["runs", "learning-rate", "run", "0.5"], 1);
+    assert!(text.contains("0.5 is more than 10 times the run's own of 0.001"), "{text}");
+    let turned = place.steps("run");
+    place.wait_for_step("run", turned + 20);
+    worker.0.kill().unwrap();
+    drop(worker);
+    // No checkpoint is there: all of it is trained again, under the knobs as they were turned.
+    place.train("run", &sets);
+
+    let decided = "select kind, value, issued_by is not null, reason from decision \
+        where value is not null order by seq";
+    let due = "learning-rate|0.0005|t|spikes since the new segment\nbatch-size|3|t|";
+    assert_eq!(place.sql(decided), due);
+    let agreed = place.sql("select state, ending from run");
+    assert_eq!(agreed, "ended|completed");
+    let drawn = "select count(*) from step_metric m where (select sum(s) from unnest(m.sequences) s) <> \
+        case when step < (select step from decision where kind = 'batch-size') then 8 else 3 end";
+    assert_eq!(place.sql(drawn), "0");
+    let highest = "select max(learning_rate) from step_metric where step >= \
+        (select step from decision where kind = 'learning-rate')";
+    assert!(place.sql(highest).parse::<f64>().unwrap() <= 5e-4);
+    let report = place.audit("run", &["--strict"], 0);
+    assert_eq!((&report["verdict"], &report["steps"]), (&"proved".into(), &400.into()));
+}
+
 #[test]
 fn unfinished_run_refuses_another_spec_and_names_the_difference() {
     let place = Place::with_run_file();

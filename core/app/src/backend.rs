@@ -8,6 +8,8 @@ use hm_domain::command::Command;
 use hm_domain::event::{Event, Role};
 use hm_domain::id::{BindingId, RunId};
 use hm_domain::plugin::World;
+use hm_domain::ramp::BatchRamp;
+use hm_domain::schedule::Shape;
 use hm_domain::spec::RunSpec;
 use hm_serve::{
     Answer, Backend, BackendError, BindingSummary, CommandAccepted, Metrics, PluginSummary,
@@ -232,20 +234,43 @@ impl Backend for StoreBackend {
 
 fn spec_lines(spec: &RunSpec) -> Vec<SpecLine> {
     let model = &spec.model;
-    let tokens = u64::from(spec.training.sequences_per_step) * u64::from(model.sequence_length);
-    let lines = [
+    let training = &spec.training;
+    let tokens = spec.tokens_of(training.sequences_per_step.into());
+    let warmup = spec.schedule.warmup;
+    let mut lines = vec![
         ("model", format!("Aquila2, {} layers of {}", model.layers, model.hidden_size)),
         ("parameters", model.parameter_count().to_string()),
         ("vocabulary", model.vocabulary.to_string()),
         ("sequence length", format!("{} tokens", model.sequence_length)),
         ("tokens per step", tokens.to_string()),
+    ];
+    if let Some(BatchRamp { from, by, over_sequences }) = training.batch_ramp {
+        let full = training.sequences_per_step;
+        let ramp = format!("{from} to {full} sequences by {by} over {over_sequences}");
+        lines.push(("batch ramp", ramp));
+    }
+    lines.extend([
         ("peak learning rate", spec.schedule.peak.to_string()),
-        ("warm-up", format!("{} steps", spec.schedule.warmup_steps)),
+        ("warm-up", format!("{} {}", warmup.length(), warmup.unit())),
+        ("schedule", shape(spec.schedule.shape)),
         ("weight decay", spec.optimizer.weight_decay.to_string()),
         ("decision lag", format!("{} steps", spec.decision_lag)),
         ("seed", spec.seed.to_string()),
-    ];
-    lines.map(|(label, value)| SpecLine { label: label.to_owned(), value }).to_vec()
+    ]);
+    let line = |(label, value): (&str, String)| SpecLine { label: label.to_owned(), value };
+    lines.into_iter().map(line).collect()
+}
+
+fn shape(shape: Shape) -> String {
+    match shape {
+        Shape::Cosine => "cosine".to_owned(),
+        Shape::Linear => "linear".to_owned(),
+        Shape::Constant => "constant".to_owned(),
+        Shape::WarmupStableDecay { decay_share, decay } => {
+            let percent = 100.0 * decay_share;
+            format!("stable, then {} over the last {percent:.1} %", decay.name())
+        }
+    }
 }
 
 fn binding(row: &Value) -> anyhow::Result<BindingSummary> {

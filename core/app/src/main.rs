@@ -24,6 +24,7 @@ mod runs;
 mod serve;
 mod timeline;
 mod train;
+mod training_choice;
 mod validations;
 mod weights;
 mod worker;

@@ -36,28 +36,15 @@ pub(crate) fn resolve(file: &RunFile, manifest: &Manifest) -> Result<(RunSpec, M
             validation: domain.validation.as_ref().map(segment),
         }
     });
-    let training = &file.training;
-    if training.sequences_per_step == 0 {
-        bail!("training.sequences_per_step is 0: a step needs at least one sequence");
-    }
-    if !training.z_loss.is_finite() || training.z_loss < 0.0 {
-        bail!("training.z_loss is {}: it is a weight, 0 for none", training.z_loss);
-    }
+    let training = file.training.training_spec();
+    training.check_batch()?;
     let spec = RunSpec {
         name: file.name.clone(),
         seed: file.seed,
         model,
-        training: TrainingSpec {
-            steps: training.steps,
-            sequences_per_step: training.sequences_per_step,
-            micro_batch_sequences: training
-                .micro_batch_sequences
-                .unwrap_or(training.sequences_per_step),
-            recompute_blocks: training.recompute_blocks,
-            z_loss: training.z_loss,
-        },
+        training,
         optimizer: file.optimizer_spec(),
-        schedule: file.schedule(),
+        schedule: file.training.schedule()?,
         domains: domains.collect(),
         tokenizer: manifest.tokenizer,
         rules: file.rules_spec(),
@@ -66,6 +53,7 @@ pub(crate) fn resolve(file: &RunFile, manifest: &Manifest) -> Result<(RunSpec, M
         decision_lag: file.decision_lag,
         initial_weights,
     };
+    spec.schedule.check(spec.schedule_end())?;
     Ok((spec, Mixture::from_shares(0, &shares)?))
 }
 

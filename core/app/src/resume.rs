@@ -123,7 +123,7 @@ fn train_again(
     sampler: &mut Sampler,
     caught_up: &mut CaughtUp,
 ) -> Result<()> {
-    let batch = sampler.draw(&state.mixture)?;
+    let batch = sampler.draw(&state.mixture, state.next_sequences())?;
     if batch.digest() != step.batch || batch.draws != step.draws {
         bail!(
             "step {} drew batch {} now and {} then: the shards are not those of the run",
@@ -132,11 +132,7 @@ fn train_again(
             step.batch.short()
         );
     }
-    let knobs = Knobs {
-        learning_rate: step.learning_rate,
-        clip_norm: state.spec.optimizer.clip_norm,
-        loss_weights: state.loss_weights.clone(),
-    };
+    let knobs = Knobs { learning_rate: step.learning_rate, ..state.knobs() };
     let report = trainer.step(&batch, &knobs, &mut |_| step.verdict)?;
     let (now, then) = (&report.pre_step, &step.pre_step);
     caught_up.steps += 1;

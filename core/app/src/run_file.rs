@@ -7,11 +7,12 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, anyhow, bail};
 use hm_data::PrepareSpec;
 use hm_domain::event::{FailurePolicy, Role};
-use hm_domain::schedule::Schedule;
 use hm_domain::spec::{CheckpointSpec, OptimizerSpec, RulesSpec, ValidationSpec};
 use hm_train::InitialWeights;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+
+use crate::training_choice::TrainingChoice;
 
 /// A run as typed.
 #[derive(Clone, Debug, Deserialize, Serialize)]
@@ -84,29 +85,6 @@ pub(crate) struct ModelChoice {
     pub(crate) sequence_length: Option<u32>,
     #[serde(default)]
     pub(crate) qk_norm: bool,
-}
-
-#[derive(Clone, Debug, Deserialize, Serialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct TrainingChoice {
-    pub(crate) steps: u64,
-    pub(crate) sequences_per_step: u32,
-    #[serde(default)]
-    pub(crate) micro_batch_sequences: Option<u32>,
-    #[serde(default)]
-    pub(crate) recompute_blocks: bool,
-    #[serde(default)]
-    pub(crate) z_loss: f64,
-    #[serde(default = "learning_rate")]
-    pub(crate) learning_rate: f64,
-    #[serde(default)]
-    pub(crate) learning_rate_minimum: Option<f64>,
-    #[serde(default)]
-    pub(crate) warmup_steps: Option<u64>,
-}
-
-fn learning_rate() -> f64 {
-    1e-3
 }
 
 /// Aquila2's constants (arXiv 2408.07410, tables 12 and 13).
@@ -204,6 +182,8 @@ impl RunFile {
         }
         let mut file: RunFile =
             serde_path_to_error::deserialize(&value).map_err(|error| explain(path, &error))?;
+        // What needs no data to be refused does not wait until data is prepared.
+        file.training.check()?;
         let folder = path.parent().map_or_else(PathBuf::new, Path::to_path_buf);
         file.data.resolve_paths(&folder);
         file.model.from = file.model.from.take().map(|path| folder.join(path));
@@ -237,16 +217,6 @@ impl RunFile {
     pub(crate) fn optimizer_spec(&self) -> OptimizerSpec {
         let OptimizerChoice { beta1, beta2, epsilon, weight_decay, clip_norm } = self.optimizer;
         OptimizerSpec { beta1, beta2, epsilon, weight_decay, clip_norm }
-    }
-
-    /// Warm-up defaults to 2 % of the steps, at least 10; the minimum to a tenth of the peak.
-    pub(crate) fn schedule(&self) -> Schedule {
-        let training = &self.training;
-        Schedule {
-            peak: training.learning_rate,
-            minimum: training.learning_rate_minimum.unwrap_or(training.learning_rate / 10.0),
-            warmup_steps: training.warmup_steps.unwrap_or((training.steps / 50).max(10)),
-        }
     }
 
     pub(crate) fn rules_spec(&self) -> RulesSpec {
@@ -312,7 +282,7 @@ fn explain(path: &Path, error: &serde_path_to_error::Error<serde_json::Error>) -
     let message = error.inner().to_string();
     let mut quoted = message.split('`').skip(1).step_by(2);
     let mut nearest = String::new();
-    if message.starts_with("unknown field")
+    if (message.starts_with("unknown field") || message.starts_with("unknown variant"))
         && let Some(unknown) = quoted.next()
         && let Some(best) = quoted.max_by(|a, b| {
             strsim::jaro_winkler(unknown, a).total_cmp(&strsim::jaro_winkler(unknown, b))

@@ -79,9 +79,10 @@ impl Run {
 
     /// One step. `Some` when it ends the run.
     fn step(&mut self) -> Result<Option<(Ending, String)>> {
-        let step = self.mentor.state().next_step;
+        let state = self.mentor.state();
+        let step = state.next_step;
         let knobs = self.mentor.knobs();
-        let batch = self.sampler.draw(&self.mentor.state().mixture)?;
+        let batch = self.sampler.draw(&state.mixture, state.next_sequences())?;
         let Run { mentor, trainer, .. } = self;
         let report = trainer
             .step(&batch, &knobs, &mut |pre_step| mentor.gate(pre_step))

@@ -38,6 +38,12 @@ pub(crate) fn run(workplace: &Workplace, command: RunsCommand) -> Result<u8> {
         RunsCommand::Mixture { run, shares } => {
             send(workplace, &run, &Command::SetMixture { shares })
         }
+        RunsCommand::LearningRate { run, peak, reason } => {
+            send(workplace, &run, &Command::SetLearningRate { peak, reason })
+        }
+        RunsCommand::Batch { run, sequences, reason } => {
+            send(workplace, &run, &Command::SetBatchSize { sequences, reason })
+        }
     }
 }
 

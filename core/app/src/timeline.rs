@@ -83,6 +83,14 @@ impl Timeline<'_> {
                 let detail = self.moved_to(&set.mixture, &set.rules);
                 (Decision, format!("{} set the mixture", set.by), detail)
             }
+            Event::LearningRateSet(set) => {
+                let title = format!("{} set the peak learning rate to {}", set.by, set.peak);
+                (Decision, title, turned(set.step, &set.reason))
+            }
+            Event::BatchSizeSet(set) => {
+                let title = format!("{} set the batch to {} sequences", set.by, set.sequences);
+                (Decision, title, turned(set.step, &set.reason))
+            }
             Event::RunStarted(started) => {
                 self.shares = Some(started.prior.shares());
                 let Environment { device, processor, threads, .. } = &started.environment;
@@ -285,6 +293,14 @@ fn binding_title(changed: &BindingChanged) -> String {
     }
 }
 
+/// Since when, and why if somebody said.
+fn turned(step: u64, reason: &str) -> String {
+    match reason {
+        "" => format!("from step {step} on"),
+        reason => format!("from step {step} on: {reason}"),
+    }
+}
+
 /// The kind of wish, from its JSON.
 fn asked(answered: &CommandAnswered) -> String {
     let body: serde_json::Value = serde_json::from_str(&answered.asked).unwrap_or_default();
@@ -310,57 +326,4 @@ fn fault(outcome: &Outcome) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn recorded(seq: u64, event: Event) -> Recorded {
-        Recorded { seq, attempt: 0, recorded_at: 0, event }
-    }
-
-    fn set(seq: u64, shares: &[f64]) -> Recorded {
-        let mixture = Mixture::from_shares(seq, shares).unwrap();
-        let rules = vec!["cap".to_owned()];
-        recorded(
-            seq,
-            Event::MixtureSet(MixtureSet { step: seq, mixture, rules, by: "ada".to_owned() }),
-        )
-    }
-
-    fn names() -> Names {
-        let bindings = BTreeMap::from([(BindingId(0), "odm".to_owned())]);
-        Names { domains: vec!["web".to_owned(), "code".to_owned()], bindings }
-    }
-
-    #[test]
-    fn mixture_set_by_hand_shows_shares_what_moved_and_the_rules() {
-        let entries = entries(&[set(1, &[0.5, 0.5]), set(2, &[0.4, 0.6])], &names());
-        assert_eq!(entries[0].detail, "web 50.0 %, code 50.0 %; rules: cap");
-        assert_eq!(entries[1].title, "ada set the mixture");
-        assert_eq!(entries[1].detail, "web 40.0 % (-10.0), code 60.0 % (+10.0); rules: cap");
-    }
-
-    #[test]
-    fn series_of_one_policy_is_one_entry_until_something_else_happens() {
-        let names = names();
-        let mut timeline =
-            Timeline { names: &names, entries: Vec::new(), series: None, shares: None };
-        let decide = |timeline: &mut Timeline<'_>, step: u64, share: f64| {
-            let mixture = Mixture::from_shares(step, &[share, 1.0 - share]).unwrap();
-            timeline.decided((step, Some(step)), BindingId(0), &mixture, (&[], "because"));
-        };
-        timeline.shares = Some(vec![0.5, 0.5]);
-        decide(&mut timeline, 7, 0.6);
-        decide(&mut timeline, 8, 0.7);
-        timeline.fold(&recorded(9, Event::RunPaused(RunPaused { step: 9 })));
-        decide(&mut timeline, 10, 0.8);
-        let titles: Vec<&str> = timeline.entries.iter().map(|entry| entry.title.as_str()).collect();
-        let expected =
-            ["odm moved the mixture 2 times since step 7", "run paused", "odm moved the mixture"];
-        assert_eq!(titles, expected);
-        let first = &timeline.entries[0];
-        assert_eq!(
-            (first.seq, first.detail.as_str()),
-            (8, "web 70.0 % (+20.0), code 30.0 % (-20.0). because")
-        );
-    }
-}
+mod tests;

@@ -50,8 +50,7 @@ impl<'a> Worker<'a> {
             // Those that the spec names, even if the folder has been imported anew since.
             trainer.start_from(&InitialWeights { digest, ..weights.clone() })?;
         }
-        let (length, sequences) = (spec.model.sequence_length, spec.training.sequences_per_step);
-        let sampler = Sampler::open(prepared, spec.seed, length, sequences)?;
+        let sampler = Sampler::open(prepared, spec.seed, spec.model.sequence_length)?;
         let registry = workplace.registry(store)?;
         Ok(Worker { workplace, store: store.clone(), registry, trainer, sampler, interrupt })
     }

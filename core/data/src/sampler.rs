@@ -1,7 +1,7 @@
 //! Chooses which tokens the next step sees: domain-pure sequences, integer quotas, cursors.
 //!
-//! A draw depends on seed, cursors, carried errors and the mixture alone, so a resumed run sees what an
-//! unbroken one would have. A mixture change never moves a cursor.
+//! A draw depends on seed, cursors, carried errors, the mixture and the number of sequences alone, so a
+//! resumed run sees what an unbroken one would have. A mixture change never moves a cursor.
 
 use std::path::Path;
 
@@ -24,19 +24,13 @@ pub struct Sampler {
     sources: Vec<Source>,
     seed: u64,
     sequence_length: usize,
-    sequences_per_step: u32,
     cursors: Vec<Cursor>,
     carries: Vec<i64>,
 }
 
 impl Sampler {
     /// Opens the shards of a prepared folder; domains in the manifest's order.
-    pub fn open(
-        folder: &Path,
-        seed: u64,
-        sequence_length: u32,
-        sequences_per_step: u32,
-    ) -> Result<Sampler> {
+    pub fn open(folder: &Path, seed: u64, sequence_length: u32) -> Result<Sampler> {
         let manifest = Manifest::read(folder)?;
         let mut sources = Vec::new();
         for domain in &manifest.domains {
@@ -61,7 +55,6 @@ impl Sampler {
             sources,
             seed,
             sequence_length: sequence_length as usize,
-            sequences_per_step,
             cursors: vec![Cursor::default(); count],
             carries: vec![0; count],
         })
@@ -118,13 +111,13 @@ impl Sampler {
         (&self.cursors, &self.carries)
     }
 
-    /// The next step's sequences under `mixture`.
+    /// The next step's `sequences` under `mixture`: how many is the run's to say, at every step anew.
     ///
     /// # Errors
     /// When the mixture is over another number of domains.
-    pub fn draw(&mut self, mixture: &Mixture) -> Result<Batch> {
+    pub fn draw(&mut self, mixture: &Mixture, sequences: u32) -> Result<Batch> {
         self.fits("a mixture", mixture.weights.len())?;
-        let counts = quotas(mixture, self.sequences_per_step, &mut self.carries);
+        let counts = quotas(mixture, sequences, &mut self.carries);
         let mut batch = Batch { sequences: Vec::new(), draws: Vec::new() };
         for (index, &count) in counts.iter().enumerate() {
             let from = self.cursors[index];

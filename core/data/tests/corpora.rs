@@ -38,7 +38,7 @@ fn prepared() -> (tempfile::TempDir, Manifest) {
 }
 
 fn sampler(folder: &tempfile::TempDir) -> Sampler {
-    Sampler::open(&folder.path().join("out"), 9, 16, 4).unwrap()
+    Sampler::open(&folder.path().join("out"), 9, 16).unwrap()
 }
 
 #[test]
@@ -50,7 +50,7 @@ fn an_epoch_holds_every_document_once_whatever_the_mixture_does() {
     for step in 0..200u64 {
         let weight = (step * 37 % 100) as f64 + 1.0;
         let mixture = Mixture::from_shares(step, &[weight, 50.0]).unwrap();
-        for sequence in sampler.draw(&mixture).unwrap().sequences {
+        for sequence in sampler.draw(&mixture, 4).unwrap().sequences {
             assert_eq!(sequence.tokens.len(), 17);
             let stream = &mut streams[sequence.domain.index()];
             if let Some(last) = stream.pop() {
@@ -81,10 +81,10 @@ fn a_resumed_sampler_draws_what_an_unbroken_one_would_have() {
     let mut unbroken = sampler(&folder);
     let mut resumed = sampler(&folder);
     for step in 0..60 {
-        let batch = unbroken.draw(&mixture).unwrap();
+        let batch = unbroken.draw(&mixture, 4).unwrap();
         let cursors: Vec<_> = batch.draws.iter().map(|draw| draw.to).collect();
         let carries: Vec<_> = batch.draws.iter().map(|draw| draw.carry).collect();
-        assert_eq!(resumed.draw(&mixture).unwrap(), batch, "step {step}");
+        assert_eq!(resumed.draw(&mixture, 4).unwrap(), batch, "step {step}");
         resumed = sampler(&folder);
         resumed.restore(&cursors, &carries).unwrap();
     }
@@ -94,7 +94,7 @@ fn a_resumed_sampler_draws_what_an_unbroken_one_would_have() {
 fn a_mixture_or_checkpoint_of_other_data_is_refused() {
     let (folder, _) = prepared();
     let mut sampler = sampler(&folder);
-    let error = sampler.draw(&Mixture::from_shares(0, &[1.0; 3]).unwrap()).unwrap_err();
+    let error = sampler.draw(&Mixture::from_shares(0, &[1.0; 3]).unwrap(), 4).unwrap_err();
     assert!(error.to_string().starts_with("a mixture for 3 domains"), "{error}");
     assert!(sampler.restore(&[], &[]).is_err());
 }
@@ -119,7 +119,7 @@ fn a_segment_appended_is_met_later_in_the_same_epoch_and_moves_no_cursor() {
     let out = folder.path().join("out");
     let mixture = Mixture::from_shares(0, &[1.0, 0.0]).unwrap();
     let mut before = sampler(&folder);
-    let first = before.draw(&mixture).unwrap();
+    let first = before.draw(&mixture, 4).unwrap();
     let cursors: Vec<_> = first.draws.iter().map(|draw| draw.to).collect();
     let carries: Vec<_> = first.draws.iter().map(|draw| draw.carry).collect();
     assert_eq!((cursors[0].epoch, cursors[0].segment), (0, 0));
@@ -131,7 +131,7 @@ fn a_segment_appended_is_met_later_in_the_same_epoch_and_moves_no_cursor() {
     after.restore(&cursors, &carries).unwrap();
     let mut segments = Vec::new();
     for _ in 0..40 {
-        let to = after.draw(&mixture).unwrap().draws[0].to;
+        let to = after.draw(&mixture, 4).unwrap().draws[0].to;
         if to.epoch == 0 {
             segments.push(to.segment);
         }

@@ -6,6 +6,8 @@ use hm_data::*;
 use hm_domain::batch::{Batch, Cursor};
 use hm_domain::id::Digest;
 use hm_domain::mixture::{Mixture, WEIGHT_TOTAL};
+use hm_domain::ramp::BatchRamp;
+use hm_domain::spec::TrainingSpec;
 use proptest::prelude::*;
 
 const DOMAINS: usize = 3;
@@ -18,7 +20,6 @@ struct Corpus {
     lengths: Lengths,
     seed: u64,
     sequence_length: u32,
-    sequences_per_step: u32,
 }
 
 fn corpus() -> impl Strategy<Value = Corpus> {
@@ -26,25 +27,22 @@ fn corpus() -> impl Strategy<Value = Corpus> {
     let domain = prop::collection::vec(segment, 1..4)
         .prop_filter("a document to read", |segments| segments.iter().any(|s| !s.is_empty()));
     let lengths = prop::collection::vec(domain, DOMAINS);
-    (lengths, any::<u64>(), 1u32..20, 1u32..9).prop_map(
-        |(lengths, seed, sequence_length, sequences_per_step)| Corpus {
-            lengths,
-            seed,
-            sequence_length,
-            sequences_per_step,
-        },
-    )
+    (lengths, any::<u64>(), 1u32..20).prop_map(|(lengths, seed, sequence_length)| Corpus {
+        lengths,
+        seed,
+        sequence_length,
+    })
 }
 
-/// One mixture a step; single domains may have no share at all.
-fn mixtures() -> impl Strategy<Value = Vec<Mixture>> {
+/// A mixture and a batch size for every step; single domains may have no share at all.
+fn steps() -> impl Strategy<Value = Vec<(Mixture, u32)>> {
     let shares = prop::collection::vec(prop_oneof![Just(0u32), 1u32..1000], DOMAINS)
         .prop_filter("some share", |shares| shares.iter().any(|&share| share > 0));
     let mixture = shares.prop_map(|shares| {
         let shares: Vec<f64> = shares.into_iter().map(f64::from).collect();
         Mixture::from_shares(0, &shares).unwrap()
     });
-    prop::collection::vec(mixture, 1..40)
+    prop::collection::vec((mixture, 1u32..9), 1..40)
 }
 
 /// The corpus on disk. Document n of a domain, counted over its segments, is n over and over.
@@ -85,8 +83,8 @@ impl Prepared {
     }
 
     fn sampler(&self) -> Sampler {
-        let Corpus { seed, sequence_length, sequences_per_step, .. } = self.corpus;
-        Sampler::open(self.folder.path(), seed, sequence_length, sequences_per_step).unwrap()
+        let Corpus { seed, sequence_length, .. } = self.corpus;
+        Sampler::open(self.folder.path(), seed, sequence_length).unwrap()
     }
 
     /// The first `tokens` and more of a domain's stream, drawn with nothing else in the mixture.
@@ -96,7 +94,7 @@ impl Prepared {
         let mixture = Mixture::from_shares(0, &shares).unwrap();
         let (mut sampler, mut streams) = (self.sampler(), Streams::default());
         while streams.0[domain].len() <= tokens {
-            streams.add(&sampler.draw(&mixture).unwrap());
+            streams.add(&sampler.draw(&mixture, 4).unwrap());
         }
         std::mem::take(&mut streams.0[domain])
     }
@@ -125,12 +123,12 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(32))]
 
     #[test]
-    fn no_mixture_moves_repeats_or_loses_a_document(corpus in corpus(), mixtures in mixtures()) {
+    fn no_mixture_or_batch_size_moves_repeats_or_loses_a_document(corpus in corpus(), steps in steps()) {
         let prepared = Prepared::new(corpus);
         let (mut sampler, mut streams) = (prepared.sampler(), Streams::default());
         let mut stands = [Cursor::default(); DOMAINS];
-        for mixture in &mixtures {
-            let batch = sampler.draw(mixture).unwrap();
+        for (mixture, sequences) in &steps {
+            let batch = sampler.draw(mixture, *sequences).unwrap();
             for (stand, draw) in stands.iter_mut().zip(&batch.draws) {
                 prop_assert_eq!(*stand, draw.from, "a draw begins where the last one ended");
                 prop_assert!(draw.sequences > 0 || draw.from == draw.to);
@@ -171,36 +169,72 @@ proptest! {
     #[test]
     fn restored_anywhere_it_draws_what_it_would_have_drawn(
         corpus in corpus(),
-        mixtures in mixtures(),
+        steps in steps(),
         place: prop::sample::Index,
     ) {
         let prepared = Prepared::new(corpus);
         let mut unbroken = prepared.sampler();
-        let breaks_after = place.index(mixtures.len());
+        let breaks_after = place.index(steps.len());
         let mut resumed = prepared.sampler();
-        for (step, mixture) in mixtures.iter().enumerate() {
-            let batch = unbroken.draw(mixture).unwrap();
+        for (step, (mixture, sequences)) in steps.iter().enumerate() {
+            let batch = unbroken.draw(mixture, *sequences).unwrap();
             if step <= breaks_after {
                 let (cursors, carries) = cursors_and_carries(&batch);
                 prop_assert_eq!(unbroken.state(), (&cursors[..], &carries[..]));
                 resumed.restore(&cursors, &carries).unwrap();
             } else {
-                prop_assert_eq!(resumed.draw(mixture).unwrap(), batch);
+                prop_assert_eq!(resumed.draw(mixture, *sequences).unwrap(), batch);
             }
+        }
+    }
+
+    /// A ramp goes by the sequences drawn so far, which a resumed run counts from its log.
+    #[test]
+    fn resumed_ramp_matches_unbroken_ramp(
+        corpus in corpus(),
+        steps in steps(),
+        ramp in (1u32..4, 1u32..4, 1u32..5, 1u64..60),
+        place: prop::sample::Index,
+    ) {
+        let (from, by, increments, over_sequences) = ramp;
+        let training = TrainingSpec {
+            steps: 100,
+            sequences_per_step: from + by * increments,
+            micro_batch_sequences: 2,
+            recompute_blocks: false,
+            z_loss: 0.0,
+            batch_ramp: Some(BatchRamp { from, by, over_sequences }),
+        };
+        let prepared = Prepared::new(corpus);
+        let (mut unbroken, mut drawn, mut log) = (prepared.sampler(), 0, Vec::new());
+        for (mixture, _) in &steps {
+            let batch = unbroken.draw(mixture, training.sequences_at(drawn)).unwrap();
+            drawn += batch.sequences.len() as u64;
+            log.push(batch);
+        }
+        let kept = place.index(steps.len());
+        let (cursors, carries) = cursors_and_carries(&log[kept]);
+        let count = |batch: &Batch| batch.draws.iter().map(|draw| u64::from(draw.sequences)).sum::<u64>();
+        let mut drawn: u64 = log[..=kept].iter().map(count).sum();
+        let mut resumed = prepared.sampler();
+        resumed.restore(&cursors, &carries).unwrap();
+        for ((mixture, _), batch) in steps.iter().zip(&log).skip(kept + 1) {
+            prop_assert_eq!(&resumed.draw(mixture, training.sequences_at(drawn)).unwrap(), batch);
+            drawn += count(batch);
         }
     }
 
     #[test]
     fn every_domain_is_served_to_within_a_bounded_number_of_sequences_of_its_due(
         corpus in corpus(),
-        mixtures in mixtures(),
+        steps in steps(),
     ) {
         let prepared = Prepared::new(corpus);
         let mut sampler = prepared.sampler();
-        let sequences = i128::from(prepared.corpus.sequences_per_step);
         let (mut due, mut served) = ([0i128; DOMAINS], [0i128; DOMAINS]);
-        for mixture in &mixtures {
-            let batch = sampler.draw(mixture).unwrap();
+        for (mixture, sequences) in &steps {
+            let batch = sampler.draw(mixture, *sequences).unwrap();
+            let sequences = i128::from(*sequences);
             prop_assert_eq!(batch.sequences.len() as i128, sequences);
             prop_assert_eq!(batch.draws.iter().map(|draw| draw.carry).sum::<i64>(), 0);
             for (domain, draw) in batch.draws.iter().enumerate() {
@@ -233,12 +267,12 @@ proptest! {
             // A cursor that is let in can be drawn from.
             Ok(()) => {
                 prop_assert!(!outside);
-                sampler.draw(&even).unwrap();
+                sampler.draw(&even, 4).unwrap();
             }
             Err(error) => {
                 prop_assert!(error.to_string().starts_with("the cursor of domain"), "{error}");
-                let untouched = prepared.sampler().draw(&even).unwrap();
-                prop_assert_eq!(sampler.draw(&even).unwrap(), untouched);
+                let untouched = prepared.sampler().draw(&even, 4).unwrap();
+                prop_assert_eq!(sampler.draw(&even, 4).unwrap(), untouched);
             }
         }
     }

@@ -1,18 +1,19 @@
 //! Audit of decisions: which plugin calls a log claims, whether the host's part follows from the log,
 //! and what executing a call again shows. Reading, threads and reporting belong to the caller.
 
+mod host;
+
 use std::collections::BTreeMap;
 
 use serde::Serialize;
 
+use self::host::{check_step, check_turned, host};
 use crate::calls::{self, PlannedCall};
-use crate::effects::{effects, gate_verdict};
+use crate::effects::effects;
 use crate::event::*;
 use crate::id::{BindingId, Digest};
-use crate::mixture::quotas;
 use crate::plugin::{Output, Plugins, Request};
 use crate::state::RunState;
-use crate::step::Verdict;
 
 /// One place where the log and its re-execution differ.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -196,6 +197,8 @@ impl Segment {
 pub struct DecisionAudit {
     state: Option<RunState>,
     open: BTreeMap<BindingId, Segment>,
+    /// The event that the wish just answered must be followed by.
+    due: Option<Event>,
 }
 
 impl DecisionAudit {
@@ -220,6 +223,7 @@ impl DecisionAudit {
             found.push(host(recorded, "seq", logged, due));
             state.next_seq = recorded.seq;
         }
+        check_turned(state, &mut self.due, recorded, &mut found);
         match &recorded.event {
             Event::StepRecorded(step) => {
                 check_step(state, recorded, step, &mut found);
@@ -308,51 +312,4 @@ impl DecisionAudit {
 fn plugin_name(state: &RunState, binding: BindingId) -> String {
     let description = &state.bindings[&binding].facts.description;
     format!("{}@{}", description.name, description.version)
-}
-
-fn host(recorded: &Recorded, what: &str, logged: String, found: String) -> Divergence {
-    Divergence {
-        seq: recorded.seq,
-        step: recorded.event.step(),
-        plugin: "host".to_owned(),
-        what: what.to_owned(),
-        logged,
-        found,
-    }
-}
-
-/// What the host decided alone: step, mixture in force, quotas, verdict and clip.
-fn check_step(
-    state: &RunState,
-    recorded: &Recorded,
-    step: &StepRecorded,
-    found: &mut Vec<Divergence>,
-) {
-    let mut compare = |what: &str, logged: String, due: String| {
-        if logged != due {
-            found.push(host(recorded, what, logged, due));
-        }
-    };
-    let spec = &state.spec;
-    compare("step", step.step.to_string(), state.next_step.to_string());
-    compare("mixture version", step.mixture_version.to_string(), state.mixture.version.to_string());
-    let rate = spec.schedule.learning_rate(step.step, spec.training.steps);
-    compare("learning rate", step.learning_rate.to_string(), rate.to_string());
-    let mut carries = state.carries.clone();
-    let counts = quotas(&state.mixture, spec.training.sequences_per_step, &mut carries);
-    let drawn: Vec<u32> = step.draws.iter().map(|draw| draw.sequences).collect();
-    compare("quotas", format!("{drawn:?}"), format!("{counts:?}"));
-    let logged: Vec<i64> = step.draws.iter().map(|draw| draw.carry).collect();
-    compare("carried error", format!("{logged:?}"), format!("{carries:?}"));
-    let from: Vec<_> = step.draws.iter().map(|draw| draw.from).collect();
-    compare("cursors", format!("{from:?}"), format!("{:?}", state.cursors));
-    let asked = gate_verdict(state, &step.receipts);
-    // The host's own rule: what is not finite never reaches the weights.
-    let verdict = if step.pre_step.is_finite() { asked } else { asked.and(Verdict::Skip) };
-    compare("verdict", format!("{:?}", step.verdict), format!("{verdict:?}"));
-    let clip = match verdict {
-        Verdict::ClipTo(norm) => norm.min(spec.optimizer.clip_norm),
-        _ => spec.optimizer.clip_norm,
-    };
-    compare("effective clip", step.effective_clip.to_string(), clip.to_string());
 }

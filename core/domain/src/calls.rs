@@ -118,17 +118,16 @@ pub fn init(spec: &RunSpec, step: u64, config: &str) -> Request {
 }
 
 fn run_facts(spec: &RunSpec, bound_at_step: u64) -> RunFacts {
-    let sequences = u64::from(spec.training.sequences_per_step);
     RunFacts {
         seed: spec.seed,
         steps: spec.training.steps,
         bound_at_step,
-        tokens_per_step: sequences * u64::from(spec.model.sequence_length),
+        tokens_per_step: spec.tokens_of(u64::from(spec.training.sequences_per_step)),
         sequence_length: spec.model.sequence_length,
         sequences_per_step: spec.training.sequences_per_step,
         parameters: spec.model.parameter_count(),
         learning_rate_peak: spec.schedule.peak,
-        warmup_steps: spec.schedule.warmup_steps,
+        warmup_steps: spec.warmup_steps(),
     }
 }
 

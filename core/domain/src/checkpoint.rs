@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::batch::Cursor;
 use crate::id::{BindingId, Digest};
+use crate::knobs::Overrides;
 use crate::mixture::Mixture;
 
 /// The run's state after some step, beside the trainer's tensors.
@@ -29,6 +30,9 @@ pub struct CheckpointState {
     pub pending: Vec<(u64, Mixture)>,
     /// One per domain.
     pub loss_weights: Vec<f64>,
+    /// Knobs that commands have set: written only where there are any, as the digest covers it.
+    #[serde(default, skip_serializing_if = "Overrides::is_empty")]
+    pub overrides: Overrides,
     /// State hash of every live binding.
     pub plugin_states: Vec<(BindingId, Digest)>,
 }

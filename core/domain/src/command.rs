@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::event::*;
 use crate::id::{BindingId, Digest};
+use crate::knobs;
 use crate::mentor::{Decided, Mentor};
 use crate::plugin::{Description, Limits, Outcome, World};
 use crate::rules::{self, Situation};
@@ -41,6 +42,26 @@ pub enum Command {
     SetMixture {
         /// One per domain, on any positive scale.
         shares: Vec<f64>,
+    },
+    /// Set the peak of the learning-rate schedule by hand: from the next step on every rate is the
+    /// schedule's own times this over the run file's peak, so the minimum keeps its ratio and wishes do
+    /// not compound.
+    SetLearningRate {
+        /// As `training.learning_rate` in a run file: finite, above 0, and at most
+        /// [`PEAK_FACTOR_MAX`](crate::knobs::PEAK_FACTOR_MAX) times the run file's.
+        peak: f64,
+        /// Why, for the log.
+        #[serde(default)]
+        reason: String,
+    },
+    /// Set the batch size by hand: every step from the next on draws so many sequences, and a ramp is
+    /// over.
+    SetBatchSize {
+        /// From 1 to [`SEQUENCES_PER_STEP_MAX`](crate::ramp::SEQUENCES_PER_STEP_MAX).
+        sequences: u32,
+        /// Why, for the log.
+        #[serde(default)]
+        reason: String,
     },
 }
 
@@ -126,17 +147,21 @@ impl Mentor {
             // The run loop sees the obeyed wish, saves a checkpoint and then ends the run.
             Command::Stop => Ok(()),
             Command::SetMixture { shares } => self.set_mixture(shares, &asked.by, decided),
+            wish @ (Command::SetLearningRate { .. } | Command::SetBatchSize { .. }) => {
+                let turned = knobs::turned(self.state(), wish, &asked.by).transpose()?;
+                decided.events.extend(turned);
+                Ok(())
+            }
         }
     }
 
     fn set_mixture(&self, shares: &[f64], by: &str, decided: &mut Decided) -> Result<(), String> {
         let state = self.state();
-        let steps_left = state.spec.training.steps.saturating_sub(state.next_step);
         let situation = Situation {
             spec: &state.spec,
             previous: state.newest_mixture(),
             domain_tokens: &state.domain_tokens,
-            tokens_left: steps_left * state.tokens_per_step(),
+            tokens_left: state.tokens_left(state.next_step, state.sequences),
             rate_limited: false,
         };
         let ruled = rules::rule(shares, situation).map_err(|refused| refused.to_string())?;

@@ -80,7 +80,7 @@ fn effect(state: &RunState, recorded: &StepRecorded, action: &Action) -> Effect 
 }
 
 fn mixture(state: &RunState, recorded: &StepRecorded, shares: &[f64], limited: bool) -> Effect {
-    let steps_left = state.spec.training.steps.saturating_sub(recorded.step + 1);
+    let drawn: u64 = recorded.draws.iter().map(|draw| u64::from(draw.sequences)).sum();
     let domain_tokens: Vec<u64> = state
         .domain_tokens
         .iter()
@@ -91,7 +91,7 @@ fn mixture(state: &RunState, recorded: &StepRecorded, shares: &[f64], limited: b
         spec: &state.spec,
         previous: state.newest_mixture(),
         domain_tokens: &domain_tokens,
-        tokens_left: steps_left * state.tokens_per_step(),
+        tokens_left: state.tokens_left(recorded.step + 1, state.sequences + drawn),
         rate_limited: limited,
     };
     match rules::rule(shares, situation) {

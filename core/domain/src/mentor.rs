@@ -62,12 +62,7 @@ impl Mentor {
 
     /// What the log says the next step is trained under.
     pub fn knobs(&self) -> Knobs {
-        let spec = &self.state.spec;
-        Knobs {
-            learning_rate: spec.schedule.learning_rate(self.state.next_step, spec.training.steps),
-            clip_norm: spec.optimizer.clip_norm,
-            loss_weights: self.state.loss_weights.clone(),
-        }
+        self.state.knobs()
     }
 
     /// Asks the gates about the step being trained. Their receipts wait for [`Mentor::decide`].

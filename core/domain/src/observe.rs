@@ -67,10 +67,7 @@ pub(crate) fn validation(state: &RunState, seq: u64, validation: &ValidationReco
         attempt: state.attempt,
         step: validation.step,
         tokens: state.tokens,
-        learning_rate: state
-            .spec
-            .schedule
-            .learning_rate(validation.step, state.spec.training.steps),
+        learning_rate: state.learning_rate(),
         loss: mean(losses),
         gradient_norm: 0.0,
         mixture_version: state.mixture.version,

@@ -55,17 +55,18 @@ pub struct RunFacts {
     pub steps: u64,
     /// Step at which the plugin is bound.
     pub bound_at_step: u64,
-    /// Target tokens of one step.
+    /// Target tokens of one full step, as `sequences_per_step` counts it.
     pub tokens_per_step: u64,
     /// Tokens of a sequence.
     pub sequence_length: u32,
-    /// Sequences of a step.
+    /// Sequences of a full step as the run file has it: after a ramp, before any command. What each
+    /// step drew is in the column `sequences`.
     pub sequences_per_step: u32,
     /// Trainable parameters.
     pub parameters: u64,
-    /// Highest learning rate.
+    /// Highest learning rate as the run file has it. Each observation has its step's own.
     pub learning_rate_peak: f64,
-    /// Steps of warm-up.
+    /// Steps of warm-up; planned ones where it is given in sequences or tokens.
     pub warmup_steps: u64,
 }
 

@@ -1,75 +1,238 @@
-//! Learning rate by step: linear warm-up, then cosine decay.
+//! Learning rate by step: linear warm-up, then a decay. A pure function of the spec and of how far the
+//! run is, in steps, sequences or tokens.
 
 use serde::{Deserialize, Serialize};
 
-/// Linear warm-up to the peak, then half a cosine down to the minimum at the last step.
+use crate::curve::Curve;
+use crate::spec::BadValue;
+
+/// Linear warm-up to the peak, then down to the minimum at the end of the run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(try_from = "Written", into = "Written")]
 pub struct Schedule {
     /// Highest learning rate.
     pub peak: f64,
-    /// Learning rate at the end of the run.
+    /// Learning rate at the end of the run. A constant schedule never comes to it.
     pub minimum: f64,
-    /// Steps of linear warm-up; the first step already moves.
-    pub warmup_steps: u64,
+    /// Linear warm-up. Its unit is what the whole schedule counts by.
+    pub warmup: Warmup,
+    /// What follows it.
+    pub shape: Shape,
+}
+
+/// Length of the warm-up. Aquila2's scripts give it in sequences, which they call samples.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Warmup {
+    /// In steps, whatever a step draws.
+    Steps(u64),
+    /// In sequences drawn.
+    Sequences(u64),
+    /// In target tokens drawn.
+    Tokens(u64),
+}
+
+impl Warmup {
+    /// Its number, in its own unit.
+    pub fn length(self) -> u64 {
+        match self {
+            Warmup::Steps(length) | Warmup::Sequences(length) | Warmup::Tokens(length) => length,
+        }
+    }
+
+    /// What it counts.
+    pub fn unit(self) -> &'static str {
+        match self {
+            Warmup::Steps(_) => "steps",
+            Warmup::Sequences(_) => "sequences",
+            Warmup::Tokens(_) => "tokens",
+        }
+    }
+
+    /// Its key in a run file.
+    pub fn key(self) -> &'static str {
+        match self {
+            Warmup::Steps(_) => "training.warmup_steps",
+            Warmup::Sequences(_) => "training.warmup_sequences",
+            Warmup::Tokens(_) => "training.warmup_tokens",
+        }
+    }
+}
+
+/// How the learning rate goes on after the warm-up.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "kind")]
+pub enum Shape {
+    /// Down half a cosine.
+    #[default]
+    Cosine,
+    /// Down a straight line.
+    Linear,
+    /// At the peak for ever.
+    Constant,
+    /// At the peak, then down in the last part of the run (Hu and others, `MiniCPM`, 2404.06395,
+    /// section 4: a decay over a tenth of the tokens is enough).
+    WarmupStableDecay {
+        /// Length of the decay as a share of the whole run, above 0 and at most 1.
+        decay_share: f64,
+        /// The way down.
+        decay: Curve,
+    },
+}
+
+/// A step's place in its run, in the unit that the schedule counts by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StepSpan {
+    /// What the run had drawn before the step.
+    pub before: u64,
+    /// The same with the step.
+    pub after: u64,
+    /// What the whole run draws.
+    pub end: u64,
+}
+
+impl StepSpan {
+    /// Of `step` (from 0) in a run of `steps`, counted in steps.
+    pub fn of_step(step: u64, steps: u64) -> StepSpan {
+        StepSpan { before: step, after: step.saturating_add(1), end: steps }
+    }
 }
 
 impl Schedule {
-    /// Learning rate of `step` (from 0) in a run of `steps`.
+    /// Learning rate of the step at `span`.
     ///
-    /// Cosine is computed here from + - * / alone, so that a run's knobs do not depend on a C library.
-    pub fn learning_rate(&self, step: u64, steps: u64) -> f64 {
-        if step < self.warmup_steps {
-            return self.peak * (step + 1) as f64 / self.warmup_steps as f64;
+    /// In the warm-up it is the peak times the share of the warm-up that is over with the step, so the
+    /// first step already moves and no step of the warm-up is above the peak.
+    pub fn learning_rate(&self, span: StepSpan) -> f64 {
+        let warmup = self.warmup.length();
+        if span.before < warmup {
+            return self.peak * span.after.min(warmup) as f64 / warmup as f64;
         }
-        let decay_steps = steps.saturating_sub(self.warmup_steps).max(1);
-        let done = (step - self.warmup_steps).min(decay_steps) as f64 / decay_steps as f64;
-        self.minimum + (self.peak - self.minimum) * 0.5 * (1.0 + cos_of_half_turns(done))
+        let (start, curve) = match self.shape {
+            Shape::Constant => return self.peak,
+            Shape::Cosine => (warmup, Curve::Cosine),
+            Shape::Linear => (warmup, Curve::Linear),
+            Shape::WarmupStableDecay { decay_share, decay } => {
+                (span.end.saturating_sub(decay_length(decay_share, span.end)).max(warmup), decay)
+            }
+        };
+        if span.before < start {
+            return self.peak;
+        }
+        let length = span.end.saturating_sub(start).max(1);
+        let done = (span.before - start).min(length) as f64 / length as f64;
+        curve.rate(self.peak, self.minimum, done)
+    }
+
+    /// The same schedule with every rate scaled so that its peak is `peak`: the minimum keeps its ratio.
+    pub fn scaled_to(&self, peak: f64) -> Schedule {
+        Schedule { peak, minimum: self.minimum * (peak / self.peak), ..self.clone() }
+    }
+
+    /// Refuses what does not fit together, naming the run file's key and its value. `end` is what the
+    /// whole run draws, in the warm-up's unit.
+    ///
+    /// # Errors
+    /// At the first value that contradicts the others.
+    pub fn check(&self, end: u64) -> Result<(), BadValue> {
+        let bad = |key, value: f64, must: &str| Err(BadValue::new(key, value, must));
+        if !(self.peak.is_finite() && self.peak > 0.0) {
+            return bad("training.learning_rate", self.peak, "must be a finite number above 0");
+        }
+        if !(self.minimum >= 0.0 && self.minimum <= self.peak) {
+            let must = format!("must be from 0 to training.learning_rate {}", self.peak);
+            return bad("training.learning_rate_minimum", self.minimum, &must);
+        }
+        if let Shape::WarmupStableDecay { decay_share, decay } = self.shape {
+            if !(decay_share > 0.0 && decay_share <= 1.0) {
+                let must = "must be above 0 and at most 1";
+                return bad("training.schedule.decay_share", decay_share, must);
+            }
+            if decay == Curve::Exponential && self.minimum == 0.0 {
+                let must = "must be above 0 for an exponential decay; or choose another \
+                            training.schedule.decay";
+                return bad("training.learning_rate_minimum", self.minimum, must);
+            }
+            let rest = end - decay_length(decay_share, end);
+            if self.warmup.length() > rest {
+                let unit = self.warmup.unit();
+                let must = format!(
+                    "must be at most the {rest} {unit} before the decay, which takes \
+                     training.schedule.decay_share {decay_share} of {end}"
+                );
+                return Err(BadValue::new(self.warmup.key(), self.warmup.length(), &must));
+            }
+        }
+        if self.warmup.length() > end {
+            let must = format!("must be at most the run's {end} {}", self.warmup.unit());
+            return Err(BadValue::new(self.warmup.key(), self.warmup.length(), &must));
+        }
+        Ok(())
     }
 }
 
-/// cos(pi * x) for x in 0..=1, to a few units in the last place, by its Taylor series on 0..=1/2.
-fn cos_of_half_turns(x: f64) -> f64 {
-    if x > 0.5 {
-        return -cos_of_half_turns(1.0 - x);
+/// Rounded down, and never longer than the run.
+fn decay_length(share: f64, end: u64) -> u64 {
+    ((share * end as f64) as u64).min(end)
+}
+
+/// A schedule as JSON. What is not there means what it meant before there was a choice.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Written {
+    peak: f64,
+    minimum: f64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    warmup_steps: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    warmup_sequences: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    warmup_tokens: Option<u64>,
+    #[serde(default, skip_serializing_if = "is_cosine")]
+    shape: Shape,
+}
+
+fn is_cosine(shape: &Shape) -> bool {
+    *shape == Shape::Cosine
+}
+
+impl TryFrom<Written> for Schedule {
+    type Error = String;
+
+    fn try_from(written: Written) -> Result<Schedule, String> {
+        let Written { peak, minimum, warmup_steps, warmup_sequences, warmup_tokens, shape } =
+            written;
+        let warmup = match (warmup_steps, warmup_sequences, warmup_tokens) {
+            (Some(length), None, None) => Warmup::Steps(length),
+            (None, Some(length), None) => Warmup::Sequences(length),
+            (None, None, Some(length)) => Warmup::Tokens(length),
+            _ => {
+                let one = "a schedule has one of warmup_steps, warmup_sequences and warmup_tokens";
+                return Err(one.to_owned());
+            }
+        };
+        Ok(Schedule { peak, minimum, warmup, shape })
     }
-    let square = (std::f64::consts::PI * x) * (std::f64::consts::PI * x);
-    // Terms fall below 1e-18 at the 12th for angles up to pi/2.
-    let mut sum = 0.0;
-    for k in (1..=12u32).rev() {
-        let denominator = f64::from((2 * k - 1) * (2 * k));
-        sum = -square / denominator * (1.0 + sum);
+}
+
+impl From<Schedule> for Written {
+    fn from(schedule: Schedule) -> Written {
+        let Schedule { peak, minimum, warmup, shape } = schedule;
+        let (mut steps, mut sequences, mut tokens) = (None, None, None);
+        match warmup {
+            Warmup::Steps(length) => steps = Some(length),
+            Warmup::Sequences(length) => sequences = Some(length),
+            Warmup::Tokens(length) => tokens = Some(length),
+        }
+        Written {
+            peak,
+            minimum,
+            warmup_steps: steps,
+            warmup_sequences: sequences,
+            warmup_tokens: tokens,
+            shape,
+        }
     }
-    1.0 + sum
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const SCHEDULE: Schedule = Schedule { peak: 1e-3, minimum: 1e-4, warmup_steps: 10 };
-
-    #[test]
-    fn cosine_agrees_with_the_c_library() {
-        for step in 0..=1000 {
-            let x = f64::from(step) / 1000.0;
-            assert!((cos_of_half_turns(x) - (std::f64::consts::PI * x).cos()).abs() < 4e-16, "{x}");
-        }
-    }
-
-    #[test]
-    fn warms_up_linearly_and_ends_at_the_minimum() {
-        assert_eq!(SCHEDULE.learning_rate(0, 110), 1e-4);
-        assert_eq!(SCHEDULE.learning_rate(9, 110), 1e-3);
-        assert_eq!(SCHEDULE.learning_rate(10, 110), 1e-3);
-        assert!((SCHEDULE.learning_rate(60, 110) - 5.5e-4).abs() < 1e-12);
-        assert!((SCHEDULE.learning_rate(110, 110) - 1e-4).abs() < 1e-12);
-    }
-
-    #[test]
-    fn run_shorter_than_its_warm_up_never_divides_by_zero() {
-        assert_eq!(SCHEDULE.learning_rate(4, 5), 5e-4);
-        let none = Schedule { warmup_steps: 0, ..SCHEDULE };
-        assert_eq!(none.learning_rate(0, 0), 1e-3);
-    }
-}
+mod tests;

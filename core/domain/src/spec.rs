@@ -6,6 +6,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::id::Digest;
+use crate::ramp::BatchRamp;
 use crate::schedule::Schedule;
 
 /// One run, resolved.
@@ -87,7 +88,7 @@ fn is_zero(value: &f64) -> bool {
 pub struct TrainingSpec {
     /// Steps of the whole run.
     pub steps: u64,
-    /// Sequences of one step.
+    /// Sequences of one step; with a ramp, of one after it.
     pub sequences_per_step: u32,
     /// Sequences in memory at once; gradients accumulate over the step.
     pub micro_batch_sequences: u32,
@@ -99,6 +100,9 @@ pub struct TrainingSpec {
     /// others, arXiv 2204.02311, section 5); 0 for none. Losses are reported without it.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub z_loss: f64,
+    /// How the batch grows to that, if it does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub batch_ramp: Option<BatchRamp>,
 }
 
 /// AdamW (Loshchilov and Hutter, 1711.05101). Matrices decay, norms do not.
@@ -200,6 +204,24 @@ pub struct BadShape {
     pub value: u32,
     /// What it must be.
     pub must: String,
+}
+
+/// A value that contradicts others, under its key in a run file.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{key} is {value}: {must}")]
+pub struct BadValue {
+    /// Its key.
+    pub key: &'static str,
+    /// What it is.
+    pub value: String,
+    /// What it must be.
+    pub must: String,
+}
+
+impl BadValue {
+    pub(crate) fn new(key: &'static str, value: impl ToString, must: &str) -> BadValue {
+        BadValue { key, value: value.to_string(), must: must.to_owned() }
+    }
 }
 
 impl ModelSpec {

@@ -7,10 +7,11 @@ use crate::batch::Cursor;
 use crate::checkpoint::CheckpointState;
 use crate::event::*;
 use crate::id::{BindingId, Digest};
+use crate::knobs::Overrides;
 use crate::mixture::Mixture;
 use crate::observe::{self, Seen};
 use crate::plugin::{OBSERVATIONS_MAX, Outcome};
-use crate::spec::RunSpec;
+use crate::spec::{BadValue, RunSpec};
 use crate::step::Verdict;
 
 /// What a run is doing.
@@ -58,6 +59,8 @@ pub struct RunState {
     pub updates: u64,
     /// Target tokens trained on so far.
     pub tokens: u64,
+    /// Sequences drawn so far: what a batch ramp goes by.
+    pub sequences: u64,
     /// Target tokens drawn so far, per domain.
     pub domain_tokens: Vec<u64>,
     /// One per domain.
@@ -72,6 +75,8 @@ pub struct RunState {
     pub pending: Vec<(u64, Mixture)>,
     /// One per domain.
     pub loss_weights: Vec<f64>,
+    /// What commands have set in place of the spec's values.
+    pub overrides: Overrides,
     /// Every binding there ever was.
     pub bindings: BTreeMap<BindingId, Binding>,
     /// Whether a policy asked for a validation at the next boundary.
@@ -95,6 +100,9 @@ pub enum NotARun {
     /// A spec that this build does not read.
     #[error("the spec in run-started cannot be read: {0}")]
     BadSpec(#[from] serde_json::Error),
+    /// A batch ramp that nothing can be drawn by.
+    #[error("the spec in run-started cannot be obeyed: {0}")]
+    BadRamp(#[from] BadValue),
 }
 
 impl RunState {
@@ -102,6 +110,9 @@ impl RunState {
     pub fn start(event: &Event) -> Result<RunState, NotARun> {
         let Event::RunStarted(started) = event else { return Err(NotARun::NoStart) };
         let spec: RunSpec = serde_json::from_str(&started.spec)?;
+        if spec.training.batch_ramp.is_some() {
+            spec.training.check_batch()?;
+        }
         let count = spec.domains.len();
         Ok(RunState {
             attempt: 0,
@@ -109,6 +120,7 @@ impl RunState {
             next_step: 0,
             updates: 0,
             tokens: 0,
+            sequences: 0,
             domain_tokens: vec![0; count],
             cursors: vec![Cursor::default(); count],
             carries: vec![0; count],
@@ -116,6 +128,7 @@ impl RunState {
             mixture: started.prior.clone(),
             pending: Vec::new(),
             loss_weights: vec![1.0; count],
+            overrides: Overrides::default(),
             bindings: BTreeMap::new(),
             validation_due: false,
             validated: None,
@@ -131,12 +144,6 @@ impl RunState {
         self.pending.last().map_or(&self.mixture, |(_, mixture)| mixture)
     }
 
-    /// Target tokens of one full step.
-    pub fn tokens_per_step(&self) -> u64 {
-        u64::from(self.spec.training.sequences_per_step)
-            * u64::from(self.spec.model.sequence_length)
-    }
-
     /// What a checkpoint saved now would hold beside the tensors.
     pub fn checkpoint_state(&self) -> CheckpointState {
         CheckpointState {
@@ -149,6 +156,7 @@ impl RunState {
             mixture: self.mixture.clone(),
             pending: self.pending.clone(),
             loss_weights: self.loss_weights.clone(),
+            overrides: self.overrides,
             plugin_states: self
                 .bindings
                 .iter()
@@ -171,6 +179,8 @@ impl RunState {
                 self.remember(seen);
             }
             Event::MixtureSet(set) => self.pending.push((set.step, set.mixture.clone())),
+            Event::LearningRateSet(set) => self.overrides.learning_rate_peak = Some(set.peak),
+            Event::BatchSizeSet(set) => self.overrides.sequences_per_step = Some(set.sequences),
             Event::BindingChanged(changed) => self.apply_binding(seq, changed),
             Event::BindingQuarantined(quarantined) => self.silence(quarantined.binding),
             Event::CheckpointSaved(saved) => self.checkpoint = Some(saved.clone()),
@@ -195,6 +205,7 @@ impl RunState {
         for (index, draw) in step.draws.iter().enumerate() {
             self.cursors[index] = draw.to;
             self.carries[index] = draw.carry;
+            self.sequences += u64::from(draw.sequences);
             self.domain_tokens[index] += step.pre_step.losses[index].tokens;
         }
         if matches!(step.verdict, Verdict::Proceed | Verdict::ClipTo(_)) {

@@ -1,7 +1,7 @@
 //! Small values for this crate's own tests.
 
 use crate::id::Digest;
-use crate::schedule::Schedule;
+use crate::schedule::{Schedule, Shape, Warmup};
 use crate::spec::*;
 
 /// A run of 100 steps over `domain_count` domains of 100 tokens each, with no rule in the way.
@@ -40,6 +40,7 @@ pub(crate) fn spec(domain_count: usize) -> RunSpec {
             micro_batch_sequences: 8,
             recompute_blocks: false,
             z_loss: 0.0,
+            batch_ramp: None,
         },
         optimizer: OptimizerSpec {
             beta1: 0.9,
@@ -48,7 +49,12 @@ pub(crate) fn spec(domain_count: usize) -> RunSpec {
             weight_decay: 0.1,
             clip_norm: 1.0,
         },
-        schedule: Schedule { peak: 1e-3, minimum: 1e-4, warmup_steps: 10 },
+        schedule: Schedule {
+            peak: 1e-3,
+            minimum: 1e-4,
+            warmup: Warmup::Steps(10),
+            shape: Shape::Cosine,
+        },
         domains: (0..domain_count).map(domain).collect(),
         tokenizer: Digest::of(b"tokenizer"),
         rules: RulesSpec { version: 1, rate_limit: None, freeze_steps: 0 },

@@ -94,6 +94,15 @@ async fn projections_are_recreated_to_the_last_row() {
     let findings = bench.rows("select attempt, kind, severity, domains from finding where seq = (select max(seq) from finding)").await;
     assert_eq!(findings.len(), 3);
     assert!(findings[0].contains("loss-outlier\u{fffd}"), "{findings:?}");
+    let knobs = "select kind, value, effective_step, issued_by, reason from decision where value is not null";
+    assert_eq!(
+        bench.rows(knobs).await,
+        [
+            r#"{"kind": "batch-size", "value": 1056, "reason": "", "issued_by": "me", "effective_step": 9}"#,
+            "{\"kind\": \"learning-rate\", \"value\": 0.00015, \"reason\": \"spikes since the new \
+             segment\u{fffd}\", \"issued_by\": \"me\", \"effective_step\": 9}",
+        ]
+    );
     let states = bench.rows("select binding, state, role from binding").await;
     assert_eq!(
         states,

@@ -4,8 +4,9 @@ use burn::tensor::{Int, Tensor, TensorData};
 use hm_domain::batch::{Batch, Sequence};
 use hm_domain::checkpoint::CheckpointState;
 use hm_domain::id::{Digest, DomainId};
+use hm_domain::knobs::Overrides;
 use hm_domain::mixture::Mixture;
-use hm_domain::schedule::Schedule;
+use hm_domain::schedule::{Schedule, Shape, Warmup};
 use hm_domain::spec::*;
 use hm_domain::step::{Knobs, PreStep, Verdict};
 
@@ -33,6 +34,7 @@ pub(crate) fn spec() -> RunSpec {
             micro_batch_sequences: 4,
             recompute_blocks: false,
             z_loss: 0.0,
+            batch_ramp: None,
         },
         optimizer: OptimizerSpec {
             beta1: 0.9,
@@ -41,7 +43,12 @@ pub(crate) fn spec() -> RunSpec {
             weight_decay: 0.1,
             clip_norm: 1.0,
         },
-        schedule: Schedule { peak: 1e-3, minimum: 1e-4, warmup_steps: 2 },
+        schedule: Schedule {
+            peak: 1e-3,
+            minimum: 1e-4,
+            warmup: Warmup::Steps(2),
+            shape: Shape::Cosine,
+        },
         domains: vec![domain("a"), domain("b")],
         tokenizer: Digest::ZERO,
         rules: RulesSpec { version: 1, rate_limit: None, freeze_steps: 0 },
@@ -85,6 +92,7 @@ pub(crate) fn state(trainer: &Trainer, next_step: u64) -> CheckpointState {
         mixture: Mixture::from_shares(0, &[1.0, 1.0]).unwrap(),
         pending: Vec::new(),
         loss_weights: vec![1.0, 1.0],
+        overrides: Overrides::default(),
         plugin_states: Vec::new(),
     }
 }

@@ -28,6 +28,32 @@ pub struct MixtureSet {
     pub by: String,
 }
 
+/// See [`Event::LearningRateSet`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct LearningRateSet {
+    /// First step trained under it.
+    pub step: u64,
+    /// Peak that the run's schedule is scaled to from then on.
+    pub peak: f64,
+    /// Why, in the words of who asked; empty if they gave none.
+    pub reason: String,
+    /// Who asked.
+    pub by: String,
+}
+
+/// See [`Event::BatchSizeSet`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct BatchSizeSet {
+    /// First step drawn under it.
+    pub step: u64,
+    /// Sequences of every step from then on; a ramp is over.
+    pub sequences: u32,
+    /// Why, in the words of who asked; empty if they gave none.
+    pub reason: String,
+    /// Who asked.
+    pub by: String,
+}
+
 /// See [`Event::CheckpointSaved`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct CheckpointSaved {

@@ -26,6 +26,10 @@ pub enum Event {
     ValidationRecorded(ValidationRecorded),
     /// A mixture set by hand. A policy's mixtures stand in the receipts of steps.
     MixtureSet(MixtureSet),
+    /// The schedule's peak set by hand. The learning rate itself stands in each step.
+    LearningRateSet(LearningRateSet),
+    /// The batch size set by hand. What was drawn stands in each step.
+    BatchSizeSet(BatchSizeSet),
     /// A plugin was bound, promoted or released.
     BindingChanged(Box<BindingChanged>),
     /// N faults in a row: the binding is no longer called.
@@ -72,6 +76,8 @@ impl Event {
             Event::RunInterrupted(_) => 14,
             Event::RunFinished(_) => 15,
             Event::PluginInstalled(_) => 16,
+            Event::LearningRateSet(_) => 17,
+            Event::BatchSizeSet(_) => 18,
         }
     }
 
@@ -82,6 +88,8 @@ impl Event {
             Event::StepRecorded(event) => Some(event.step),
             Event::ValidationRecorded(event) => Some(event.step),
             Event::MixtureSet(event) => Some(event.step),
+            Event::LearningRateSet(event) => Some(event.step),
+            Event::BatchSizeSet(event) => Some(event.step),
             Event::BindingChanged(event) => Some(event.step),
             Event::BindingQuarantined(event) => Some(event.step),
             Event::PluginStateSaved(event) => Some(event.step),

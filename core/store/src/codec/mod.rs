@@ -81,4 +81,6 @@ kinds! {
     RunInterrupted = 14: RunInterrupted;
     RunFinished = 15: RunFinished;
     PluginInstalled = 16: PluginInstalled;
+    LearningRateSet = 17: LearningRateSet;
+    BatchSizeSet = 18: BatchSizeSet;
 }

@@ -197,3 +197,11 @@ record! { RunFinished of event::RunFinished { step: u64, ending: Ending, reason:
 record! { PluginInstalled of event::PluginInstalled {
     plugin: [u8; 32], name: String, version: String, world: World, by: String,
 } }
+
+record! { LearningRateSet of event::LearningRateSet {
+    step: u64, peak: f64, reason: String, by: String,
+} }
+
+record! { BatchSizeSet of event::BatchSizeSet {
+    step: u64, sequences: u32, reason: String, by: String,
+} }

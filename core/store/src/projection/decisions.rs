@@ -1,4 +1,4 @@
-//! `decision`: everything that was decided about the data, by plugin or by hand.
+//! `decision`: everything that was decided about data and knobs, by plugin or by hand.
 
 use hm_domain::event::{Effect, Event, Receipt, Recorded};
 use hm_domain::id::RunId;
@@ -11,14 +11,15 @@ use super::lists::Lists;
 use crate::error::Result;
 
 const INSERT: &str = "insert into decision (run_id, seq, receipt, effect, attempt, step, binding, kind, \
-    version, effective_step, shares, rules, reason, issued_by) \
+    version, effective_step, shares, rules, reason, issued_by, value) \
     select $1, u.seq, u.receipt, u.effect, u.attempt, u.step, u.binding, u.kind, u.version, \
     u.effective_step, ($2::float8[])[u.shares_start:u.shares_stop], \
-    ($3::text[])[u.rules_start:u.rules_stop], u.reason, u.issued_by \
+    ($3::text[])[u.rules_start:u.rules_stop], u.reason, u.issued_by, u.value \
     from unnest($4::bigint[], $5::bigint[], $6::bigint[], $7::bigint[], $8::bigint[], $9::bigint[], \
     $10::text[], $11::bigint[], $12::bigint[], $13::integer[], $14::integer[], $15::integer[], \
-    $16::integer[], $17::text[], $18::text[]) as u(seq, receipt, effect, attempt, step, binding, kind, \
-    version, effective_step, shares_start, shares_stop, rules_start, rules_stop, reason, issued_by)";
+    $16::integer[], $17::text[], $18::text[], $19::float8[]) as u(seq, receipt, effect, attempt, step, binding, kind, \
+    version, effective_step, shares_start, shares_stop, rules_start, rules_stop, reason, issued_by, \
+    value)";
 
 /// One row.
 struct Decision<'a> {
@@ -28,8 +29,11 @@ struct Decision<'a> {
     step: u64,
     binding: Option<u32>,
     kind: &'static str,
-    /// With its first step.
-    mixture: Option<(&'a Mixture, u64)>,
+    mixture: Option<&'a Mixture>,
+    /// First step under it.
+    effective_step: Option<u64>,
+    /// A knob's: the peak learning rate, or sequences of a step.
+    value: Option<f64>,
     weights: Option<&'a [f64]>,
     rules: &'a [String],
     reason: &'a str,
@@ -49,7 +53,7 @@ pub(super) async fn insert(
     let (mut shares, mut rules) = (Lists::new(), Lists::new());
     for decision in &decisions {
         match (decision.mixture, decision.weights) {
-            (Some((mixture, _)), _) => shares.push(mixture.shares()),
+            (Some(mixture), _) => shares.push(mixture.shares()),
             (None, Some(weights)) => shares.push(weights.iter().copied()),
             (None, None) => shares.push_none(),
         }
@@ -67,14 +71,17 @@ pub(super) async fn insert(
         .bind(rows().map(|row| row.step as i64).collect::<Vec<_>>())
         .bind(rows().map(|row| row.binding.map(i64::from)).collect::<Vec<_>>())
         .bind(rows().map(|row| row.kind).collect::<Vec<_>>())
-        .bind(rows().map(|row| row.mixture.map(|(m, _)| m.version as i64)).collect::<Vec<_>>())
-        .bind(rows().map(|row| row.mixture.map(|(_, step)| step as i64)).collect::<Vec<_>>())
+        .bind(
+            rows().map(|row| row.mixture.map(|mixture| mixture.version as i64)).collect::<Vec<_>>(),
+        )
+        .bind(rows().map(|row| row.effective_step.map(|step| step as i64)).collect::<Vec<_>>())
         .bind(shares.starts)
         .bind(shares.stops)
         .bind(rules.starts)
         .bind(rules.stops)
         .bind(rows().map(|row| clean(row.reason)).collect::<Vec<_>>())
         .bind(rows().map(|row| row.by.map(clean)).collect::<Vec<_>>())
+        .bind(rows().map(|row| row.value).collect::<Vec<_>>())
         .execute(c)
         .await?;
     Ok(())
@@ -87,19 +94,37 @@ fn of(recorded: &Recorded) -> Vec<Decision<'_>> {
             .zip(&event.receipts)
             .flat_map(|(index, receipt)| of_receipt(recorded, event.step, index, receipt))
             .collect(),
-        Event::MixtureSet(event) => vec![Decision {
-            recorded,
-            place: (0, 0),
-            step: event.step,
-            binding: None,
-            kind: "mixture",
-            mixture: Some((&event.mixture, event.step)),
-            weights: None,
-            rules: &event.rules,
-            reason: "set by hand",
-            by: Some(&event.by),
-        }],
+        Event::MixtureSet(event) => {
+            let row = by_hand(recorded, event.step, "mixture", &event.by);
+            let reason = "set by hand";
+            vec![Decision { mixture: Some(&event.mixture), rules: &event.rules, reason, ..row }]
+        }
+        Event::LearningRateSet(event) => {
+            let row = by_hand(recorded, event.step, "learning-rate", &event.by);
+            vec![Decision { value: Some(event.peak), reason: &event.reason, ..row }]
+        }
+        Event::BatchSizeSet(event) => {
+            let row = by_hand(recorded, event.step, "batch-size", &event.by);
+            vec![Decision { value: Some(event.sequences.into()), reason: &event.reason, ..row }]
+        }
         _ => Vec::new(),
+    }
+}
+
+fn by_hand<'a>(recorded: &'a Recorded, step: u64, kind: &'static str, by: &'a str) -> Decision<'a> {
+    Decision {
+        recorded,
+        place: (0, 0),
+        step,
+        binding: None,
+        kind,
+        mixture: None,
+        effective_step: Some(step),
+        value: None,
+        weights: None,
+        rules: &[],
+        reason: "",
+        by: Some(by),
     }
 }
 
@@ -121,6 +146,8 @@ fn of_receipt<'a>(
             binding: Some(receipt.binding.0),
             kind: "noted",
             mixture: None,
+            effective_step: None,
+            value: None,
             weights: None,
             rules: &[],
             reason: actions.get(position).map_or("", |action| &action.reason),
@@ -129,7 +156,7 @@ fn of_receipt<'a>(
         match effect {
             Effect::Mixture { mixture, effective_step, rules } => {
                 (row.kind, row.rules) = ("mixture", rules);
-                row.mixture = Some((mixture, *effective_step));
+                (row.mixture, row.effective_step) = (Some(mixture), Some(*effective_step));
             }
             Effect::LossWeights { weights } => {
                 row.kind = "loss-weights";

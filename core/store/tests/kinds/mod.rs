@@ -150,6 +150,24 @@ fn decided() -> Vec<(String, Event)> {
                 by: "me".into(),
             }),
         ),
+        (
+            "learning-rate-set".to_owned(),
+            Event::LearningRateSet(LearningRateSet {
+                step: 9,
+                peak: 1.5e-4,
+                reason: "spikes since the new segment\0".into(),
+                by: "me".into(),
+            }),
+        ),
+        (
+            "batch-size-set".to_owned(),
+            Event::BatchSizeSet(BatchSizeSet {
+                step: 9,
+                sequences: 1056,
+                reason: String::new(),
+                by: "me".into(),
+            }),
+        ),
         ("command-answered".to_owned(), answered(None)),
         ("command-answered.refused".to_owned(), answered(Some("the run is paused already"))),
     ]

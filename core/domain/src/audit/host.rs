@@ -1,0 +1,87 @@
+//! What the host decides alone, decided again from the log: every part of a step that no plugin and no
+//! trainer has a say in, and the knobs that commands turn.
+
+use super::Divergence;
+use crate::effects::gate_verdict;
+use crate::event::*;
+use crate::knobs;
+use crate::mixture::quotas;
+use crate::state::RunState;
+use crate::step::Verdict;
+
+/// A place where the host did otherwise than it must.
+pub(super) fn host(recorded: &Recorded, what: &str, logged: String, found: String) -> Divergence {
+    Divergence {
+        seq: recorded.seq,
+        step: recorded.event.step(),
+        plugin: "host".to_owned(),
+        what: what.to_owned(),
+        logged,
+        found,
+    }
+}
+
+/// Knobs turned by hand: one is turned where a wish was obeyed, as the wish says, and nowhere else.
+pub(super) fn check_turned(
+    state: &RunState,
+    due: &mut Option<Event>,
+    recorded: &Recorded,
+    found: &mut Vec<Divergence>,
+) {
+    let event = &recorded.event;
+    let due_now = due.take();
+    let turns = matches!(event, Event::LearningRateSet(_) | Event::BatchSizeSet(_));
+    if (turns || due_now.is_some()) && due_now.as_ref() != Some(event) {
+        let wanted = due_now.map_or("nothing was asked".to_owned(), |event| format!("{event:?}"));
+        found.push(host(recorded, "what a command did", format!("{event:?}"), wanted));
+    }
+    let Event::CommandAnswered(answered) = event else { return };
+    // Wishes of other kinds, and of later versions, are not for here.
+    let Ok(command) = serde_json::from_str(&answered.asked) else { return };
+    let Some(turned) = knobs::turned(state, &command, &answered.by) else { return };
+    let refusal = turned.as_ref().err();
+    if answered.refusal.as_ref() != refusal {
+        let (logged, wanted) = (format!("{:?}", answered.refusal), format!("{refusal:?}"));
+        found.push(host(recorded, "answer to a command", logged, wanted));
+    } else {
+        *due = turned.ok();
+    }
+}
+
+/// What the host decided alone: step, mixture in force, quotas, verdict and clip.
+pub(super) fn check_step(
+    state: &RunState,
+    recorded: &Recorded,
+    step: &StepRecorded,
+    found: &mut Vec<Divergence>,
+) {
+    let mut compare = |what: &str, logged: String, due: String| {
+        if logged != due {
+            found.push(host(recorded, what, logged, due));
+        }
+    };
+    let spec = &state.spec;
+    compare("step", step.step.to_string(), state.next_step.to_string());
+    compare("mixture version", step.mixture_version.to_string(), state.mixture.version.to_string());
+    let rate = state.learning_rate();
+    compare("learning rate", step.learning_rate.to_string(), rate.to_string());
+    let mut carries = state.carries.clone();
+    let counts = quotas(&state.mixture, state.next_sequences(), &mut carries);
+    let drawn: Vec<u32> = step.draws.iter().map(|draw| draw.sequences).collect();
+    compare("quotas", format!("{drawn:?}"), format!("{counts:?}"));
+    let logged: Vec<i64> = step.draws.iter().map(|draw| draw.carry).collect();
+    compare("carried error", format!("{logged:?}"), format!("{carries:?}"));
+    let from: Vec<_> = step.draws.iter().map(|draw| draw.from).collect();
+    compare("cursors", format!("{from:?}"), format!("{:?}", state.cursors));
+    let tokens: u64 = step.pre_step.losses.iter().map(|sums| sums.tokens).sum();
+    compare("tokens", step.tokens.to_string(), (state.tokens + tokens).to_string());
+    let asked = gate_verdict(state, &step.receipts);
+    // The host's own rule: what is not finite never reaches the weights.
+    let verdict = if step.pre_step.is_finite() { asked } else { asked.and(Verdict::Skip) };
+    compare("verdict", format!("{:?}", step.verdict), format!("{verdict:?}"));
+    let clip = match verdict {
+        Verdict::ClipTo(norm) => norm.min(spec.optimizer.clip_norm),
+        _ => spec.optimizer.clip_norm,
+    };
+    compare("effective clip", step.effective_clip.to_string(), clip.to_string());
+}
