@@ -145,6 +145,23 @@ fn files_in(folder: &Path) -> usize {
 }
 
 #[test]
+fn checkpoint_of_another_model_is_not_exported() {
+    let (place, _, source) = checkpoint();
+    let ExportSource::Checkpoint { folder, mut model, digest } = source else { unreachable!() };
+    let output = place.path().join("out");
+    let mut refused = |change: &dyn Fn(&mut hm_domain::spec::ModelSpec), sentence: &str| {
+        change(&mut model);
+        let (folder, model) = (folder.clone(), model.clone());
+        let source = ExportSource::Checkpoint { folder, model, digest };
+        let error = export_to(&source, &output, F32).unwrap_err().to_string();
+        assert!(error.contains(sentence) && !output.exists(), "{error}");
+    };
+    let wide = "mlp.down_proj.weight is F32 [64, 176], the model wants F32 [64, 128]";
+    refused(&|model| model.ffn_size = 128, wide);
+    refused(&|model| model.layers = 3, "model.safetensors: holds 21 tensors, the model wants 30");
+}
+
+#[test]
 fn folder_that_holds_something_is_left_as_it_is() {
     let (place, _, source) = checkpoint();
     let path = |name: &str| place.path().join(name);
