@@ -15,5 +15,5 @@ echo "verify-hf: what transformers finds, anew"
 scripts/build-web.sh
 export HM_TRANSFORMERS_FAMILY=$folder/family.json HM_TRANSFORMERS_PYTHON=$python
 # The whole workspace is built, as for `make test`, so that nothing is built twice.
-cargo test -q --release --workspace --lib -- family_test
+cargo test -q --release --workspace --lib -- --nocapture family_test
 cargo test -q --release --workspace --test product -- --nocapture hugging_face

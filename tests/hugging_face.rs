@@ -9,8 +9,8 @@ use hm_train::{DeviceChoice, InitialWeights, Trainer};
 
 use crate::place::{Place, repository};
 
-/// What the trained model is asked to go on with.
-const PROMPT: &str = "the cat";
+/// What the trained model is asked to go on with: text it has seen and text it has not.
+const PROMPTS: [&str; 4] = ["the cat", "7 times 8 is 56, 7", "on 8 mat", "数据 the"];
 /// Tokens that it adds at most.
 const NEW_TOKENS: usize = 24;
 
@@ -204,24 +204,29 @@ fn exported_run_loads_in_transformers_with_the_same_logits_and_greedy_text() {
     println!("{said}");
 }
 
-/// What we make of the weights: ids of the prompt, logits after each, and the greedy continuation.
+/// What we make of the weights: ids of each prompt, logits after each, and the greedy continuation.
 fn ours(spec: &RunSpec, folder: &Path) -> serde_json::Value {
     let weights = InitialWeights::read(folder).unwrap();
     let (tokenizer, _) = Tokenizer::read(&weights.tokenizer().unwrap()).unwrap();
     let mut trainer = Trainer::new(spec, DeviceChoice::Cpu).unwrap();
     trainer.start_from(&weights).unwrap();
-    let mut prompt = tokenizer.encode(PROMPT).unwrap();
-    let end = prompt.pop().unwrap();
-    let mut ids = prompt.clone();
-    let logits = trainer.logits(&prompt).unwrap();
-    while ids.len() < prompt.len() + NEW_TOKENS && ids.last() != Some(&end) {
-        let last = trainer.logits(&ids).unwrap().pop().unwrap();
-        let best = (0..last.len()).max_by(|&a, &b| last[a].total_cmp(&last[b])).unwrap();
-        ids.push(best as u32);
-    }
+    let end = tokenizer.token_id("</s>");
+    let prompts = PROMPTS.map(|text| {
+        let mut prompt = tokenizer.encode(text).unwrap();
+        assert_eq!(prompt.pop(), end, "a document ends, a prompt does not");
+        let mut ids = prompt.clone();
+        while ids.len() < prompt.len() + NEW_TOKENS && ids.last() != end.as_ref() {
+            let last = trainer.logits(&ids).unwrap().pop().unwrap();
+            let best = (0..last.len()).max_by(|&a, &b| last[a].total_cmp(&last[b])).unwrap();
+            ids.push(best as u32);
+        }
+        serde_json::json!({
+            "prompt": text, "prompt_ids": prompt, "logits": trainer.logits(&prompt).unwrap(),
+            "ids": ids, "text": tokenizer.decode(&ids).unwrap(),
+        })
+    });
     serde_json::json!({
-        "prompt": PROMPT, "prompt_ids": prompt, "logits": logits, "new_tokens": NEW_TOKENS,
-        "ids": ids, "text": tokenizer.decode(&ids).unwrap(), "end": end,
+        "prompts": prompts, "new_tokens": NEW_TOKENS, "end": end,
         "begin": tokenizer.token_id("[CLS]"), "vocabulary": tokenizer.vocabulary(),
         "rope_base": spec.model.rope_base,
     })

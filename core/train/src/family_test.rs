@@ -73,7 +73,8 @@ fn trainer(model: &ModelSpec) -> Trainer {
     trainer
 }
 
-fn check_logits(name: &str, trainer: &Trainer, scaled: &Scaled) {
+/// The largest distance of a logit.
+fn check_logits(name: &str, trainer: &Trainer, scaled: &Scaled) -> f64 {
     assert!(scaled.logits.len() >= 8, "{name}");
     let batch = batch(0, &scaled.model);
     let rows: Vec<Vec<Vec<f32>>> = batch
@@ -81,57 +82,66 @@ fn check_logits(name: &str, trainer: &Trainer, scaled: &Scaled) {
         .iter()
         .map(|sequence| trainer.logits(&sequence.tokens[..sequence.tokens.len() - 1]).unwrap())
         .collect();
+    let mut largest = 0f64;
     for theirs in &scaled.logits {
         let ours = &rows[theirs.sequence][theirs.position];
-        for (&a, &b) in ours.iter().step_by(16).zip(&theirs.every_16th) {
-            let place = (theirs.sequence, theirs.position);
-            // A tenth of what is promised: the logits of a narrow member are below 1.
-            assert!((a - b).abs() < 1e-5, "{name} {place:?}: logit {a}, transformers has {b}");
-        }
         let log_sum = ours.iter().map(|&logit| f64::from(logit).exp()).sum::<f64>().ln();
-        assert!((log_sum - theirs.log_sum).abs() < 1e-5, "{name}: {log_sum} {}", theirs.log_sum);
+        let mut apart = (log_sum - theirs.log_sum).abs();
+        for (a, b) in ours.iter().step_by(16).zip(&theirs.every_16th) {
+            apart = apart.max(f64::from((a - b).abs()));
+        }
+        let place = (theirs.sequence, theirs.position);
+        // A tenth of what is promised: the logits of a narrow member are below 1.
+        assert!(apart < 1e-5, "{name} {place:?}: logits are {apart} from those of transformers");
+        largest = largest.max(apart);
     }
+    largest
 }
 
+/// The largest distance of a gradient, in its parameter's norm or largest element.
+///
 /// After one unclipped update from zero moments, the first moment is (1 - beta1) times the gradient.
-fn check_gradients(name: &str, mut trainer: Trainer, scaled: &Scaled) {
+fn check_gradients(name: &str, mut trainer: Trainer, scaled: &Scaled) -> f64 {
     let knobs = Knobs { learning_rate: 0.0, clip_norm: 1e9, loss_weights: vec![1.0, 1.0] };
     trainer.step(&batch(0, &scaled.model), &knobs, &mut |_| Verdict::Proceed).unwrap();
     assert!(scaled.gradients.keys().eq(trainer.parameters.keys()), "{name}: other parameters");
+    let mut largest = 0f64;
     for (path, theirs) in &scaled.gradients {
         let moment = values(trainer.parameters[path].first_moment.clone());
         let ours: Vec<f64> = moment.into_iter().map(|value| f64::from(value) / 0.1).collect();
         let norm = ours.iter().map(|value| value * value).sum::<f64>().sqrt();
-        let apart = (norm - theirs.norm).abs() / theirs.norm;
-        assert!(apart < 1e-4, "{name} {path}: norm {norm}, transformers has {}", theirs.norm);
+        let mut apart = (norm - theirs.norm).abs() / theirs.norm;
         for &(place, value) in &theirs.samples {
-            let apart = (ours[place] - value).abs() / theirs.largest;
-            assert!(
-                apart < 1e-4,
-                "{name} {path} at {place}: {}, transformers has {value}",
-                ours[place]
-            );
+            apart = apart.max((ours[place] - value).abs() / theirs.largest);
         }
+        assert!(apart < 1e-4, "{name} {path}: {apart} from the gradient of transformers");
+        largest = largest.max(apart);
     }
+    largest
 }
 
-fn check_losses(name: &str, mut trainer: Trainer, scaled: &Scaled) {
+/// The largest relative distance of a loss.
+fn check_losses(name: &str, mut trainer: Trainer, scaled: &Scaled) -> f64 {
     let knobs = Knobs { learning_rate: 1e-3, clip_norm: 1.0, loss_weights: vec![1.0, 1.0] };
     assert_eq!(scaled.losses.len(), 20);
+    let mut largest = 0f64;
     for (step, theirs) in scaled.losses.iter().enumerate() {
         let batch = batch(step, &scaled.model);
         let report = trainer.step(&batch, &knobs, &mut |_| Verdict::Proceed).unwrap();
         let ours = report.pre_step.loss;
         let apart = (ours - theirs).abs() / theirs;
         assert!(apart < 1e-4, "{name} step {step}: loss {ours}, transformers has {theirs}");
+        largest = largest.max(apart);
     }
+    largest
 }
 
 fn agrees(name: &str) {
     let scaled = &found().family[name];
-    check_logits(name, &trainer(&scaled.model), scaled);
-    check_gradients(name, trainer(&scaled.model), scaled);
-    check_losses(name, trainer(&scaled.model), scaled);
+    let logits = check_logits(name, &trainer(&scaled.model), scaled);
+    let gradients = check_gradients(name, trainer(&scaled.model), scaled);
+    let losses = check_losses(name, trainer(&scaled.model), scaled);
+    println!("{name}: logits within {logits:.0e}, gradients {gradients:.0e}, losses {losses:.0e}");
 }
 
 #[test]

@@ -21,6 +21,8 @@ pub use tokenizer_files::TokenizerFiles;
 #[cfg(test)]
 mod config_tests;
 #[cfg(test)]
+mod import_tests;
+#[cfg(test)]
 mod tests;
 
 const CONFIG_FILE: &str = "config.json";
