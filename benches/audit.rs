@@ -9,7 +9,7 @@ use hm_domain::command::{Asked, Candidate, Command};
 use hm_domain::event::*;
 use hm_domain::id::{Digest, RunId};
 use hm_domain::mentor::{Decided, Mentor};
-use hm_domain::mixture::Mixture;
+use hm_domain::mixture::{Mixture, quotas};
 use hm_domain::plugin::Limits;
 use hm_domain::spec::{DomainSpec, RunSpec};
 use hm_domain::state::RunState;
@@ -22,6 +22,7 @@ use crate::figures::{median, spread};
 use crate::place::{Place, component};
 
 const DOMAINS: usize = 16;
+const SEQUENCES: u32 = 64;
 const STEPS: u64 = 20_000;
 const ROUNDS: usize = 5;
 
@@ -83,12 +84,12 @@ fn write_log(url: &str) {
     let asked = Asked { number: 0, by: "bench".to_owned(), command };
     let bound = mentor.answer(&asked, Ok(candidate));
     record(&mut journal, &mut mentor, bound);
-    for step in 0..STEPS {
-        let knobs = mentor.knobs();
-        let verdict = mentor.gate(&pre_step(step));
-        let pre_step = pre_step(step);
+    for _ in 0..STEPS {
+        let (knobs, batch) = (mentor.knobs(), batch(mentor.state()));
+        let pre_step = pre_step(mentor.state(), &batch);
+        let verdict = mentor.gate(&pre_step);
         let report = TrainReport { pre_step, verdict, effective_clip: 1.0, step_us: 100_000 };
-        let decided = mentor.decide(&batch(step), &knobs, report);
+        let decided = mentor.decide(&batch, &knobs, report);
         record(&mut journal, &mut mentor, decided);
     }
     let ended = Event::RunFinished(RunFinished {
@@ -106,7 +107,7 @@ fn record(journal: &mut Journal, mentor: &mut Mentor, decided: Decided) {
 }
 
 fn started() -> Event {
-    let one = crate::train::spec(preset("nano").expect("a preset"), 64);
+    let one = crate::train::spec(preset("nano").expect("a preset"), SEQUENCES);
     let domain = |index: usize| DomainSpec {
         name: format!("domain-{index}"),
         prior: 1.0 / DOMAINS as f64,
@@ -131,20 +132,29 @@ fn started() -> Event {
     })
 }
 
-fn pre_step(step: u64) -> PreStep {
-    let loss = |domain: usize| 2.0 + ((step as f64 + domain as f64 * 7.0) * 0.01).sin();
-    let losses: Vec<LossSums> = (0..DOMAINS)
-        .map(|domain| LossSums {
-            loss_sum: loss(domain) * 256.0,
-            loss_square_sum: loss(domain) * loss(domain) * 256.0,
-            tokens: 256,
-        })
-        .collect();
-    PreStep { loss: loss(0), gradient_norm: 1.0, nonfinite_count: 0, losses }
+/// A batch as the sampler would have drawn it under the mixture in force, but for the tokens.
+fn batch(state: &RunState) -> Batch {
+    let mut carries = state.carries.clone();
+    let counts = quotas(&state.mixture, SEQUENCES, &mut carries);
+    let places = state.cursors.iter().zip(counts).zip(carries);
+    let draws = places.map(|((&from, sequences), carry)| {
+        let to = Cursor { rank: from.rank + u64::from(sequences), ..from };
+        DomainDraw { sequences, from, to, carry }
+    });
+    Batch { sequences: Vec::new(), draws: draws.collect() }
 }
 
-fn batch(step: u64) -> Batch {
-    let cursor = |rank: u64| Cursor { rank, ..Cursor::default() };
-    let draw = DomainDraw { sequences: 4, from: cursor(step), to: cursor(step + 1), carry: 0 };
-    Batch { sequences: Vec::new(), draws: vec![draw; DOMAINS] }
+fn pre_step(state: &RunState, batch: &Batch) -> PreStep {
+    let length = u64::from(state.spec.model.sequence_length);
+    let losses: Vec<LossSums> = (0..DOMAINS)
+        .map(|domain| {
+            let loss = 2.0 + ((state.next_step as f64 + domain as f64 * 7.0) * 0.01).sin();
+            let tokens = u64::from(batch.draws[domain].sequences) * length;
+            let loss_sum = loss * tokens as f64;
+            LossSums { loss_sum, loss_square_sum: loss * loss_sum, tokens }
+        })
+        .collect();
+    let loss =
+        losses.iter().map(|sums| sums.loss_sum).sum::<f64>() / f64::from(SEQUENCES) / length as f64;
+    PreStep { loss, gradient_norm: 1.0, nonfinite_count: 0, losses }
 }

@@ -16,10 +16,10 @@ use hm_train::{DeviceChoice, Trainer};
 use crate::figures::{child as this_program, figures_of, spread};
 use crate::place::Place;
 
-const STEPS: u64 = 60;
+const STEPS: u64 = 120;
 /// Steps that are not counted: allocation, thread pools, the compiler of the plugins.
-const WARM_UP: u64 = 5;
-const ROUNDS: usize = 5;
+const WARM_UP: u64 = 20;
+const ROUNDS: usize = 4;
 
 /// Prints the mean step of both sides and what share of a run's time all around the trainer takes.
 pub(crate) fn measure() {
@@ -107,7 +107,7 @@ pub(crate) fn child(arguments: &[String]) {
 fn watch(address: &str, run: &str) -> std::thread::JoinHandle<()> {
     let host = address.trim_start_matches("http://").split('/').next().expect("a host").to_owned();
     let request = format!(
-        "GET /api/runs/{run}/events HTTP/1.1\r\nHost: {host}\r\nAccept: text/event-stream\r\n\r\n"
+        "GET /api/v1/runs/{run}/events HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\nAccept: text/event-stream\r\n\r\n"
     );
     std::thread::spawn(move || {
         let mut stream = TcpStream::connect(&host).expect("the server answers");

@@ -1,7 +1,6 @@
 //! Models out to Hugging Face folders and in again, and runs that start from them, through the binary.
 
 use std::collections::BTreeMap;
-use std::path::Path;
 
 use hm_data::Tokenizer;
 use hm_domain::spec::RunSpec;
@@ -191,7 +190,7 @@ fn exported_run_loads_in_transformers_with_the_same_logits_and_greedy_text() {
     place.moved("export", "first", "bf16", &["--dtype", "bf16"]);
     place.moved("export", "first", "f16", &["--dtype", "f16"]);
     place.moved("import", &place.text("f32"), "weights", &[]);
-    let expected = ours(&place.spec("first", &[]), &place.path("weights"));
+    let expected = place.ours("weights");
     std::fs::write(place.path("expected.json"), expected.to_string()).unwrap();
     let script = repository().join("core/train/fixtures/load_export.py");
     let mut command = std::process::Command::new(python);
@@ -204,30 +203,40 @@ fn exported_run_loads_in_transformers_with_the_same_logits_and_greedy_text() {
     println!("{said}");
 }
 
-/// What we make of the weights: ids of each prompt, logits after each, and the greedy continuation.
-fn ours(spec: &RunSpec, folder: &Path) -> serde_json::Value {
-    let weights = InitialWeights::read(folder).unwrap();
-    let (tokenizer, _) = Tokenizer::read(&weights.tokenizer().unwrap()).unwrap();
-    let mut trainer = Trainer::new(spec, DeviceChoice::Cpu).unwrap();
-    trainer.start_from(&weights).unwrap();
-    let end = tokenizer.token_id("</s>");
-    let prompts = PROMPTS.map(|text| {
-        let mut prompt = tokenizer.encode(text).unwrap();
-        assert_eq!(prompt.pop(), end, "a document ends, a prompt does not");
-        let mut ids = prompt.clone();
-        while ids.len() < prompt.len() + NEW_TOKENS && ids.last() != end.as_ref() {
-            let last = trainer.logits(&ids).unwrap().pop().unwrap();
-            let best = (0..last.len()).max_by(|&a, &b| last[a].total_cmp(&last[b])).unwrap();
-            ids.push(best as u32);
-        }
+impl Place {
+    /// What we make of imported weights: ids of each prompt, logits after each, and how `hm generate`
+    /// goes on with it.
+    fn ours(&self, name: &str) -> serde_json::Value {
+        let weights = InitialWeights::read(&self.path(name)).unwrap();
+        let (tokenizer, _) = Tokenizer::read(&weights.tokenizer().unwrap()).unwrap();
+        let spec = self.spec("first", &[]);
+        let mut trainer = Trainer::new(&spec, DeviceChoice::Cpu).unwrap();
+        trainer.start_from(&weights).unwrap();
+        let (folder, count) = (self.text(name), NEW_TOKENS.to_string());
+        let prompts = PROMPTS.map(|text| {
+            let asked = ["generate", &folder, "--prompt", text, "--tokens", &count, "--json"];
+            let found: serde_json::Value = serde_json::from_str(&self.ok(&asked)).unwrap();
+            let ids = |name: &str| -> Vec<u32> {
+                found[name]
+                    .as_array()
+                    .unwrap()
+                    .iter()
+                    .map(|id| id.as_u64().unwrap() as u32)
+                    .collect()
+            };
+            let prompt = ids("prompt_tokens");
+            let ended = (found["end"] == "end-mark").then(|| tokenizer.token_id("</s>").unwrap());
+            let ids: Vec<u32> =
+                [prompt.clone(), ids("tokens")].into_iter().flatten().chain(ended).collect();
+            serde_json::json!({
+                "prompt": text, "prompt_ids": prompt, "logits": trainer.logits(&prompt).unwrap(),
+                "text": tokenizer.decode(&ids).unwrap(), "ids": ids,
+            })
+        });
         serde_json::json!({
-            "prompt": text, "prompt_ids": prompt, "logits": trainer.logits(&prompt).unwrap(),
-            "ids": ids, "text": tokenizer.decode(&ids).unwrap(),
+            "prompts": prompts, "new_tokens": NEW_TOKENS, "end": tokenizer.token_id("</s>"),
+            "begin": tokenizer.token_id("[CLS]"), "vocabulary": tokenizer.vocabulary(),
+            "rope_base": spec.model.rope_base,
         })
-    });
-    serde_json::json!({
-        "prompts": prompts, "new_tokens": NEW_TOKENS, "end": end,
-        "begin": tokenizer.token_id("[CLS]"), "vocabulary": tokenizer.vocabulary(),
-        "rope_base": spec.model.rope_base,
-    })
+    }
 }

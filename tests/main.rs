@@ -2,6 +2,7 @@
 //! real browser.
 
 mod bad_input;
+mod costs;
 mod demo;
 mod examples;
 mod generate;

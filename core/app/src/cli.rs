@@ -107,7 +107,7 @@ pub(crate) struct TrainArgs {
     /// Start another run, even if one of this name is unfinished
     #[arg(long)]
     pub(crate) new: bool,
-    /// Print what would be trained, and stop
+    /// Print what would be trained and what it would cost, and stop
     #[arg(long)]
     pub(crate) dry_run: bool,
     /// Go on although steps trained again differ from the log, and log by how much

@@ -6,6 +6,7 @@ mod chat;
 mod cli;
 mod database;
 mod demo;
+mod dry_run;
 mod environment;
 mod export;
 mod generate;

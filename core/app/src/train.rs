@@ -7,6 +7,7 @@ use hm_store::Store;
 use hm_train::DeviceChoice;
 
 use crate::cli::TrainArgs;
+use crate::dry_run::dry_run;
 use crate::inbox::Inbox;
 use crate::interrupt::Interrupt;
 use crate::prepare::prepared;
@@ -31,11 +32,7 @@ pub(crate) fn train(workplace: &Workplace, args: &TrainArgs) -> Result<u8> {
     let file = RunFile::read(&args.file.config, &args.file.sets)?;
     let device: DeviceChoice = args.device.parse()?;
     if args.dry_run {
-        let (manifest, _) = prepared(workplace, &file)?;
-        let (spec, _) = resolve(&file, &manifest)?;
-        println!("{}", serde_json::to_string_pretty(&spec)?);
-        eprintln!("{} parameters", spec.model.parameter_count());
-        return Ok(0);
+        return dry_run(workplace, &file, args);
     }
     let how = How { new: args.new, accept_divergence: args.accept_divergence, device };
     let interrupt = Interrupt::install()?;

@@ -18,6 +18,7 @@ mod logits;
 mod model;
 mod ops;
 mod parameters;
+mod plan;
 mod presets;
 mod tensor_file;
 mod trainer;
@@ -31,6 +32,7 @@ pub use hugging_face::{
     ElementType, ExportChoice, ExportSource, Exported, TokenizerFiles, export, import,
 };
 pub use initial_weights::InitialWeights;
+pub use plan::{MemoryPlan, flops_per_token, largest_micro_batch};
 pub use presets::{PRESETS, padded_vocabulary, preset};
 pub use trainer::Trainer;
 

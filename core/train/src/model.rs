@@ -79,14 +79,15 @@ impl Decoder {
         weights: &Weights,
         ids: &[u32],
         trace: Trace,
-        dhidden_nc: &Tensor<2>,
+        dhidden_nc: Tensor<2>,
         gradients: &mut Gradients,
     ) {
         let Trace { blocks, last_nc, scale_n1 } = trace;
         let weight = &weights["model.norm.weight"];
         let nothing = last_nc.zeros_like();
         let (mut dx_nc, dweight) =
-            self.ops.norm_gradient(nothing, dhidden_nc, &last_nc, weight, &scale_n1);
+            self.ops.norm_gradient(nothing, &dhidden_nc, &last_nc, weight, &scale_n1);
+        drop((dhidden_nc, last_nc));
         gradients.add("model.norm.weight", dweight);
         for (layer, kept) in (0..self.model.layers).zip(blocks).rev() {
             dx_nc = self.block(layer, weights).backward(kept, dx_nc, gradients);

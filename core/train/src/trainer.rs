@@ -150,10 +150,11 @@ impl Trainer {
         let objective = Objective { scales: &scales, z_loss: self.z_loss };
         let head = &weights[path];
         let output = self.decoder.ops.head(&hidden, head, &targets, Some(objective), onto);
+        drop(hidden);
         add_losses(sequences, &output.losses, losses);
         let (hidden_gradient, head_gradient) = output.gradients.expect("there is an objective");
         gradients.put(path, head_gradient);
-        self.decoder.backward(&weights, &inputs, trace, &hidden_gradient, gradients);
+        self.decoder.backward(&weights, &inputs, trace, hidden_gradient, gradients);
     }
 
     fn pre_step(

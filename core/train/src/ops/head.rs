@@ -20,7 +20,8 @@ pub(crate) struct HeadOutput {
     pub(crate) gradients: Option<(Tensor<2>, Tensor<2>)>,
 }
 
-fn chunk_rows(rows: usize, vocabulary: usize) -> usize {
+/// Rows of logits in memory at once.
+pub(crate) fn chunk_rows(rows: usize, vocabulary: usize) -> usize {
     (CHUNK_BYTES / (4 * vocabulary)).max(CHUNK_ROWS_MIN).min(rows)
 }
 

@@ -21,6 +21,7 @@ use burn::tensor::Device;
 
 pub(crate) use attention::Attended;
 pub(crate) use cache::Cache;
+pub(crate) use head::chunk_rows;
 pub(crate) use norm::Normed;
 pub(crate) use rotary::Angles;
 pub(crate) use storage::values;
