@@ -14,12 +14,13 @@ use crate::progress;
 use crate::weights::find;
 use crate::workplace::Workplace;
 
-/// Why a text ended.
+/// Why a text ended, as `--json` names it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "kebab-case")]
 enum End {
     /// The model said so.
-    EndMark,
+    #[serde(rename = "end-mark")]
+    Mark,
     /// As many tokens as were asked for.
     Tokens,
     /// The model's sequence holds no more.
@@ -107,12 +108,12 @@ impl Text<'_> {
         loop {
             let id = chooser.next(&logits);
             if Some(id) == end_mark {
-                return Ok(End::EndMark);
+                return Ok(End::Mark);
             }
             self.ids.push(id);
             if let Some(place) = ends_at.and_then(|end| self.whole().ok()?.find(end)) {
                 self.show(Some(place))?;
-                return Ok(End::EndMark);
+                return Ok(End::Mark);
             }
             self.show(None)?;
             if self.ids.len() == args.tokens as usize {

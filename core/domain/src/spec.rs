@@ -51,7 +51,7 @@ pub struct ModelSpec {
     pub layers: u32,
     /// Width of the residual stream.
     pub hidden_size: u32,
-    /// Inner width of the SwiGLU feed-forward.
+    /// Inner width of the `SwiGLU` feed-forward.
     pub ffn_size: u32,
     /// Query heads.
     pub heads: u32,
@@ -63,9 +63,9 @@ pub struct ModelSpec {
     pub sequence_length: u32,
     /// Base of the rotary embedding.
     pub rope_base: f64,
-    /// Epsilon of every RMSNorm.
+    /// Epsilon of every `RMSNorm`.
     pub norm_epsilon: f64,
-    /// Initial weight of every RMSNorm.
+    /// Initial weight of every `RMSNorm`.
     pub norm_init: f64,
     /// Standard deviation of initial matrices.
     pub init_std: f64,
@@ -105,7 +105,7 @@ pub struct TrainingSpec {
     pub batch_ramp: Option<BatchRamp>,
 }
 
-/// AdamW (Loshchilov and Hutter, 1711.05101). Matrices decay, norms do not.
+/// `AdamW` (Loshchilov and Hutter, 1711.05101). Matrices decay, norms do not.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct OptimizerSpec {

@@ -4,7 +4,7 @@
 //!
 //! Every round takes every arm in turn, in one process and one database: the bare INSERT, the lease
 //! and the journal without projections (on the system stream, which has none), and both with them (on
-//! a run). Medians over rounds, ratios within each round. Uses DATABASE_URL if set (a scratch database
+//! a run). Medians over rounds, ratios within each round. Uses `DATABASE_URL` if set (a scratch database
 //! is made and dropped there), else a private cluster in a temporary folder.
 
 #[path = "../tests/samples/mod.rs"]
@@ -141,7 +141,7 @@ impl Bench {
         if arm == 0 {
             return self.bare(rows).await;
         }
-        let (with_journal, with_projections) = (arm % 2 == 0, arm > 2);
+        let (with_journal, with_projections) = (arm.is_multiple_of(2), arm > 2);
         let run_id = if with_projections { self.new_run() } else { RunId::SYSTEM };
         let mut lease = if with_projections {
             let mut lease = self.store.start_run(run_id, "bench").await?;

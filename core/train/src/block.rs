@@ -18,9 +18,9 @@ pub(crate) struct Block<'a> {
 /// What a block keeps for its gradient.
 pub(crate) enum Kept {
     /// Everything.
-    Trace(BlockTrace),
+    Trace(Box<BlockTrace>),
     /// Its input alone: the rest is computed again.
-    Input(Tensor<2>),
+    Input(Box<Tensor<2>>),
 }
 
 /// Everything that a block's gradient needs.
@@ -114,8 +114,8 @@ impl Block<'_> {
         gradients: &mut Gradients,
     ) -> Tensor<2> {
         let trace = match kept {
-            Kept::Trace(trace) => trace,
-            Kept::Input(x_nc) => self.forward(x_nc).1,
+            Kept::Trace(trace) => *trace,
+            Kept::Input(x_nc) => self.forward(*x_nc).1,
         };
         // Each part is let go as soon as it has served.
         let BlockTrace { x_nc, before_attention, q, k, v, attended, before_head_norms, .. } = trace;

@@ -67,7 +67,11 @@ impl Decoder {
             let input = x_nc.clone();
             let (out, trace) = self.block(layer, weights).forward(x_nc);
             x_nc = out;
-            blocks.push(if recompute { Kept::Input(input) } else { Kept::Trace(trace) });
+            blocks.push(if recompute {
+                Kept::Input(Box::new(input))
+            } else {
+                Kept::Trace(Box::new(trace))
+            });
         }
         let Normed { y_nc, scale_n1 } = self.last_norm(weights, &x_nc);
         (y_nc, Trace { blocks, last_nc: x_nc, scale_n1 })

@@ -94,7 +94,7 @@ fn loss(step: u64, domain: u64) -> f64 {
 }
 
 fn entry(seq: u64) -> TimelineEntry {
-    let finding = seq % 150 == 0;
+    let finding = seq.is_multiple_of(150);
     let (kind, title, detail) = match finding {
         true => (
             TimelineKind::Finding,
