@@ -20,6 +20,7 @@ mod ops;
 mod parameters;
 mod plan;
 mod presets;
+mod split_mix;
 mod tensor_file;
 mod trainer;
 mod whole_folder;

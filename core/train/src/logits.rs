@@ -2,8 +2,7 @@
 //! positions are computed anew at every call: nothing here is meant for speed.
 
 use crate::error::{Result, TrainError};
-use crate::model::{Decoder, Weights};
-use crate::ops::{Ops, values};
+use crate::ops::values;
 use crate::trainer::Trainer;
 
 impl Trainer {
@@ -22,13 +21,11 @@ impl Trainer {
         // What follows the last id never reaches it: attention looks back only.
         let mut padded = ids.to_vec();
         padded.resize(expected, 0);
-        let weights: Weights =
-            self.parameters.iter().map(|(path, p)| (path.clone(), p.value.clone())).collect();
-        let decoder = Decoder::new(&self.model, Ops::of(&self.device));
-        let hidden_nc = decoder.forward(&weights, &padded);
+        let weights = self.weights();
+        let hidden_nc = self.decoder.forward(&weights, &padded);
         let width = self.model.hidden_size as usize;
         let hidden_nc = hidden_nc.slice([0..ids.len(), 0..width]);
-        let logits_nv = hidden_nc.matmul(weights["lm_head.weight"].clone().transpose());
+        let logits_nv = self.decoder.ops.linear(&hidden_nc, &weights["lm_head.weight"]);
         Ok(values(logits_nv).chunks(vocabulary as usize).map(<[f32]>::to_vec).collect())
     }
 }

@@ -8,6 +8,8 @@ use burn::tensor::{Device, Tensor, TensorData};
 use hm_domain::id::Digest;
 use hm_domain::spec::ModelSpec;
 
+use crate::split_mix::SplitMix64;
+
 /// One parameter with its Adam moments, all off the autodiff graph.
 #[derive(Clone)]
 pub(crate) struct Parameter {
@@ -119,17 +121,13 @@ pub(crate) fn of_values(shape: Vec<usize>, values: Vec<f32>, device: &Device) ->
     }
 }
 
-/// Box-Muller over `SplitMix64` (Steele, Lea and Flood, 2014).
+/// Box-Muller over `SplitMix64`.
 fn normal(count: usize, std: f64, seed: u64, path: &str) -> Vec<f32> {
     let digest = Digest::of(format!("heurimentor.init.v1\0{seed}\0{path}").as_bytes());
-    let mut state = u64::from_le_bytes(digest.0[..8].try_into().expect("eight bytes"));
-    let mut uniform = || {
-        state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        // 53 bits, never 0: the logarithm below is finite.
-        (((mixed ^ (mixed >> 31)) >> 11) as f64 + 0.5) / (1u64 << 53) as f64
-    };
+    let state = u64::from_le_bytes(digest.0[..8].try_into().expect("eight bytes"));
+    let mut bits = SplitMix64(state);
+    // Never 0: the logarithm below is finite.
+    let mut uniform = || (bits.next_53_bits() as f64 + 0.5) / (1u64 << 53) as f64;
     let mut values = Vec::with_capacity(count + 1);
     while values.len() < count {
         let radius = std * (-2.0 * uniform().ln()).sqrt();

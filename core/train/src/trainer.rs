@@ -28,7 +28,7 @@ pub struct Trainer {
     pub(crate) device: Device,
     device_name: String,
     optimizer: OptimizerSpec,
-    decoder: Decoder,
+    pub(crate) decoder: Decoder,
     micro_batch_sequences: usize,
     /// Keep only the blocks' inputs and compute the rest again for the gradient.
     recompute: bool,

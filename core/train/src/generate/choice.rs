@@ -1,5 +1,7 @@
 //! Which token comes next: the likeliest, or one drawn from a distribution that is sharpened and cut.
 
+use crate::split_mix::SplitMix64;
+
 /// How to choose.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Choice {
@@ -27,7 +29,7 @@ pub struct BadChoice {
 #[derive(Clone, Debug)]
 pub struct Chooser {
     choice: Choice,
-    state: u64,
+    bits: SplitMix64,
 }
 
 impl Chooser {
@@ -45,7 +47,7 @@ impl Chooser {
             let must = "it must be above 0 and at most 1";
             return Err(BadChoice { name: "top-p", value: top_p, must });
         }
-        Ok(Chooser { choice, state: seed })
+        Ok(Chooser { choice, bits: SplitMix64(seed) })
     }
 
     /// The next token after these logits. Of equal logits the lower id is the likelier one.
@@ -96,11 +98,8 @@ impl Chooser {
         shares
     }
 
-    /// From 0 to below 1, by `SplitMix64` (Steele, Lea and Flood, 2014).
+    /// From 0 to below 1.
     fn uniform(&mut self) -> f64 {
-        self.state = self.state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = (self.state ^ (self.state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        ((mixed ^ (mixed >> 31)) >> 11) as f64 / (1u64 << 53) as f64
+        self.bits.next_53_bits() as f64 / (1u64 << 53) as f64
     }
 }

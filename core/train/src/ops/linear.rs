@@ -12,13 +12,7 @@ impl Ops {
         if !self.kernels {
             return x_ni.clone().matmul(weight_oi.clone().transpose());
         }
-        let ([rows, inputs], [outputs, _]) = (x_ni.dims(), weight_oi.dims());
-        let mut out = vec![0.0; rows * outputs];
-        let (x, weight) = (slice(x_ni), slice(weight_oi));
-        let weight = Matrix::new(&weight, outputs, inputs).t();
-        let place = MatrixMut::new(&mut out, rows, outputs);
-        multiply(place, Onto::Nothing, Matrix::new(&x, rows, inputs), weight);
-        tensor(out, [rows, outputs], &self.device)
+        self.linear_product(None, x_ni, weight_oi)
     }
 
     /// `onto + x W^T`.
@@ -31,17 +25,20 @@ impl Ops {
         if !self.kernels {
             return onto + x_ni.clone().matmul(weight_oi.clone().transpose());
         }
+        self.linear_product(Some(onto), x_ni, weight_oi)
+    }
+
+    fn linear_product(
+        &self,
+        onto: Option<Tensor<2>>,
+        x_ni: &Tensor<2>,
+        weight_oi: &Tensor<2>,
+    ) -> Tensor<2> {
         let ([rows, inputs], [outputs, _]) = (x_ni.dims(), weight_oi.dims());
-        let mut out = slice_mut(onto);
         let (x, weight) = (slice(x_ni), slice(weight_oi));
-        let weight = Matrix::new(&weight, outputs, inputs).t();
-        multiply(
-            MatrixMut::new(&mut out, rows, outputs),
-            Onto::Old,
-            Matrix::new(&x, rows, inputs),
-            weight,
-        );
-        out.tensor()
+        let (x, weight) =
+            (Matrix::new(&x, rows, inputs), Matrix::new(&weight, outputs, inputs).t());
+        self.product(onto, [rows, outputs], x, weight)
     }
 
     /// The gradient by the inputs, `dy W`, added to `onto` if there is something.
