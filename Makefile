@@ -9,7 +9,7 @@ export HM_WASM_TARGET ?= $(CACHE)/plugins
 export HM_COMPONENTS ?= $(CACHE)/components
 HM := $(CARGO_TARGET_DIR)/release/hm
 
-.PHONY: help setup web build plugins demo test verify-hf bench lint check-cuda
+.PHONY: help setup web build plugins demo test verify-hf bench lint check-cuda build-cuda gpu-check
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -45,4 +45,10 @@ lint: web ## Lints of all crates
 	cargo clippy --release --workspace --all-targets -- -D warnings
 
 check-cuda: web ## Type-check the CUDA feature; needs neither a GPU nor LLVM
-	DOCS_RS=1 cargo check -p hm --features cuda
+	DOCS_RS=1 cargo check -p hm --features cuda --all-targets
+
+build-cuda: web ## Build hm with CPU and CUDA in one binary, LLVM from Debian where it has it; needs no GPU
+	@scripts/build-cuda.sh
+
+gpu-check: web ## On a machine with an NVIDIA GPU: agreement, several devices, full memory, speed beside PyTorch
+	@scripts/gpu-check.sh

@@ -85,7 +85,7 @@ pub(crate) fn child(arguments: &[String]) {
     let mixture = Mixture::from_shares(0, &vec![1.0; domains]).unwrap();
     let (length, sequences) = (spec.model.sequence_length, spec.training.sequences_per_step);
     let mut sampler = Sampler::open(folder, spec.seed, length).unwrap();
-    let mut trainer = Trainer::new(&spec, DeviceChoice::Cpu).unwrap();
+    let mut trainer = Trainer::new(&spec, &DeviceChoice::Cpu).unwrap();
     let mut start = Instant::now();
     for step in 0..steps {
         if step == WARM_UP {
@@ -95,6 +95,7 @@ pub(crate) fn child(arguments: &[String]) {
             learning_rate: spec.schedule.learning_rate(StepSpan::of_step(step, steps)),
             clip_norm: spec.optimizer.clip_norm,
             loss_weights: vec![1.0; domains],
+            loss_scale: 1.0,
         };
         let batch = sampler.draw(&mixture, sequences).unwrap();
         trainer.step(&batch, &knobs, &mut |_| Verdict::Proceed).unwrap();

@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use hm_domain::batch::{Batch, Sequence};
 use hm_domain::id::{Digest, DomainId};
+use hm_domain::precision::Precision;
 use hm_domain::schedule::{Schedule, Shape, Warmup};
 use hm_domain::spec::*;
 use hm_domain::step::{Knobs, Verdict};
@@ -66,8 +67,9 @@ pub(crate) fn child(arguments: &[String]) {
     let [name, sequences, steps] = arguments else { panic!("PRESET SEQUENCES STEPS") };
     let (sequences, steps): (u32, usize) = (sequences.parse().unwrap(), steps.parse().unwrap());
     let spec = spec(preset(name).expect("a preset"), sequences);
-    let mut trainer = Trainer::new(&spec, DeviceChoice::Cpu).expect("a trainer");
-    let knobs = Knobs { learning_rate: 1e-3, clip_norm: 1.0, loss_weights: vec![1.0] };
+    let mut trainer = Trainer::new(&spec, &DeviceChoice::Cpu).expect("a trainer");
+    let knobs =
+        Knobs { learning_rate: 1e-3, clip_norm: 1.0, loss_weights: vec![1.0], loss_scale: 1.0 };
     let (mut seconds, mut first_loss) = (Vec::new(), None);
     for step in 0..steps + 2 {
         let batch = batch(&spec.model, sequences, step as u64);
@@ -99,6 +101,7 @@ pub(crate) fn spec(model: ModelSpec, sequences: u32) -> RunSpec {
             sequences_per_step: sequences,
             micro_batch_sequences: sequences,
             recompute_blocks: false,
+            precision: Precision::F32,
             z_loss: 0.0,
             batch_ramp: None,
         },

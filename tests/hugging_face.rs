@@ -210,7 +210,7 @@ impl Place {
         let weights = InitialWeights::read(&self.path(name)).unwrap();
         let (tokenizer, _) = Tokenizer::read(&weights.tokenizer().unwrap()).unwrap();
         let spec = self.spec("first", &[]);
-        let mut trainer = Trainer::new(&spec, DeviceChoice::Cpu).unwrap();
+        let mut trainer = Trainer::new(&spec, &DeviceChoice::Cpu).unwrap();
         trainer.start_from(&weights).unwrap();
         let (folder, count) = (self.text(name), NEW_TOKENS.to_string());
         let prompts = PROMPTS.map(|text| {

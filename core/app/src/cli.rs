@@ -113,9 +113,17 @@ pub(crate) struct TrainArgs {
     /// Go on although steps trained again differ from the log, and log by how much
     #[arg(long)]
     pub(crate) accept_divergence: bool,
-    /// Training device: auto, cpu or cuda
+    /// Training device: auto, cpu, cuda, cuda:1, or several that share each step: cuda:0,1, cuda:all
     #[arg(long, default_value = "auto")]
     pub(crate) device: String,
+    /// Peak of one device in TFLOP/s, for the MFU of a device whose data sheet hm does not know
+    #[arg(long, value_name = "TFLOPS", value_parser = positive)]
+    pub(crate) peak_tflops: Option<f64>,
+}
+
+fn positive(text: &str) -> Result<f64, String> {
+    let value: f64 = text.parse().map_err(|_| format!("`{text}` is not a number"))?;
+    if value.is_finite() && value > 0.0 { Ok(value) } else { Err("must be above 0".to_owned()) }
 }
 
 #[derive(Debug, Args)]

@@ -38,7 +38,7 @@ pub(crate) fn generate(workplace: &Workplace, args: &GenerateArgs) -> Result<u8>
     let (tokenizer, _) = Tokenizer::read(&tokenizer)?;
     let prompt = prompt(args, &tokenizer)?;
     let bar = progress::bar(0, "loading weights");
-    let generator = Generator::open(&source, args.device.parse()?, &mut |done, total| {
+    let generator = Generator::open(&source, &args.device.parse()?, &mut |done, total| {
         bar.set_length(total);
         bar.set_position(done);
     })?;

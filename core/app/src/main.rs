@@ -23,6 +23,7 @@ mod run_file;
 mod run_loop;
 mod runs;
 mod serve;
+mod throughput;
 mod timeline;
 mod train;
 mod training_choice;

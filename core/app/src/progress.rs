@@ -1,11 +1,12 @@
 //! What a terminal shows of a run: one bar, or a line now and then where there is no terminal.
 
 use std::io::IsTerminal;
-use std::time::Instant;
 
 use hm_domain::state::RunState;
 use hm_domain::step::TrainReport;
 use indicatif::{ProgressBar, ProgressStyle};
+
+use crate::throughput::Throughput;
 
 /// Steps between lines where there is no terminal.
 const LINE_EVERY_STEPS: u64 = 50;
@@ -31,13 +32,13 @@ pub(crate) fn spinner(message: &'static str) -> ProgressBar {
 /// Progress of one run.
 pub(crate) struct RunProgress {
     bar: Option<ProgressBar>,
-    started: Instant,
-    tokens: u64,
+    /// Of this worker.
+    pub(crate) speed: Throughput,
 }
 
 impl RunProgress {
     /// A bar on standard error, if that is a terminal.
-    pub(crate) fn new(steps: u64, done: u64) -> RunProgress {
+    pub(crate) fn new(steps: u64, done: u64, speed: Throughput) -> RunProgress {
         let bar = std::io::stderr().is_terminal().then(|| {
             let style = ProgressStyle::with_template("{bar:30} {pos}/{len} {elapsed}<{eta} {msg}")
                 .expect("a fixed template");
@@ -45,20 +46,20 @@ impl RunProgress {
             bar.set_position(done);
             bar
         });
-        RunProgress { bar, started: Instant::now(), tokens: 0 }
+        RunProgress { bar, speed }
     }
 
     /// Shows a step that has been trained.
     pub(crate) fn step(&mut self, state: &RunState, report: &TrainReport) {
         let step_tokens: u64 = report.pre_step.losses.iter().map(|sums| sums.tokens).sum();
-        self.tokens += step_tokens;
-        let rate = self.tokens as f64 / self.started.elapsed().as_secs_f64().max(1e-9);
+        self.speed.step(step_tokens, report.step_us);
         let shares: Vec<String> =
             state.mixture.shares().iter().map(|share| format!("{:.0}", share * 100.0)).collect();
         let message = format!(
-            "loss {:.4}  norm {:.3}  {rate:.0} tokens/s  mixture {} %",
+            "loss {:.4}  norm {:.3}  {}  mixture {} %",
             report.pre_step.loss,
             report.pre_step.gradient_norm,
+            self.speed.short(),
             shares.join("/")
         );
         match &self.bar {

@@ -18,7 +18,7 @@ use crate::worker::Worker;
 use crate::workplace::Workplace;
 
 /// How to train, beside what the run file says.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct How {
     /// Start another run, even if one of this name is unfinished.
     pub(crate) new: bool,
@@ -26,6 +26,19 @@ pub(crate) struct How {
     pub(crate) accept_divergence: bool,
     /// Where to train.
     pub(crate) device: DeviceChoice,
+    /// Peak of one device, where a person knows it.
+    pub(crate) peak_tflops: Option<f64>,
+}
+
+/// How a worker's part of a run went.
+#[derive(Debug)]
+pub(crate) struct Trained {
+    pub(crate) id: RunId,
+    pub(crate) outcome: Outcome,
+    /// Speed, if any step was trained, in a sentence.
+    pub(crate) speed: Option<String>,
+    /// The same as data.
+    pub(crate) throughput: serde_json::Value,
 }
 
 pub(crate) fn train(workplace: &Workplace, args: &TrainArgs) -> Result<u8> {
@@ -34,14 +47,18 @@ pub(crate) fn train(workplace: &Workplace, args: &TrainArgs) -> Result<u8> {
     if args.dry_run {
         return dry_run(workplace, &file, args);
     }
-    let how = How { new: args.new, accept_divergence: args.accept_divergence, device };
+    let (new, accept_divergence) = (args.new, args.accept_divergence);
+    let how = How { new, accept_divergence, device, peak_tflops: args.peak_tflops };
     let interrupt = Interrupt::install()?;
     let store = workplace.store()?;
-    let (id, outcome) = run_to_its_end(workplace, &store, &file, how, interrupt)?;
+    let trained = run_to_its_end(workplace, &store, &file, &how, interrupt)?;
     if args.file.json {
-        println!("{}", summary(&file, id, &outcome));
+        println!("{}", summary(&file, &trained));
     } else {
-        match &outcome {
+        if let Some(speed) = &trained.speed {
+            println!("{speed}");
+        }
+        match &trained.outcome {
             Outcome::Finished(_, reason) => {
                 println!("run {} ended: {reason}", file.name);
                 println!("check it with: hm audit {}", file.name);
@@ -51,19 +68,26 @@ pub(crate) fn train(workplace: &Workplace, args: &TrainArgs) -> Result<u8> {
             }
         }
     }
-    Ok(match outcome {
+    Ok(match trained.outcome {
         Outcome::Finished(Ending::Completed | Ending::Stopped, _) => 0,
         Outcome::Finished(Ending::Halted | Ending::Failed, _) => 1,
         Outcome::Interrupted => 130,
     })
 }
 
-fn summary(file: &RunFile, id: RunId, outcome: &Outcome) -> serde_json::Value {
+fn summary(file: &RunFile, trained: &Trained) -> serde_json::Value {
+    let Trained { id, outcome, throughput, .. } = trained;
     let (ending, reason) = match outcome {
         Outcome::Finished(ending, reason) => (serde_json::json!(ending), reason.as_str()),
         Outcome::Interrupted => (serde_json::Value::Null, "interrupted"),
     };
-    serde_json::json!({"run": id, "name": file.name, "ending": ending, "reason": reason})
+    serde_json::json!({
+        "run": id,
+        "name": file.name,
+        "ending": ending,
+        "reason": reason,
+        "throughput": throughput,
+    })
 }
 
 /// Trains the unfinished run of the file's name, or a new one, until it ends or is interrupted.
@@ -71,15 +95,15 @@ pub(crate) fn run_to_its_end(
     workplace: &Workplace,
     store: &Store,
     file: &RunFile,
-    how: How,
+    how: &How,
     interrupt: Interrupt,
-) -> Result<(RunId, Outcome)> {
+) -> Result<Trained> {
     let (manifest, folder) = prepared(workplace, file)?;
     let (spec, prior) = resolve(file, &manifest)?;
     let unfinished = workplace.runtime.block_on(store.find_unfinished(&spec.name))?;
     let weights = file.initial_weights()?;
     let places = (folder.as_path(), weights.as_ref());
-    let worker = Worker::new(workplace, store, &spec, places, how.device, interrupt)?;
+    let worker = Worker::new(workplace, store, &spec, places, how, interrupt)?;
     let mut run = match unfinished.filter(|_| !how.new) {
         Some(id) => worker.take_up(id, &spec, &file.plugins, how.accept_divergence)?,
         None => worker.start(&spec, prior, &file.plugins)?,
@@ -87,5 +111,6 @@ pub(crate) fn run_to_its_end(
     let inbox = Inbox::open(store.clone(), run.id, workplace.runtime.handle());
     let outcome = run.train(&inbox)?;
     run.journal.close()?;
-    Ok((run.id, outcome))
+    let (speed, throughput) = (run.progress.speed.sentence(), run.progress.speed.json());
+    Ok(Trained { id: run.id, outcome, speed, throughput })
 }

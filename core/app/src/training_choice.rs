@@ -2,6 +2,7 @@
 
 use anyhow::{Result, bail};
 use hm_domain::curve::Curve;
+use hm_domain::precision::Precision;
 use hm_domain::ramp::BatchRamp;
 use hm_domain::schedule::{Schedule, Shape, Warmup};
 use hm_domain::spec::TrainingSpec;
@@ -19,6 +20,8 @@ pub(crate) struct TrainingChoice {
     pub(crate) micro_batch_sequences: Option<u32>,
     #[serde(default)]
     pub(crate) recompute_blocks: bool,
+    #[serde(default)]
+    pub(crate) precision: Precision,
     #[serde(default)]
     pub(crate) z_loss: f64,
     #[serde(default = "learning_rate")]
@@ -91,6 +94,7 @@ impl TrainingChoice {
             sequences_per_step: self.sequences_per_step,
             micro_batch_sequences: self.micro_batch_sequences.unwrap_or(self.sequences_per_step),
             recompute_blocks: self.recompute_blocks,
+            precision: self.precision,
             z_loss: self.z_loss,
             batch_ramp: self.batch_ramp,
         }

@@ -13,7 +13,7 @@ use hm_domain::mixture::Mixture;
 use hm_domain::spec::RunSpec;
 use hm_domain::state::RunState;
 use hm_store::{Journal, JournalLimits, Store, WriterLease};
-use hm_train::{DeviceChoice, InitialWeights, Trainer};
+use hm_train::{InitialWeights, Trainer};
 use serde_json::Value;
 
 use crate::environment::environment;
@@ -23,6 +23,8 @@ use crate::registry::Registry;
 use crate::resume::{self, CaughtUp};
 use crate::run_file::PluginChoice;
 use crate::run_loop::Run;
+use crate::throughput::Throughput;
+use crate::train::How;
 use crate::workplace::Workplace;
 
 /// All that a run needs, before it is known whether it is a new one.
@@ -32,6 +34,7 @@ pub(crate) struct Worker<'a> {
     registry: Registry,
     trainer: Trainer,
     sampler: Sampler,
+    speed: Throughput,
     interrupt: Interrupt,
 }
 
@@ -42,17 +45,19 @@ impl<'a> Worker<'a> {
         store: &Store,
         spec: &RunSpec,
         (prepared, weights): (&Path, Option<&InitialWeights>),
-        device: DeviceChoice,
+        how: &How,
         interrupt: Interrupt,
     ) -> Result<Worker<'a>> {
-        let mut trainer = Trainer::new(spec, device)?;
+        let mut trainer = Trainer::new(spec, &how.device)?;
         if let (Some(weights), Some(digest)) = (weights, spec.initial_weights) {
             // Those that the spec names, even if the folder has been imported anew since.
             trainer.start_from(&InitialWeights { digest, ..weights.clone() })?;
         }
         let sampler = Sampler::open(prepared, spec.seed, spec.model.sequence_length)?;
         let registry = workplace.registry(store)?;
-        Ok(Worker { workplace, store: store.clone(), registry, trainer, sampler, interrupt })
+        let speed = Throughput::new(&trainer, &spec.model, how.peak_tflops);
+        let store = store.clone();
+        Ok(Worker { workplace, store, registry, trainer, sampler, speed, interrupt })
     }
 
     /// Starts a new run and binds what its file asks for, before the first step.
@@ -102,7 +107,7 @@ impl<'a> Worker<'a> {
         eprintln!("resumed from step {checkpoint_step}, {steps} steps caught up");
         if let Some(sentence) = &disagreement {
             eprintln!("catch-up disagrees with the log: {sentence}");
-            if !accept_divergence && self.trainer.device_name() == "cpu" {
+            if !accept_divergence && self.trainer.is_exact() {
                 bail!("on a CPU this must not be; go on all the same with --accept-divergence");
             }
         }
@@ -165,7 +170,7 @@ impl<'a> Worker<'a> {
         let checkpoints = self.checkpoints(id);
         std::fs::create_dir_all(&checkpoints)
             .with_context(|| format!("cannot make {}", checkpoints.display()))?;
-        let progress = RunProgress::new(state.spec.training.steps, state.next_step);
+        let progress = RunProgress::new(state.spec.training.steps, state.next_step, self.speed);
         Ok(Run {
             id,
             mentor: Mentor::new(state, Arc::new(self.registry.host.clone())),

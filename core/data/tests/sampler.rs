@@ -6,6 +6,7 @@ use hm_data::*;
 use hm_domain::batch::{Batch, Cursor};
 use hm_domain::id::Digest;
 use hm_domain::mixture::{Mixture, WEIGHT_TOTAL};
+use hm_domain::precision::Precision;
 use hm_domain::ramp::BatchRamp;
 use hm_domain::spec::TrainingSpec;
 use proptest::prelude::*;
@@ -202,6 +203,7 @@ proptest! {
             sequences_per_step: from + by * increments,
             micro_batch_sequences: 2,
             recompute_blocks: false,
+            precision: Precision::F32,
             z_loss: 0.0,
             batch_ramp: Some(BatchRamp { from, by, over_sequences }),
         };

@@ -44,6 +44,7 @@ impl RunState {
             learning_rate: self.learning_rate(),
             clip_norm: self.spec.optimizer.clip_norm,
             loss_weights: self.loss_weights.clone(),
+            loss_scale: self.loss_scale.factor,
         }
     }
 

@@ -18,6 +18,7 @@ pub mod mentor;
 pub mod mixture;
 pub(crate) mod observe;
 pub mod plugin;
+pub mod precision;
 pub mod ramp;
 pub mod rules;
 pub mod schedule;

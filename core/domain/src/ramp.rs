@@ -140,6 +140,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::precision::Precision;
 
     fn training(steps: u64, full: u32, ramp: (u32, u32, u64)) -> TrainingSpec {
         let (from, by, over_sequences) = ramp;
@@ -148,6 +149,7 @@ mod tests {
             sequences_per_step: full,
             micro_batch_sequences: 8,
             recompute_blocks: false,
+            precision: Precision::F32,
             z_loss: 0.0,
             batch_ramp: Some(BatchRamp { from, by, over_sequences }),
         }

@@ -6,6 +6,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::id::Digest;
+use crate::precision::Precision;
 use crate::ramp::BatchRamp;
 use crate::schedule::Schedule;
 
@@ -78,6 +79,10 @@ fn is_false(value: &bool) -> bool {
     !value
 }
 
+fn is_default(value: &Precision) -> bool {
+    *value == Precision::default()
+}
+
 fn is_zero(value: &f64) -> bool {
     *value == 0.0
 }
@@ -96,6 +101,9 @@ pub struct TrainingSpec {
     /// third more work, the same bits.
     #[serde(default, skip_serializing_if = "is_false")]
     pub recompute_blocks: bool,
+    /// What the step computes in.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub precision: Precision,
     /// Weight of the squared logarithm of the softmax's denominator in the objective (Chowdhery and
     /// others, arXiv 2204.02311, section 5); 0 for none. Losses are reported without it.
     #[serde(default, skip_serializing_if = "is_zero")]

@@ -11,6 +11,7 @@ use crate::knobs::Overrides;
 use crate::mixture::Mixture;
 use crate::observe::{self, Seen};
 use crate::plugin::{OBSERVATIONS_MAX, Outcome};
+use crate::precision::LossScale;
 use crate::spec::{BadValue, RunSpec};
 use crate::step::Verdict;
 
@@ -75,6 +76,8 @@ pub struct RunState {
     pub pending: Vec<(u64, Mixture)>,
     /// One per domain.
     pub loss_weights: Vec<f64>,
+    /// Scale of the next step's objective.
+    pub loss_scale: LossScale,
     /// What commands have set in place of the spec's values.
     pub overrides: Overrides,
     /// Every binding there ever was.
@@ -128,6 +131,7 @@ impl RunState {
             mixture: started.prior.clone(),
             pending: Vec::new(),
             loss_weights: vec![1.0; count],
+            loss_scale: LossScale::first(spec.training.precision),
             overrides: Overrides::default(),
             bindings: BTreeMap::new(),
             validation_due: false,
@@ -211,6 +215,7 @@ impl RunState {
         if matches!(step.verdict, Verdict::Proceed | Verdict::ClipTo(_)) {
             self.updates += 1;
         }
+        self.loss_scale = self.loss_scale.after(self.spec.training.precision, &step.pre_step);
         // Remembered first: whoever answered `ok` in this step has seen it.
         self.remember(seen);
         let faults = self.faults_after(&step.receipts);

@@ -38,6 +38,8 @@ pub struct Knobs {
     pub clip_norm: f64,
     /// Multiplies each domain's loss sum; the normaliser stays the token count. One per domain.
     pub loss_weights: Vec<f64>,
+    /// What the objective is multiplied by and its gradients divided by: 1 unless a step computes in f16.
+    pub loss_scale: f64,
 }
 
 /// What a gate sees: after the last micro-batch, before clipping and the optimizer.

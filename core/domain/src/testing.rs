@@ -1,6 +1,7 @@
 //! Small values for this crate's own tests.
 
 use crate::id::Digest;
+use crate::precision::Precision;
 use crate::schedule::{Schedule, Shape, Warmup};
 use crate::spec::*;
 
@@ -39,6 +40,7 @@ pub(crate) fn spec(domain_count: usize) -> RunSpec {
             sequences_per_step: 8,
             micro_batch_sequences: 8,
             recompute_blocks: false,
+            precision: Precision::F32,
             z_loss: 0.0,
             batch_ramp: None,
         },

@@ -54,6 +54,11 @@ pub(crate) fn check_knobs(knobs: &Knobs, domain_count: usize) -> Result<()> {
         let must = "must be finite and not negative".to_owned();
         return refuse(format!("the loss weight of domain {index}"), weight.to_string(), must);
     }
+    let scale = knobs.loss_scale;
+    if !(scale.is_finite() && scale > 0.0) {
+        let must = "must be finite and above 0".to_owned();
+        return refuse("the loss scale".to_owned(), scale.to_string(), must);
+    }
     if weights.iter().all(|&weight| weight == 0.0) {
         let must = "must be above 0, or nothing would be learned".to_owned();
         return refuse("the largest loss weight".to_owned(), "0".to_owned(), must);

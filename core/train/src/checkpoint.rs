@@ -5,7 +5,7 @@
 
 use std::path::Path;
 
-use burn::tensor::{Tensor, TensorData};
+use burn::tensor::{Device, Tensor, TensorData};
 use hm_domain::checkpoint::CheckpointState;
 use hm_domain::id::Digest;
 use safetensors::SafeTensors;
@@ -14,8 +14,8 @@ use safetensors::tensor::Dtype;
 use crate::checkpoint_folder::{self, Bytes, MODEL_FILE, MOMENTS_FILE, STATE_FILE};
 use crate::content_digest::{CHECKPOINT, ContentDigest};
 use crate::error::{Result, TrainError, at};
-use crate::ops::values;
-use crate::parameters::{self, Parameter, Parameters, rows_and_columns};
+use crate::ops::{DeviceFailed, read};
+use crate::parameters::{self, Parameter, rows_and_columns};
 use crate::trainer::Trainer;
 
 /// A checkpoint on disk.
@@ -29,8 +29,8 @@ pub struct SavedCheckpoint {
     pub bytes: u64,
 }
 
-fn little_endian(tensor: &Tensor<2>) -> Vec<u8> {
-    values(tensor.clone()).into_iter().flat_map(f32::to_le_bytes).collect()
+fn little_endian(tensor: &Tensor<2>) -> std::result::Result<Vec<u8>, DeviceFailed> {
+    Ok(read(tensor.clone())?.into_iter().flat_map(f32::to_le_bytes).collect())
 }
 
 fn digest(contents: &[(String, Bytes)], state_json: &[u8]) -> Digest {
@@ -57,13 +57,16 @@ impl Trainer {
     /// there already is kept if it is whole, and replaced if it is damaged.
     pub fn save(&self, parent: &Path, state: &CheckpointState) -> Result<SavedCheckpoint> {
         let contents: Vec<(String, Bytes)> = self
-            .parameters
+            .parameters()
             .iter()
             .map(|(path, p)| {
-                let parts = [&p.value, &p.first_moment, &p.second_moment].map(little_endian);
-                (path.clone(), Bytes { shape: p.shape.clone(), parts })
+                let [value, first, second] =
+                    [&p.value, &p.first_moment, &p.second_moment].map(little_endian);
+                let parts = [value?, first?, second?];
+                Ok((path.clone(), Bytes { shape: p.shape.clone(), parts }))
             })
-            .collect();
+            .collect::<std::result::Result<_, DeviceFailed>>()
+            .map_err(|error| self.failed(&error))?;
         let state_json = serde_json::to_vec(state).expect("a state is plain data");
         let digest = digest(&contents, &state_json);
         let folder = format!("a{:03}-s{:010}-{}", state.attempt, state.next_step, digest.short());
@@ -91,7 +94,10 @@ impl Trainer {
             let (held, run) = (state.loss_weights.len(), self.domain_count);
             return Err(broken(format!("is of a run with {held} domains, this run has {run}")));
         }
-        self.parameters = self.of_bytes(contents);
+        for (path, bytes) in contents {
+            let parameter = of_bytes(bytes, self.first().device());
+            self.set_parameter(path, parameter);
+        }
         self.updates = state.updates;
         Ok(state)
     }
@@ -119,22 +125,17 @@ impl Trainer {
         let digest = digest(&contents, &state_json);
         Ok(Read { contents, state_json, digest })
     }
+}
 
-    fn of_bytes(&self, contents: Vec<(String, Bytes)>) -> Parameters {
-        contents
-            .into_iter()
-            .map(|(path, Bytes { shape, parts })| {
-                let size = rows_and_columns(&shape);
-                let [value, first_moment, second_moment] = parts.map(|bytes| {
-                    let four =
-                        |four: &[u8]| f32::from_le_bytes(four.try_into().expect("four bytes"));
-                    let values: Vec<f32> = bytes.chunks_exact(4).map(four).collect();
-                    Tensor::<2>::from_data(TensorData::new(values, size), &self.device)
-                });
-                (path, Parameter { shape, value, first_moment, second_moment })
-            })
-            .collect()
-    }
+/// A parameter of little-endian f32.
+fn of_bytes(Bytes { shape, parts }: Bytes, device: &Device) -> Parameter {
+    let size = rows_and_columns(&shape);
+    let [value, first_moment, second_moment] = parts.map(|bytes| {
+        let four = |four: &[u8]| f32::from_le_bytes(four.try_into().expect("four bytes"));
+        let values: Vec<f32> = bytes.chunks_exact(4).map(four).collect();
+        Tensor::<2>::from_data(TensorData::new(values, size), device)
+    });
+    Parameter { shape, value, first_moment, second_moment }
 }
 
 /// One safetensors file of a checkpoint.

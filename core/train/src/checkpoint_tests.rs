@@ -84,7 +84,7 @@ fn checkpoints_of_other_models_are_refused_with_both_values() {
         (other_data, "state.json: is of a run with 2 domains, this run has 1"),
     ];
     for (spec, sentence) in cases {
-        let mut other = Trainer::new(&spec, DeviceChoice::Cpu).unwrap();
+        let mut other = Trainer::new(&spec, &DeviceChoice::Cpu).unwrap();
         let before = digest(&other);
         let error = other.load(&path, saved.digest).unwrap_err().to_string();
         assert!(error.contains(&saved.folder) && error.contains(sentence), "{error}");

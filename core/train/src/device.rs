@@ -1,4 +1,4 @@
-//! Which device trains, and what of it may change bits.
+//! Which devices train, and what of them may change bits.
 
 use burn::tensor::Device;
 use serde::{Deserialize, Serialize};
@@ -6,53 +6,91 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Result, TrainError};
 
 /// What a person asks for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum DeviceChoice {
-    /// CUDA where it is built in and there is a GPU, else the CPU.
+    /// The first CUDA device where CUDA is built in and there is one, else the CPU.
     Auto,
     /// The CPU.
     Cpu,
-    /// The first CUDA device.
-    Cuda,
+    /// CUDA devices by index; several share every step's micro-batches.
+    Cuda(Vec<usize>),
+    /// All CUDA devices.
+    AllCuda,
 }
 
 impl std::str::FromStr for DeviceChoice {
     type Err = TrainError;
 
     fn from_str(text: &str) -> Result<Self> {
+        let bad = || {
+            let sentence = "is not auto, cpu, cuda, cuda:all or indices such as cuda:0,1";
+            TrainError::Device(format!("device `{text}` {sentence}"))
+        };
         match text {
             "auto" => Ok(DeviceChoice::Auto),
             "cpu" => Ok(DeviceChoice::Cpu),
-            "cuda" => Ok(DeviceChoice::Cuda),
-            other => Err(TrainError::Device(format!("device `{other}` is not auto, cpu or cuda"))),
+            "cuda" => Ok(DeviceChoice::Cuda(vec![0])),
+            "cuda:all" => Ok(DeviceChoice::AllCuda),
+            other => {
+                let list = other.strip_prefix("cuda:").ok_or_else(bad)?;
+                let index = |part: &str| part.parse().map_err(|_| bad());
+                let indices = list.split(',').map(index).collect::<Result<Vec<usize>>>()?;
+                let twice = |at: &usize| indices.iter().filter(|other| *other == at).count() > 1;
+                match indices.iter().find(|at| twice(at)) {
+                    Some(at) => {
+                        Err(TrainError::Device(format!("device `{text}` names {at} twice")))
+                    }
+                    None => Ok(DeviceChoice::Cuda(indices)),
+                }
+            }
         }
     }
 }
 
-/// Opens a device, and its name. Lists before it touches: a CUDA device that is not there would hang.
-pub(crate) fn open(choice: DeviceChoice) -> Result<(Device, String)> {
-    let cpu = || (Device::flex(), "cpu".to_owned());
+/// Opened devices, at least one and all of a kind.
+pub(crate) struct Opened {
+    pub(crate) devices: Vec<Device>,
+    /// `cpu`, or `cuda:0,1` and what the first calls itself.
+    pub(crate) name: String,
+}
+
+/// Opens devices. Lists before it touches: a CUDA device that is not there would hang.
+pub(crate) fn open(choice: &DeviceChoice) -> Result<Opened> {
+    let cpu = || Opened { devices: vec![Device::flex()], name: "cpu".to_owned() };
     match choice {
         DeviceChoice::Cpu => Ok(cpu()),
-        DeviceChoice::Auto => Ok(cuda().unwrap_or_else(|_| cpu())),
-        DeviceChoice::Cuda => cuda(),
+        DeviceChoice::Auto => Ok(cuda(Some(&[0])).unwrap_or_else(|_| cpu())),
+        DeviceChoice::Cuda(indices) => cuda(Some(indices)),
+        DeviceChoice::AllCuda => cuda(None),
     }
 }
 
 #[cfg(feature = "cuda")]
-fn cuda() -> Result<(Device, String)> {
-    if Device::enumerate(burn::tensor::DeviceType::Cuda).into_vec().is_empty() {
+fn cuda(indices: Option<&[usize]>) -> Result<Opened> {
+    let found = Device::enumerate(burn::tensor::DeviceType::Cuda).into_vec().len();
+    if found == 0 {
         let sentence = "no CUDA device found; train on the CPU with --device cpu";
         return Err(TrainError::Device(sentence.to_owned()));
     }
-    Ok((Device::cuda(0), "cuda:0".to_owned()))
+    let indices = indices.map_or_else(|| (0..found).collect(), <[usize]>::to_vec);
+    if let Some(missing) = indices.iter().find(|&&index| index >= found) {
+        let sentence = format!("no CUDA device {missing}: there are {found}, numbered from 0");
+        return Err(TrainError::Device(sentence));
+    }
+    let devices: Vec<Device> = indices.iter().map(|&index| Device::cuda(index)).collect();
+    let list = indices.iter().map(usize::to_string).collect::<Vec<_>>().join(",");
+    let name = match devices[0].identity() {
+        Some(identity) => format!("cuda:{list} {}", identity.name),
+        None => format!("cuda:{list}"),
+    };
+    Ok(Opened { devices, name })
 }
 
 #[cfg(not(feature = "cuda"))]
-fn cuda() -> Result<(Device, String)> {
-    let sentence =
-        "this build has no CUDA: build with --features cuda, or train on the CPU with --device cpu";
+fn cuda(_indices: Option<&[usize]>) -> Result<Opened> {
+    let sentence = "this build has no CUDA: build it in with `make build-cuda`, or train on the CPU \
+                    with --device cpu";
     Err(TrainError::Device(sentence.to_owned()))
 }
 
@@ -110,4 +148,23 @@ fn c_library() -> String {
 #[cfg(not(target_env = "gnu"))]
 fn c_library() -> String {
     "not glibc".to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn devices_are_named_as_on_the_command_line() {
+        let parse = |text: &str| text.parse::<DeviceChoice>();
+        assert_eq!(parse("cuda").unwrap(), DeviceChoice::Cuda(vec![0]));
+        assert_eq!(parse("cuda:1,0").unwrap(), DeviceChoice::Cuda(vec![1, 0]));
+        assert_eq!(parse("cuda:all").unwrap(), DeviceChoice::AllCuda);
+        for bad in ["gpu", "cuda:", "cuda:x", "cuda:-1", "cuda:0,"] {
+            let sentence = parse(bad).unwrap_err().to_string();
+            assert!(sentence.starts_with(&format!("device `{bad}` is not auto")), "{sentence}");
+        }
+        let sentence = parse("cuda:1,1").unwrap_err().to_string();
+        assert_eq!(sentence, "device `cuda:1,1` names 1 twice");
+    }
 }

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use hm_domain::id::Digest;
+use hm_domain::precision::Precision;
 
 /// An error of this crate.
 #[derive(Debug, thiserror::Error)]
@@ -13,6 +14,26 @@ pub enum TrainError {
     /// The device asked for is not there.
     #[error("{0}")]
     Device(String),
+    /// The device's memory is full. What was being computed is lost; checkpoints are not.
+    #[error(
+        "{device} has no memory left: start another run with a smaller \
+         training.micro_batch_sequences (now {micro_batch_sequences}), with \
+         training.recompute_blocks, or in training.precision bf16"
+    )]
+    OutOfMemory {
+        /// The device.
+        device: String,
+        /// Sequences in memory at once.
+        micro_batch_sequences: usize,
+    },
+    /// A precision that the device has not.
+    #[error("training.precision is {}: the {device} computes in f32 alone", precision.name())]
+    Precision {
+        /// What was asked for.
+        precision: Precision,
+        /// The device.
+        device: String,
+    },
     /// A batch that does not fit the model.
     #[error("sequence {index} has {found} tokens, the model wants {expected}")]
     Sequence {

@@ -65,8 +65,8 @@ fn found() -> Found {
 fn trainer(model: &ModelSpec) -> Trainer {
     let mut spec = spec();
     spec.model = model.clone();
-    let mut trainer = Trainer::new(&spec, DeviceChoice::Cpu).unwrap();
-    trainer.parameters = parameters(model, &|norm| match norm {
+    let mut trainer = Trainer::new(&spec, &DeviceChoice::Cpu).unwrap();
+    *trainer.parameters_mut() = parameters(model, &|norm| match norm {
         true => (model.norm_init, 0.1 * model.norm_init),
         false => (0.0, model.init_std * 12f64.sqrt()),
     });
@@ -102,12 +102,13 @@ fn check_logits(name: &str, trainer: &Trainer, scaled: &Scaled) -> f64 {
 ///
 /// After one unclipped update from zero moments, the first moment is (1 - beta1) times the gradient.
 fn check_gradients(name: &str, mut trainer: Trainer, scaled: &Scaled) -> f64 {
-    let knobs = Knobs { learning_rate: 0.0, clip_norm: 1e9, loss_weights: vec![1.0, 1.0] };
+    let knobs =
+        Knobs { learning_rate: 0.0, clip_norm: 1e9, loss_weights: vec![1.0, 1.0], loss_scale: 1.0 };
     trainer.step(&batch(0, &scaled.model), &knobs, &mut |_| Verdict::Proceed).unwrap();
-    assert!(scaled.gradients.keys().eq(trainer.parameters.keys()), "{name}: other parameters");
+    assert!(scaled.gradients.keys().eq(trainer.parameters().keys()), "{name}: other parameters");
     let mut largest = 0f64;
     for (path, theirs) in &scaled.gradients {
-        let moment = values(trainer.parameters[path].first_moment.clone());
+        let moment = values(trainer.parameters()[path].first_moment.clone());
         let ours: Vec<f64> = moment.into_iter().map(|value| f64::from(value) / 0.1).collect();
         let norm = ours.iter().map(|value| value * value).sum::<f64>().sqrt();
         let mut apart = (norm - theirs.norm).abs() / theirs.norm;
@@ -122,7 +123,12 @@ fn check_gradients(name: &str, mut trainer: Trainer, scaled: &Scaled) -> f64 {
 
 /// The largest relative distance of a loss.
 fn check_losses(name: &str, mut trainer: Trainer, scaled: &Scaled) -> f64 {
-    let knobs = Knobs { learning_rate: 1e-3, clip_norm: 1.0, loss_weights: vec![1.0, 1.0] };
+    let knobs = Knobs {
+        learning_rate: 1e-3,
+        clip_norm: 1.0,
+        loss_weights: vec![1.0, 1.0],
+        loss_scale: 1.0,
+    };
     assert_eq!(scaled.losses.len(), 20);
     let mut largest = 0f64;
     for (step, theirs) in scaled.losses.iter().enumerate() {

@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 
 use burn::tensor::Tensor;
 
-use crate::ops::Ops;
+use crate::ops::{DeviceFailed, Ops};
+use crate::parameters::Parameters;
 
 /// Gradients by parameter path, off the autodiff graph.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(crate) struct Gradients(BTreeMap<String, Tensor<2>>);
 
 /// What all gradients together come to.
@@ -39,15 +40,17 @@ impl Gradients {
         self.0.insert(path.to_owned(), sum);
     }
 
-    /// The global norm, before clipping. Parameters are added in order of path.
-    pub(crate) fn global_norm(&self, ops: &Ops) -> GlobalNorm {
-        let (mut square, mut nonfinite_count) = (0.0, 0);
-        for gradient in self.0.values() {
-            let (part, bad) = ops.squares(gradient);
-            square += part;
-            nonfinite_count += bad;
+    /// Zero for every parameter that nothing was added of.
+    pub(crate) fn complete(&mut self, parameters: &Parameters) {
+        for (path, parameter) in parameters {
+            self.0.entry(path.clone()).or_insert_with(|| parameter.value.zeros_like());
         }
-        GlobalNorm { norm: square.sqrt(), nonfinite_count }
+    }
+
+    /// The global norm, before clipping. Parameters are added in order of path.
+    pub(crate) fn global_norm(&self, ops: &Ops) -> Result<GlobalNorm, DeviceFailed> {
+        let (square, nonfinite_count) = ops.squares(self.0.values())?;
+        Ok(GlobalNorm { norm: square.sqrt(), nonfinite_count })
     }
 }
 
@@ -77,7 +80,8 @@ mod tests {
 
     #[test]
     fn norm_is_over_all_parameters() {
-        let found = gradients(&[&[3.0, 0.0], &[4.0]]).global_norm(&Ops::of(&Device::flex()));
+        let found =
+            gradients(&[&[3.0, 0.0], &[4.0]]).global_norm(&Ops::of(&Device::flex())).unwrap();
         assert_eq!(found, GlobalNorm { norm: 5.0, nonfinite_count: 0 });
     }
 
@@ -85,7 +89,7 @@ mod tests {
     fn squares_that_overflow_f32_still_give_the_norm() {
         // A square of 1e20 is beyond f32; so is the sum of four squares of 1.5e19.
         for (row, norm) in [(&[3e20, 4e20][..], 5e20), (&[1.5e19; 4][..], 3e19)] {
-            let found = gradients(&[row]).global_norm(&Ops::of(&Device::flex()));
+            let found = gradients(&[row]).global_norm(&Ops::of(&Device::flex())).unwrap();
             assert!((found.norm / norm - 1.0).abs() < 1e-6, "{found:?}");
             assert_eq!(found.nonfinite_count, 0);
         }
@@ -94,7 +98,7 @@ mod tests {
     #[test]
     fn elements_that_are_not_finite_are_counted_one_by_one() {
         let found = gradients(&[&[f32::NAN, 1.0, f32::INFINITY], &[f32::NEG_INFINITY]]);
-        let found = found.global_norm(&Ops::of(&Device::flex()));
+        let found = found.global_norm(&Ops::of(&Device::flex())).unwrap();
         assert!(!found.norm.is_finite());
         assert_eq!(found.nonfinite_count, 3);
     }

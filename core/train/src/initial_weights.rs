@@ -5,7 +5,6 @@
 
 use std::path::{Path, PathBuf};
 
-use burn::tensor::{Tensor, TensorData};
 use hm_domain::id::Digest;
 use hm_domain::spec::ModelSpec;
 use serde::{Deserialize, Serialize};
@@ -14,7 +13,7 @@ use crate::checkpoint_folder::MODEL_FILE;
 use crate::content_digest::{ContentDigest, INITIAL_WEIGHTS};
 use crate::error::{Result, TrainError, at};
 use crate::hugging_face::f32_of;
-use crate::parameters::{self, Parameter, rows_and_columns};
+use crate::parameters;
 use crate::tensor_file::TensorFile;
 use crate::trainer::Trainer;
 
@@ -101,17 +100,10 @@ impl Trainer {
                 values.extend(f32_of(piece));
                 Ok(())
             })?;
-            self.take(name, shape, values);
+            let parameter = parameters::of_values(shape, values, self.first().device());
+            self.set_parameter(name, parameter);
         }
         self.updates = 0;
         Ok(())
-    }
-
-    fn take(&mut self, path: String, shape: Vec<usize>, values: Vec<f32>) {
-        let size = rows_and_columns(&shape);
-        let zeros = || Tensor::<2>::zeros(size, &self.device);
-        let value = Tensor::from_data(TensorData::new(values, size), &self.device);
-        let (first_moment, second_moment) = (zeros(), zeros());
-        self.parameters.insert(path, Parameter { shape, value, first_moment, second_moment });
     }
 }

@@ -6,6 +6,7 @@ mod admission;
 mod block;
 mod checkpoint;
 mod checkpoint_folder;
+mod collective;
 mod content_digest;
 mod cpu;
 mod device;
@@ -20,9 +21,11 @@ mod ops;
 mod parameters;
 mod plan;
 mod presets;
+mod replica;
 mod split_mix;
 mod tensor_file;
 mod trainer;
+mod utilization;
 mod whole_folder;
 
 pub use checkpoint::SavedCheckpoint;
@@ -36,6 +39,7 @@ pub use initial_weights::InitialWeights;
 pub use plan::{MemoryPlan, flops_per_token, largest_micro_batch};
 pub use presets::{PRESETS, padded_vocabulary, preset};
 pub use trainer::Trainer;
+pub use utilization::{Peak, model_flops_utilization};
 
 #[cfg(test)]
 mod checkpoint_tests;
@@ -45,5 +49,7 @@ mod family_test;
 mod hashed;
 #[cfg(test)]
 mod pytorch_test;
+#[cfg(test)]
+mod replica_tests;
 #[cfg(test)]
 mod tests;

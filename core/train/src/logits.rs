@@ -3,6 +3,7 @@
 
 use crate::error::{Result, TrainError};
 use crate::ops::values;
+use crate::replica::Replica;
 use crate::trainer::Trainer;
 
 impl Trainer {
@@ -21,11 +22,12 @@ impl Trainer {
         // What follows the last id never reaches it: attention looks back only.
         let mut padded = ids.to_vec();
         padded.resize(expected, 0);
-        let weights = self.weights();
-        let hidden_nc = self.decoder.forward(&weights, &padded);
+        let Replica { decoder, .. } = self.first();
+        let weights = self.first().weights();
+        let hidden_nc = decoder.forward(&weights, &padded);
         let width = self.model.hidden_size as usize;
         let hidden_nc = hidden_nc.slice([0..ids.len(), 0..width]);
-        let logits_nv = self.decoder.ops.linear(&hidden_nc, &weights["lm_head.weight"]);
+        let logits_nv = decoder.ops.linear(&hidden_nc, &weights["lm_head.weight"]);
         Ok(values(logits_nv).chunks(vocabulary as usize).map(<[f32]>::to_vec).collect())
     }
 }

@@ -21,9 +21,20 @@ pub(crate) struct Parameter {
 }
 
 impl Parameter {
-    /// Matrices decay, norms do not.
-    pub(crate) fn decays(&self) -> bool {
+    /// Whether it is a matrix: norms are not. Matrices decay, norms do not.
+    pub(crate) fn is_matrix(&self) -> bool {
         self.shape.len() == 2
+    }
+
+    /// A copy on another device.
+    pub(crate) fn on(&self, device: &Device) -> Parameter {
+        let copy = |tensor: &Tensor<2>| tensor.clone().to_device(device);
+        Parameter {
+            shape: self.shape.clone(),
+            value: copy(&self.value),
+            first_moment: copy(&self.first_moment),
+            second_moment: copy(&self.second_moment),
+        }
     }
 }
 

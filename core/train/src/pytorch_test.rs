@@ -21,10 +21,15 @@ fn tiny_agrees_with_pytorch() {
     let found: Found = serde_json::from_str(include_str!("../fixtures/pytorch_tiny.json")).unwrap();
     let mut spec = spec();
     spec.model = preset("tiny").unwrap();
-    let mut trainer = Trainer::new(&spec, DeviceChoice::Cpu).unwrap();
-    trainer.parameters =
+    let mut trainer = Trainer::new(&spec, &DeviceChoice::Cpu).unwrap();
+    *trainer.parameters_mut() =
         parameters(&spec.model, &|norm| if norm { (1.0, 0.1) } else { (0.0, 0.1) });
-    let knobs = Knobs { learning_rate: 1e-3, clip_norm: 1.0, loss_weights: vec![1.0, 1.0] };
+    let knobs = Knobs {
+        learning_rate: 1e-3,
+        clip_norm: 1.0,
+        loss_weights: vec![1.0, 1.0],
+        loss_scale: 1.0,
+    };
     assert_eq!(found.losses.len(), 5);
     for step in 0..found.losses.len() {
         let batch = batch(step, &spec.model);

@@ -3,6 +3,7 @@
 //! A skip or a halt leaves weights, moments and the update count as they were, to the bit. So does a
 //! step whose loss or gradients are not finite, whatever the gate answered.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Instant;
 
 use burn::tensor::Device;
@@ -11,26 +12,23 @@ use hm_domain::spec::{ModelSpec, OptimizerSpec, RunSpec};
 use hm_domain::step::{Knobs, LossSums, PreStep, TrainReport, Verdict};
 
 use crate::admission::{check_batch, check_knobs};
-use crate::cpu::adamw::Update;
-use crate::cpu::cross_entropy::Objective;
-use crate::device::{self, DeviceChoice};
+use crate::collective::{self, joined};
+use crate::device::{self, DeviceChoice, Opened};
 use crate::error::{Result, TrainError};
 use crate::gradients::Gradients;
-use crate::model::{Decoder, Weights};
-use crate::ops::Ops;
-use crate::parameters::{self, Parameters};
+use crate::ops::{DeviceFailed, Ops, read};
+use crate::parameters::{Parameter, Parameters};
+use crate::replica::{Pass, Passed, Replica};
 
-/// A model, its optimizer and the device they are on.
+/// A model, its optimizer and the devices they are on.
 pub struct Trainer {
     pub(crate) model: ModelSpec,
-    pub(crate) parameters: Parameters,
     pub(crate) updates: u64,
-    pub(crate) device: Device,
+    /// One for each device, all alike.
+    replicas: Vec<Replica>,
     device_name: String,
     optimizer: OptimizerSpec,
-    pub(crate) decoder: Decoder,
     micro_batch_sequences: usize,
-    /// Keep only the blocks' inputs and compute the rest again for the gradient.
     recompute: bool,
     z_loss: f32,
     pub(crate) domain_count: usize,
@@ -38,12 +36,24 @@ pub struct Trainer {
 
 impl Trainer {
     /// A model with its first values.
-    pub fn new(spec: &RunSpec, choice: DeviceChoice) -> Result<Trainer> {
+    pub fn new(spec: &RunSpec, choice: &DeviceChoice) -> Result<Trainer> {
         spec.model.check()?;
-        let (device, device_name) = device::open(choice)?;
-        Ok(Trainer {
-            parameters: parameters::initial(&spec.model, spec.seed, &device),
-            decoder: Decoder::new(&spec.model, Ops::of(&device)),
+        let Opened { devices, name } = device::open(choice)?;
+        let precision = spec.training.precision;
+        let ops = |device: &Device| {
+            Ops::of(device)
+                .computing_in(precision)
+                .ok_or_else(|| TrainError::Precision { precision, device: name.clone() })
+        };
+        let ops = devices.iter().map(ops).collect::<Result<_>>()?;
+        Ok(Trainer::computing_with(spec, ops, name))
+    }
+
+    /// A replica for each of `ops`.
+    pub(crate) fn computing_with(spec: &RunSpec, ops: Vec<Ops>, name: String) -> Trainer {
+        let replica = |ops| Replica::new(&spec.model, spec.seed, ops);
+        Trainer {
+            replicas: ops.into_iter().map(replica).collect(),
             model: spec.model.clone(),
             optimizer: spec.optimizer.clone(),
             updates: 0,
@@ -51,14 +61,29 @@ impl Trainer {
             recompute: spec.training.recompute_blocks,
             z_loss: spec.training.z_loss as f32,
             domain_count: spec.domains.len(),
-            device,
-            device_name,
-        })
+            device_name: name,
+        }
     }
 
-    /// Name of the training device.
+    /// Name of what trains: `cpu`, or the CUDA devices and what the first calls itself.
     pub fn device_name(&self) -> &str {
         &self.device_name
+    }
+
+    /// How many devices share a step.
+    pub fn device_count(&self) -> usize {
+        self.replicas.len()
+    }
+
+    /// Bytes that the first device's allocator has taken, where it tells: it gives none back while it
+    /// trains, so at the end of a step they are the most there were.
+    pub fn device_bytes(&self) -> Option<u64> {
+        self.first().device().memory_pool_usage().map(|usage| usage.bytes_reserved)
+    }
+
+    /// Whether the same steps give the same bits again: so on the CPU.
+    pub fn is_exact(&self) -> bool {
+        self.first().decoder.ops.are_kernels()
     }
 
     /// Optimizer updates so far: steps less skipped ones.
@@ -66,30 +91,73 @@ impl Trainer {
         self.updates
     }
 
+    /// The replica that validates and is saved.
+    pub(crate) fn first(&self) -> &Replica {
+        &self.replicas[0]
+    }
+
+    pub(crate) fn parameters(&self) -> &Parameters {
+        &self.first().parameters
+    }
+
+    #[cfg(test)]
+    pub(crate) fn replicas(&self) -> &[Replica] {
+        &self.replicas
+    }
+
+    #[cfg(test)]
+    pub(crate) fn parameters_mut(&mut self) -> &mut Parameters {
+        &mut self.replicas[0].parameters
+    }
+
+    /// Takes a parameter, which is on the first device, in place of what was there.
+    pub(crate) fn set_parameter(&mut self, path: String, parameter: Parameter) {
+        for replica in &mut self.replicas[1..] {
+            let copy = parameter.on(replica.device());
+            replica.parameters.insert(path.clone(), copy);
+        }
+        self.replicas[0].parameters.insert(path, parameter);
+    }
+
     /// Trains one step. `gate` sees what the step showed, before the optimizer, and is obeyed, with
     /// one exception: see [`obeyed`]. The report's verdict is what was done.
     ///
     /// # Errors
-    /// When batch or knobs do not fit the model. Nothing has changed then, and `gate` was not asked.
+    /// When batch or knobs do not fit the model: nothing has changed then, and `gate` was not asked.
+    /// When a device fails: the trainer is of no more use then.
     pub fn step(
         &mut self,
         batch: &Batch,
         knobs: &Knobs,
         gate: &mut dyn FnMut(&PreStep) -> Verdict,
     ) -> Result<TrainReport> {
-        let started = Instant::now();
         check_batch(batch, &self.model, self.domain_count)?;
         check_knobs(knobs, self.domain_count)?;
         if batch.sequences.is_empty() {
             return Err(TrainError::EmptyBatch);
         }
-        let mut losses = vec![LossSums::default(); self.domain_count];
-        let mut gradients = Gradients::default();
-        let step_tokens = (batch.sequences.len() * self.model.sequence_length as usize) as f64;
-        for sequences in batch.sequences.chunks(self.micro_batch_sequences) {
-            self.accumulate(sequences, knobs, step_tokens, &mut losses, &mut gradients);
+        if self.is_exact() {
+            return self.train(batch, knobs, gate);
         }
-        let pre_step = self.pre_step(losses, &gradients, knobs, step_tokens);
+        // burn tells of most failures of a device by a panic of the thread that uses it.
+        catch_unwind(AssertUnwindSafe(|| self.train(batch, knobs, gate)))
+            .unwrap_or_else(|panic| Err(self.failed(&DeviceFailed(words(&*panic)))))
+    }
+
+    fn train(
+        &mut self,
+        batch: &Batch,
+        knobs: &Knobs,
+        gate: &mut dyn FnMut(&PreStep) -> Verdict,
+    ) -> Result<TrainReport> {
+        let started = Instant::now();
+        let step_tokens = (batch.sequences.len() * self.model.sequence_length as usize) as f64;
+        let (z_loss, recompute) = (self.z_loss, self.recompute);
+        let pass = Pass { knobs, step_tokens, z_loss, recompute };
+        let micro_batches: Vec<&[Sequence]> =
+            batch.sequences.chunks(self.micro_batch_sequences).collect();
+        let (losses, gradients) = self.passes(&micro_batches, &pass)?;
+        let pre_step = self.pre_step(losses, &gradients[0], knobs, step_tokens)?;
         let verdict = obeyed(gate(&pre_step), &pre_step);
         let effective_clip = match verdict {
             Verdict::ClipTo(norm) => norm.min(knobs.clip_norm),
@@ -98,8 +166,12 @@ impl Trainer {
         if matches!(verdict, Verdict::Proceed | Verdict::ClipTo(_)) {
             let norm = pre_step.gradient_norm;
             // A limit below zero clips to nothing: it must never turn the step uphill.
-            let scale = if norm > effective_clip { effective_clip.max(0.0) / norm } else { 1.0 };
-            self.update(gradients, scale, knobs.learning_rate);
+            let clip = if norm > effective_clip { effective_clip.max(0.0) / norm } else { 1.0 };
+            self.updates += 1;
+            let (rate, count) = (knobs.learning_rate, self.updates);
+            for (replica, gradients) in self.replicas.iter_mut().zip(gradients) {
+                replica.update(gradients, clip / knobs.loss_scale, rate, count, &self.optimizer);
+            }
         }
         let step_us = started.elapsed().as_micros() as u64;
         Ok(TrainReport { pre_step, verdict, effective_clip, step_us })
@@ -108,53 +180,49 @@ impl Trainer {
     /// Losses per domain, without gradients.
     pub fn validate(&self, batch: &Batch) -> Result<Vec<LossSums>> {
         check_batch(batch, &self.model, self.domain_count)?;
-        let weights = self.weights();
+        let weights = self.first().weights();
         let mut sums = vec![LossSums::default(); self.domain_count];
         for sequences in batch.sequences.chunks(self.micro_batch_sequences) {
-            let (inputs, targets) = ids(sequences);
-            let hidden = self.decoder.forward(&weights, &inputs);
-            let head = &weights["lm_head.weight"];
-            let output = self.decoder.ops.head(&hidden, head, &targets, None, None);
-            add_losses(sequences, &output.losses, &mut sums);
+            let losses = read(self.first().losses(&weights, sequences));
+            add_losses(sequences, &losses.map_err(|error| self.failed(&error))?, &mut sums);
         }
         Ok(sums)
     }
 
-    pub(crate) fn weights(&self) -> Weights {
-        self.parameters.iter().map(|(path, p)| (path.clone(), p.value.clone())).collect()
-    }
-
-    /// Forward and backward of one micro-batch; losses and gradients are added up.
-    fn accumulate(
+    /// Forward and backward of all micro-batches, dealt out to the devices in turn: losses per domain,
+    /// and for each device the gradients of the whole step.
+    fn passes(
         &self,
-        sequences: &[Sequence],
-        knobs: &Knobs,
-        step_tokens: f64,
-        losses: &mut [LossSums],
-        gradients: &mut Gradients,
-    ) {
-        let (inputs, targets) = ids(sequences);
-        let weights = self.weights();
-        let (hidden, trace) = self.decoder.forward_traced(&weights, &inputs, self.recompute);
-        // The objective: each domain's loss sum times its weight, over the tokens of the whole step.
-        let length = self.model.sequence_length as usize;
-        let scales: Vec<f32> = sequences
-            .iter()
-            .flat_map(|sequence| {
-                let weight = knobs.loss_weights[sequence.domain.index()];
-                std::iter::repeat_n((weight / step_tokens) as f32, length)
+        micro_batches: &[&[Sequence]],
+        pass: &Pass<'_>,
+    ) -> Result<(Vec<LossSums>, Vec<Gradients>)> {
+        let count = self.replicas.len();
+        let part = |rank: usize| {
+            let dealt = micro_batches.iter().copied().skip(rank).step_by(count);
+            self.replicas[rank].pass(dealt, pass)
+        };
+        let mut parts: Vec<Passed> = if count == 1 {
+            vec![part(0)]
+        } else {
+            std::thread::scope(|scope| {
+                let part = &part;
+                let threads: Vec<_> =
+                    (0..count).map(|rank| scope.spawn(move || part(rank))).collect();
+                threads.into_iter().map(joined).collect()
             })
-            .collect();
-        let path = "lm_head.weight";
-        let onto = gradients.take(path);
-        let objective = Objective { scales: &scales, z_loss: self.z_loss };
-        let head = &weights[path];
-        let output = self.decoder.ops.head(&hidden, head, &targets, Some(objective), onto);
-        drop(hidden);
-        add_losses(sequences, &output.losses, losses);
-        let (hidden_gradient, head_gradient) = output.gradients.expect("there is an objective");
-        gradients.put(path, head_gradient);
-        self.decoder.backward(&weights, &inputs, trace, hidden_gradient, gradients);
+        };
+        // In the order of the batch, however many devices there are.
+        let mut sums = vec![LossSums::default(); self.domain_count];
+        for (index, sequences) in micro_batches.iter().enumerate() {
+            let losses = read(parts[index % count].losses_n1[index / count].clone());
+            add_losses(sequences, &losses.map_err(|error| self.failed(&error))?, &mut sums);
+        }
+        if count > 1 {
+            parts.iter_mut().for_each(|part| part.gradients.complete(self.parameters()));
+        }
+        let gradients = parts.into_iter().map(|part| part.gradients).collect();
+        let ops: Vec<&Ops> = self.replicas.iter().map(|one| &one.decoder.ops).collect();
+        Ok((sums, collective::sum(gradients, &ops)))
     }
 
     fn pre_step(
@@ -163,47 +231,37 @@ impl Trainer {
         gradients: &Gradients,
         knobs: &Knobs,
         step_tokens: f64,
-    ) -> PreStep {
+    ) -> Result<PreStep> {
         let weighted: f64 = losses
             .iter()
             .zip(&knobs.loss_weights)
             .map(|(sums, weight)| sums.loss_sum * weight)
             .sum();
         let loss = weighted / step_tokens;
-        let found = gradients.global_norm(&self.decoder.ops);
+        let found = gradients.global_norm(&self.first().decoder.ops);
+        let found = found.map_err(|error| self.failed(&error))?;
         let nonfinite_count = found.nonfinite_count + u64::from(!loss.is_finite());
-        PreStep { loss, gradient_norm: found.norm, nonfinite_count, losses }
+        let gradient_norm = found.norm / knobs.loss_scale;
+        Ok(PreStep { loss, gradient_norm, nonfinite_count, losses })
     }
 
-    /// `AdamW` with decoupled decay (1711.05101, algorithm 2), decay scaled by the learning rate.
-    fn update(&mut self, gradients: Gradients, scale: f64, learning_rate: f64) {
-        self.updates += 1;
-        let OptimizerSpec { beta1, beta2, epsilon, weight_decay, .. } = self.optimizer;
-        let count = self.updates.min(i32::MAX as u64) as i32;
-        let first_correction = 1.0 - beta1.powi(count);
-        let second_correction = 1.0 - beta2.powi(count);
-        for (path, gradient) in gradients {
-            let parameter = self.parameters.get_mut(&path).expect("gradients are by path");
-            let decay = if parameter.decays() { 1.0 - learning_rate * weight_decay } else { 1.0 };
-            let update = Update {
-                scale: scale as f32,
-                beta1: beta1 as f32,
-                beta2: beta2 as f32,
-                epsilon: epsilon as f32,
-                rate: (learning_rate / first_correction) as f32,
-                second_correction: (1.0 / second_correction) as f32,
-                decay: decay as f32,
-            };
-            self.decoder.ops.update(parameter, &gradient, update);
+    /// What a device's failure means to whoever trains.
+    pub(crate) fn failed(&self, DeviceFailed(words): &DeviceFailed) -> TrainError {
+        let device = self.device_name.clone();
+        let full = ["out of device memory", "OutOfMemory", "out-of-memory", "OUT_OF_MEMORY"];
+        if full.iter().any(|sign| words.contains(sign)) {
+            let micro_batch_sequences = self.micro_batch_sequences;
+            return TrainError::OutOfMemory { device, micro_batch_sequences };
         }
+        TrainError::Device(format!("{device} failed: {words}"))
     }
 }
 
-/// Input and target ids in row order.
-fn ids(sequences: &[Sequence]) -> (Vec<u32>, Vec<u32>) {
-    let inputs = sequences.iter().flat_map(|s| &s.tokens[..s.tokens.len() - 1]).copied().collect();
-    let targets = sequences.iter().flat_map(|s| &s.tokens[1..]).copied().collect();
-    (inputs, targets)
+/// What a panic said.
+fn words(panic: &(dyn std::any::Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+    text.or_else(|| panic.downcast_ref::<String>().cloned())
+        .unwrap_or_else(|| "it did not say why".to_owned())
 }
 
 /// What is done under a gate's answer: the answer, but a step whose loss or gradients are not finite

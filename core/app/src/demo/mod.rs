@@ -19,7 +19,7 @@ use crate::plugins;
 use crate::run_file::RunFile;
 use crate::run_loop::Outcome;
 use crate::serve::Page;
-use crate::train::{How, run_to_its_end};
+use crate::train::{How, Trained, run_to_its_end};
 use crate::workplace::{Workplace, user};
 
 /// Plugins of the demo's run: a policy that steers, a detector that watches.
@@ -36,8 +36,10 @@ pub(crate) fn demo(workplace: &Workplace, args: &DemoArgs) -> Result<u8> {
     println!("Watch it at {}\n", page.address);
     install_plugins(workplace, &store, args.plugins.as_deref())?;
     let file = run_file(workplace, args)?;
-    let how = How { new: false, accept_divergence: false, device: DeviceChoice::Auto };
-    let (id, outcome) = run_to_its_end(workplace, &store, &file, how, interrupt.clone())?;
+    let device = DeviceChoice::Auto;
+    let how = How { new: false, accept_divergence: false, device, peak_tflops: None };
+    let Trained { id, outcome, .. } =
+        run_to_its_end(workplace, &store, &file, &how, interrupt.clone())?;
     if outcome == Outcome::Interrupted {
         println!("saved; `hm demo` goes on from here");
         page.close(workplace)?;

@@ -28,10 +28,10 @@ impl Generator {
     /// When they are damaged or not what is on record, or the device is not there.
     pub fn open(
         source: &ExportSource,
-        choice: DeviceChoice,
+        choice: &DeviceChoice,
         progress: &mut dyn FnMut(u64, u64),
     ) -> Result<Generator> {
-        let (device, _) = device::open(choice)?;
+        let device = device::open(choice)?.devices.swap_remove(0);
         let weights = source.weights(&device, progress)?;
         Ok(Generator::of(source.model(), weights, Ops::of(&device)))
     }

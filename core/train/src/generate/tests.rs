@@ -7,7 +7,7 @@ use crate::Trainer;
 use crate::tests::{spec, trainer};
 
 fn generator(trainer: &Trainer, ops: Ops) -> Generator {
-    Generator::of(&trainer.model, trainer.weights(), ops)
+    Generator::of(&trainer.model, trainer.first().weights(), ops)
 }
 
 #[test]

@@ -4,8 +4,8 @@ use std::ops::Range;
 
 use burn::tensor::{Bool, Tensor};
 
-use super::Ops;
 use super::storage::{slice, tensor};
+use super::{Ops, full};
 use crate::cpu;
 use crate::cpu::attention::{Forward, Sizes};
 
@@ -31,7 +31,7 @@ impl Ops {
         sizes: Sizes,
     ) -> Attended {
         if !self.kernels {
-            return Composed::new(sizes, q, k, v).forward();
+            return Composed::new(self, sizes, q, k, v).forward();
         }
         let shape = q.dims();
         let mut out = vec![0.0; shape[0] * shape[1]];
@@ -51,7 +51,7 @@ impl Ops {
         sizes: Sizes,
     ) -> [Tensor<2>; 3] {
         if !self.kernels {
-            return Composed::new(sizes, q, k, v).gradient(dout, forward);
+            return Composed::new(self, sizes, q, k, v).gradient(dout, forward);
         }
         let shapes = [q, k, v].map(Tensor::dims);
         let [mut dq, mut dk, mut dv] = shapes.map(|[rows, columns]| vec![0.0; rows * columns]);
@@ -70,17 +70,28 @@ impl Ops {
 
 /// The same of tensor operations. Query heads of a group become rows, so keys and values are never
 /// copied. B sequences, H heads, K key heads, T positions, D head size.
-struct Composed {
+struct Composed<'a> {
+    ops: &'a Ops,
     sizes: Sizes,
     q_bhtd: Tensor<4>,
     k_bktd: Tensor<4>,
     v_bktd: Tensor<4>,
 }
 
-impl Composed {
-    fn new(sizes: Sizes, q: &Tensor<2>, k: &Tensor<2>, v: &Tensor<2>) -> Composed {
+impl<'a> Composed<'a> {
+    fn new(
+        ops: &'a Ops,
+        sizes: Sizes,
+        q: &Tensor<2>,
+        k: &Tensor<2>,
+        v: &Tensor<2>,
+    ) -> Composed<'a> {
         let split = |x: &Tensor<2>| split(sizes, x);
-        Composed { sizes, q_bhtd: split(q), k_bktd: split(k), v_bktd: split(v) }
+        Composed { ops, sizes, q_bhtd: split(q), k_bktd: split(k), v_bktd: split(v) }
+    }
+
+    fn factor(&self) -> f32 {
+        (self.sizes.size as f32).powf(-0.5)
     }
 
     fn blocks(&self) -> Vec<Range<usize>> {
@@ -118,10 +129,10 @@ impl Composed {
     /// Scaled scores of a block, [B, H, rows, past + end], the future at minus infinity.
     fn scores(&self, block: &Range<usize>) -> Tensor<4> {
         let (rows, end) = (block.len(), self.sizes.past + block.end);
-        let queries = self.grouped(Self::block_of(&self.q_bhtd, block));
+        // Queries are scaled, not scores: those of f16 would overflow first.
+        let queries = self.grouped(full(Self::block_of(&self.q_bhtd, block)) * self.factor());
         let keys = Self::until(&self.k_bktd, end).swap_dims(2, 3);
-        let scores = queries.matmul(keys) * (self.sizes.size as f32).powf(-0.5);
-        let scores = self.ungrouped(scores, rows);
+        let scores = self.ungrouped(full(self.ops.matmul(queries, keys)), rows);
         let mask = Tensor::<2, Bool>::tril_mask(
             [rows, end],
             (self.sizes.past + block.start) as i64,
@@ -141,7 +152,7 @@ impl Composed {
             let sum = exponentials.clone().sum_dim(3);
             let shares = self.grouped(exponentials / sum.clone());
             let seen = self.sizes.past + block.end;
-            let mixed = shares.matmul(Self::until(&self.v_bktd, seen));
+            let mixed = self.ops.matmul(shares, Self::until(&self.v_bktd, seen));
             outs.push(self.ungrouped(mixed, block.len()));
             log_sums.push(sum.log() + highest);
         }
@@ -150,25 +161,29 @@ impl Composed {
     }
 
     fn gradient(&self, dout: &Tensor<2>, forward: &Attended) -> [Tensor<2>; 3] {
-        let Sizes { batch, length, heads, size, .. } = self.sizes;
+        let Sizes { batch, length, heads, .. } = self.sizes;
+        let ops = self.ops;
         let (dout, out) = (split(self.sizes, dout), split(self.sizes, &forward.out));
         let log_sums = forward.log_sums.clone().reshape([batch, heads, length, 1]);
-        let delta = (dout.clone() * out).sum_dim(3);
-        let factor = (size as f32).powf(-0.5);
+        let delta = (full(dout.clone()) * full(out)).sum_dim(3);
         let (mut dq, mut dk, mut dv) =
-            (Vec::new(), self.k_bktd.zeros_like(), self.v_bktd.zeros_like());
+            (Vec::new(), full(self.k_bktd.zeros_like()), full(self.v_bktd.zeros_like()));
         for block in self.blocks() {
             let (rows, end) = (block.len(), block.end);
             let shares = (self.scores(&block) - Self::block_of(&log_sums, &block)).exp();
             let dout = self.grouped(Self::block_of(&dout, &block));
-            let dshares = dout.clone().matmul(Self::until(&self.v_bktd, end).swap_dims(2, 3));
+            let values = Self::until(&self.v_bktd, end).swap_dims(2, 3);
+            let dshares = full(ops.matmul(dout.clone(), values));
             let dshares = self.ungrouped(dshares, rows) - Self::block_of(&delta, &block);
-            let dscores = self.grouped(shares.clone() * dshares * factor);
+            let dscores = self.grouped(shares.clone() * dshares * self.factor());
             let queries = self.grouped(Self::block_of(&self.q_bhtd, &block));
             let keys = Self::until(&self.k_bktd, end);
-            dq.push(self.ungrouped(dscores.clone().matmul(keys), rows));
-            dk = add_until(dk, dscores.swap_dims(2, 3).matmul(queries), end);
-            dv = add_until(dv, self.grouped(shares).swap_dims(2, 3).matmul(dout), end);
+            let dscores = ops.lowered(dscores);
+            dq.push(self.ungrouped(ops.matmul(dscores.clone(), keys), rows));
+            let dkeys = ops.matmul(dscores.swap_dims(2, 3), queries);
+            dk = add_until(dk, full(dkeys), end);
+            let dvalues = ops.matmul(self.grouped(shares).swap_dims(2, 3), dout);
+            dv = add_until(dv, full(dvalues), end);
         }
         [merge(Tensor::cat(dq, 2)), merge(dk), merge(dv)]
     }

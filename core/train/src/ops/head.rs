@@ -3,26 +3,32 @@
 use burn::tensor::{IndexingUpdateOp, Int, Tensor, TensorData};
 
 use super::storage::{slice, tensor};
-use super::{Ops, values};
+use super::{Ops, full};
 use crate::cpu::cross_entropy::{Objective, cross_entropy};
 use crate::cpu::matrix::{Matrix, MatrixMut, Onto, multiply};
 
-/// Bytes of logits in memory at once, about.
+/// Bytes of logits in memory at once, about: what a processor's caches bear.
 const CHUNK_BYTES: usize = 8 << 20;
+/// The same on other devices, which need more work at once to be busy.
+const DEVICE_CHUNK_BYTES: usize = 512 << 20;
 /// Rows that a chunk has at least: fewer would starve the products.
 const CHUNK_ROWS_MIN: usize = 128;
 
 /// What the head gives.
 pub(crate) struct HeadOutput {
-    /// Cross-entropy of each row, in nats.
-    pub(crate) losses: Vec<f32>,
+    /// Cross-entropy of each row, in nats, [N, 1]: on the device, so that nobody waits for it yet.
+    pub(crate) losses_n1: Tensor<2>,
     /// Gradients of the objective by hidden states and head weight, if asked for.
     pub(crate) gradients: Option<(Tensor<2>, Tensor<2>)>,
 }
 
-/// Rows of logits in memory at once.
+/// Rows of logits in memory at once, on the CPU.
 pub(crate) fn chunk_rows(rows: usize, vocabulary: usize) -> usize {
-    (CHUNK_BYTES / (4 * vocabulary)).max(CHUNK_ROWS_MIN).min(rows)
+    rows_of(CHUNK_BYTES, rows, vocabulary)
+}
+
+fn rows_of(bytes: usize, rows: usize, vocabulary: usize) -> usize {
+    (bytes / (4 * vocabulary)).max(CHUNK_ROWS_MIN).min(rows)
 }
 
 impl Ops {
@@ -75,7 +81,7 @@ impl Ops {
         let gradients = objective
             .and(dweight)
             .map(|dweight| (tensor(dhidden, [rows, width], &self.device), dweight));
-        HeadOutput { losses, gradients }
+        HeadOutput { losses_n1: tensor(losses, [rows, 1], &self.device), gradients }
     }
 
     fn composed_head(
@@ -87,8 +93,8 @@ impl Ops {
         onto: Option<Tensor<2>>,
     ) -> HeadOutput {
         let ([rows, width], [vocabulary, _]) = (hidden_nc.dims(), weight_vc.dims());
-        let (mut losses, mut dhidden, mut dweight) = (Vec::with_capacity(rows), Vec::new(), onto);
-        let chunk = chunk_rows(rows, vocabulary);
+        let (mut losses, mut dhidden, mut dweight) = (Vec::new(), Vec::new(), onto);
+        let chunk = rows_of(DEVICE_CHUNK_BYTES, rows, vocabulary);
         for start in (0..rows).step_by(chunk) {
             let end = (start + chunk).min(rows);
             let column = |values: Vec<f32>| {
@@ -98,12 +104,12 @@ impl Ops {
             let ids: Vec<i32> = targets[start..end].iter().map(|&id| id as i32).collect();
             let ids_n1 =
                 Tensor::<2, Int>::from_data(TensorData::new(ids, [end - start, 1]), &self.device);
-            let logits_nv = hidden.clone().matmul(weight_vc.clone().transpose());
+            let logits_nv = full(self.matmul(hidden.clone(), weight_vc.clone().transpose()));
             let maximum_n1 = logits_nv.clone().max_dim(1);
             let target_n1 = logits_nv.clone().gather(1, ids_n1.clone()) - maximum_n1.clone();
             let exponentials_nv = (logits_nv - maximum_n1.clone()).exp();
             let sum_n1 = exponentials_nv.clone().sum_dim(1);
-            losses.extend(values(sum_n1.clone().log() - target_n1));
+            losses.push(sum_n1.clone().log() - target_n1);
             let Some(Objective { scales, z_loss }) = objective else { continue };
             let scale_n1 = column(scales[start..end].to_vec());
             // Softmax minus one at the target, times the row's factor; z-loss adds to the former.
@@ -111,10 +117,11 @@ impl Ops {
             let factor_n1 = scale_n1.clone() * (log_z_n1 * (2.0 * z_loss) + 1.0) / sum_n1;
             let softmax_nv = exponentials_nv * factor_n1;
             let gradient_nv = softmax_nv.scatter(1, ids_n1, scale_n1.neg(), IndexingUpdateOp::Add);
-            dhidden.push(gradient_nv.clone().matmul(weight_vc.clone()));
+            let gradient_nv = self.lowered(gradient_nv);
+            dhidden.push(full(self.matmul(gradient_nv.clone(), weight_vc.clone())));
             dweight = Some(self.weight_gradient(dweight, &gradient_nv, &hidden));
         }
         let gradients = objective.and(dweight).map(|dweight| (Tensor::cat(dhidden, 0), dweight));
-        HeadOutput { losses, gradients }
+        HeadOutput { losses_n1: Tensor::cat(losses, 0), gradients }
     }
 }

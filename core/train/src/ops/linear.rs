@@ -2,15 +2,15 @@
 
 use burn::tensor::Tensor;
 
-use super::Ops;
 use super::storage::{slice, slice_mut, tensor};
+use super::{Ops, full};
 use crate::cpu::matrix::{Matrix, MatrixMut, Onto, multiply};
 
 impl Ops {
     /// `x W^T`.
     pub(crate) fn linear(&self, x_ni: &Tensor<2>, weight_oi: &Tensor<2>) -> Tensor<2> {
         if !self.kernels {
-            return x_ni.clone().matmul(weight_oi.clone().transpose());
+            return self.matmul(x_ni.clone(), weight_oi.clone().transpose());
         }
         self.linear_product(None, x_ni, weight_oi)
     }
@@ -23,7 +23,7 @@ impl Ops {
         weight_oi: &Tensor<2>,
     ) -> Tensor<2> {
         if !self.kernels {
-            return onto + x_ni.clone().matmul(weight_oi.clone().transpose());
+            return onto + full(self.matmul(x_ni.clone(), weight_oi.clone().transpose()));
         }
         self.linear_product(Some(onto), x_ni, weight_oi)
     }
@@ -49,9 +49,9 @@ impl Ops {
         weight_oi: &Tensor<2>,
     ) -> Tensor<2> {
         if !self.kernels {
-            let product = dy_no.clone().matmul(weight_oi.clone());
+            let product = self.matmul(dy_no.clone(), weight_oi.clone());
             return match onto {
-                Some(onto) => onto + product,
+                Some(onto) => full(onto) + full(product),
                 None => product,
             };
         }
@@ -69,7 +69,7 @@ impl Ops {
         x_ni: &Tensor<2>,
     ) -> Tensor<2> {
         if !self.kernels {
-            let product = dy_no.clone().transpose().matmul(x_ni.clone());
+            let product = full(self.matmul(dy_no.clone().transpose(), x_ni.clone()));
             return match onto {
                 Some(onto) => onto + product,
                 None => product,
@@ -79,6 +79,11 @@ impl Ops {
         let (dy, x) = (slice(dy_no), slice(x_ni));
         let (dy, x) = (Matrix::new(&dy, rows, outputs).t(), Matrix::new(&x, rows, inputs));
         self.product(onto, [outputs, inputs], dy, x)
+    }
+
+    /// `a b` of tensor operations, in the type of products.
+    pub(super) fn matmul<const D: usize>(&self, a: Tensor<D>, b: Tensor<D>) -> Tensor<D> {
+        self.lowered(a).matmul(self.lowered(b))
     }
 
     /// `a b`, added to `onto` if there is something.

@@ -17,14 +17,15 @@ mod storage;
 mod tests;
 mod update;
 
-use burn::tensor::Device;
+use burn::tensor::{Device, FloatDType, Tensor};
+use hm_domain::precision::Precision;
 
 pub(crate) use attention::Attended;
 pub(crate) use cache::Cache;
 pub(crate) use head::chunk_rows;
 pub(crate) use norm::Normed;
 pub(crate) use rotary::Angles;
-pub(crate) use storage::values;
+pub(crate) use storage::{DeviceFailed, read, values};
 
 /// The operations of one device.
 #[derive(Clone, Debug)]
@@ -32,22 +33,56 @@ pub(crate) struct Ops {
     device: Device,
     /// Kernels on slices, or tensor operations.
     kernels: bool,
+    /// What tensor operations multiply and keep; kernels know f32 alone.
+    products: FloatDType,
 }
 
 impl Ops {
     /// Kernels on burn's CPU backend, tensor operations elsewhere.
     pub(crate) fn of(device: &Device) -> Ops {
-        Ops { device: device.clone(), kernels: storage::is_cpu(device) }
+        let kernels = storage::is_cpu(device);
+        Ops { device: device.clone(), kernels, products: FloatDType::F32 }
+    }
+
+    /// The same, with products and what is kept for the gradient in `precision`; none where kernels are
+    /// used and it is not f32.
+    pub(crate) fn computing_in(self, precision: Precision) -> Option<Ops> {
+        let products = match precision {
+            Precision::F32 => FloatDType::F32,
+            Precision::Bf16 => FloatDType::BF16,
+            Precision::F16 => FloatDType::F16,
+        };
+        (!self.kernels || products == FloatDType::F32).then_some(Ops { products, ..self })
     }
 
     /// Tensor operations on any device, to hold the kernels against.
     #[cfg(test)]
     pub(crate) fn composed(device: &Device) -> Ops {
-        Ops { device: device.clone(), kernels: false }
+        Ops { device: device.clone(), kernels: false, products: FloatDType::F32 }
     }
 
     /// Where the tensors are.
     pub(crate) fn device(&self) -> &Device {
         &self.device
     }
+
+    /// Whether tensors are computed with by kernels, which is so on the CPU.
+    pub(crate) fn are_kernels(&self) -> bool {
+        self.kernels
+    }
+
+    /// Whether tensors lie in this process's memory.
+    pub(crate) fn are_in_memory(&self) -> bool {
+        storage::is_cpu(&self.device)
+    }
+
+    /// In the type of products.
+    pub(crate) fn lowered<const D: usize>(&self, tensor: Tensor<D>) -> Tensor<D> {
+        tensor.cast(self.products)
+    }
+}
+
+/// In f32, as every sum over more than a product's inner axis is.
+fn full<const D: usize>(tensor: Tensor<D>) -> Tensor<D> {
+    tensor.cast(FloatDType::F32)
 }

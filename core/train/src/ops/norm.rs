@@ -2,8 +2,8 @@
 
 use burn::tensor::Tensor;
 
-use super::Ops;
-use super::storage::{slice, slice_mut, tensor};
+use super::storage::{DeviceFailed, read, slice, slice_mut, tensor};
+use super::{Ops, full};
 use crate::cpu;
 
 /// A normalised input, and what its gradient needs.
@@ -20,9 +20,10 @@ impl Ops {
     pub(crate) fn norm(&self, x_nc: &Tensor<2>, weight_1c: &Tensor<2>, epsilon: f64) -> Normed {
         let [rows, width] = x_nc.dims();
         if !self.kernels {
+            let x_nc = full(x_nc.clone());
             let mean_square = (x_nc.clone() * x_nc.clone()).mean_dim(1);
             let scale_n1 = (mean_square + epsilon as f32).sqrt().recip();
-            let y_nc = x_nc.clone() * scale_n1.clone() * weight_1c.clone();
+            let y_nc = self.lowered(x_nc * scale_n1.clone() * weight_1c.clone());
             return Normed { y_nc, scale_n1 };
         }
         let (mut y, mut scales) = (vec![0.0; rows * width], vec![0.0; rows]);
@@ -42,11 +43,12 @@ impl Ops {
     ) -> (Tensor<2>, Tensor<2>) {
         let width = x_nc.dims()[1];
         if !self.kernels {
-            let normed = x_nc.clone() * scale_n1.clone();
+            let (dy_nc, x_nc) = (full(dy_nc.clone()), full(x_nc.clone()));
+            let normed = x_nc * scale_n1.clone();
             let by_normed = dy_nc.clone() * weight_1c.clone();
             let mean = (by_normed.clone() * normed.clone()).mean_dim(1);
             let dx = (by_normed - normed.clone() * mean) * scale_n1.clone();
-            return (onto + dx, (dy_nc.clone() * normed).sum_dim(0));
+            return (full(onto) + dx, (dy_nc * normed).sum_dim(0));
         }
         let mut dx = slice_mut(onto);
         let (dy, x) = (slice(dy_nc), slice(x_nc));
@@ -54,18 +56,29 @@ impl Ops {
         (dx.tensor(), tensor(dweight, [1, width], &self.device))
     }
 
-    /// The squared norm of all elements in f64, and how many of them are not finite.
-    pub(crate) fn squares(&self, gradient: &Tensor<2>) -> (f64, u64) {
+    /// The squared norm of all elements of all gradients in f64, and how many are not finite. Added up
+    /// in the order given.
+    pub(crate) fn squares<'a>(
+        &self,
+        gradients: impl Iterator<Item = &'a Tensor<2>> + Clone,
+    ) -> Result<(f64, u64), DeviceFailed> {
+        let add = |(sum, bad): (f64, u64), (square, count): (f64, u64)| (sum + square, bad + count);
         if self.kernels {
-            return cpu::norm::squares(&slice(gradient));
+            let each = gradients.map(|gradient| cpu::norm::squares(&slice(gradient)));
+            return Ok(each.fold((0.0, 0), add));
         }
-        // Rows first on the device: no sum depends on how a device orders a whole tensor.
-        let rows = super::values((gradient.clone() * gradient.clone()).sum_dim(1));
-        let square: f64 = rows.into_iter().map(f64::from).sum();
-        if square.is_finite() {
-            (square, 0)
-        } else {
-            cpu::norm::squares(&super::values(gradient.clone()))
+        // Rows first, then what is left: all of it on the device, read in one go.
+        let square =
+            |gradient: &Tensor<2>| (gradient.clone() * gradient.clone()).sum_dim(1).sum_dim(0);
+        let squares: Vec<Tensor<2>> = gradients.clone().map(square).collect();
+        let squares = read(Tensor::cat(squares, 0))?;
+        let sum: f64 = squares.into_iter().map(f64::from).sum();
+        if sum.is_finite() {
+            return Ok((sum, 0));
         }
+        // Beyond f32 or not a number: told apart element by element.
+        gradients
+            .map(|gradient| Ok(cpu::norm::squares(&read(gradient.clone())?)))
+            .try_fold((0.0, 0), |sum, part: Result<(f64, u64), DeviceFailed>| Ok(add(sum, part?)))
     }
 }

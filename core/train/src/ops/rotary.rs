@@ -3,8 +3,8 @@
 use burn::tensor::{Device, Tensor, TensorData};
 use hm_domain::spec::ModelSpec;
 
-use super::Ops;
 use super::storage::slice_mut;
+use super::{Ops, full};
 use crate::cpu;
 use crate::cpu::rotary::{Tables, Turn};
 
@@ -71,7 +71,8 @@ impl Ops {
             if rows % length == 0 { (rows / length, *length) } else { (1, rows) };
         let heads = width / (2 * half);
         let shape = [batch, positions, heads, 2 * half];
-        let x = x.reshape(shape);
+        let kept_in = x.dtype();
+        let x = full(x).reshape(shape);
         let part = |from, to| x.clone().slice([0..batch, 0..positions, 0..heads, from..to]);
         let (left, right) = (part(0, *half), part(*half, 2 * half));
         let turned = match turn {
@@ -80,6 +81,6 @@ impl Ops {
         };
         let [cos, sin] = [cos, sin]
             .map(|table| table.clone().slice([0..1, first..first + positions, 0..1, 0..2 * half]));
-        (x * cos + turned * sin).reshape([rows, width])
+        (x * cos + turned * sin).reshape([rows, width]).cast(kept_in)
     }
 }

@@ -13,9 +13,20 @@ pub(super) fn is_cpu(device: &Device) -> bool {
     Tensor::<2>::zeros([1, 1], device).try_into_primitive::<Flex>().is_ok()
 }
 
-/// A tensor's values in row order, from any device.
+/// A tensor's values in row order, from any device. What the device failed in since it was last waited
+/// for comes to light here.
+pub(crate) fn read(tensor: Tensor<2>) -> Result<Vec<f32>, DeviceFailed> {
+    let data = tensor.try_into_data().map_err(|error| DeviceFailed(error.to_string()))?;
+    Ok(data.try_to_vec().expect("what is read is f32"))
+}
+
+/// A device could not do what it was asked for; its own words.
+#[derive(Clone, Debug)]
+pub(crate) struct DeviceFailed(pub(crate) String);
+
+/// The same of the CPU, which does not fail.
 pub(crate) fn values(tensor: Tensor<2>) -> Vec<f32> {
-    tensor.into_data().try_to_vec().expect("the backend computes in f32")
+    read(tensor).unwrap_or_else(|DeviceFailed(error)| panic!("{error}"))
 }
 
 /// A tensor as a slice to read.

@@ -1,0 +1,35 @@
+//! What only a machine with a GPU can tell: whether CUDA trains as the CPU does, what happens when its
+//! memory is full, and how fast it is beside PyTorch. `make gpu-check` builds and runs it.
+//!
+//! Every check says what it found and what was due; the process ends with 1 if one failed.
+
+mod agreement;
+mod model;
+mod speed;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> =
+        std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
+    match arguments.split_first() {
+        Some((first, rest)) if first == "speed-of" => {
+            speed::child(rest);
+            ExitCode::SUCCESS
+        }
+        Some((first, [])) if first == "speed" => {
+            speed::measure();
+            ExitCode::SUCCESS
+        }
+        Some((first, [])) if first == "agreement" => agreement::check(),
+        None => {
+            let agreed = agreement::check();
+            speed::measure();
+            agreed
+        }
+        _ => {
+            eprintln!("arguments: none for everything, or `agreement`, or `speed`");
+            ExitCode::from(2)
+        }
+    }
+}
