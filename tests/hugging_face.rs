@@ -110,6 +110,18 @@ fn exported_run_comes_back_to_the_bit_and_another_run_starts_from_it() {
     assert!(learned < 0.6 * fresh, "{learned} {fresh}");
     assert_eq!(place.audit("second", &["--strict"], 0)["steps"], 10);
 
+    // GPT-2's three files in place of tokenizer.json make the same tokenizer.
+    let json = std::fs::read(place.path("model/tokenizer.json")).unwrap();
+    write_vocabulary_files(&place.path("model"), &json);
+    std::fs::remove_file(place.path("model/tokenizer.json")).unwrap();
+    place.moved("import", &place.text("model"), "of-old", &[]);
+    let start = [r#"model={"from":"of-old"}"#, "data.vocabulary=null"];
+    let of_old = hm_data::Tokenizer::read(&place.path("of-old/tokenizer.json")).unwrap().0;
+    let whole = hm_data::Tokenizer::read(&place.path("weights/tokenizer.json")).unwrap().0;
+    let text = "fn main() { 数据 </s> }";
+    assert_eq!(of_old.encode(text).unwrap(), whole.encode(text).unwrap());
+    assert_eq!(place.spec("third", &start).initial_weights, second.initial_weights);
+
     // A checkpoint by its folder is the same as by its run.
     let folder = place.sql(
         "select r.run_id || '/' || c.folder from checkpoint c join run r using (run_id) \
@@ -118,6 +130,27 @@ fn exported_run_comes_back_to_the_bit_and_another_run_starts_from_it() {
     let folder = place.text(&format!("data/checkpoints/{folder}"));
     place.moved("export", &folder, "by-folder", &[]);
     assert_eq!(place.files("by-folder"), files);
+}
+
+fn write_vocabulary_files(folder: &std::path::Path, tokenizer_json: &[u8]) {
+    let json: serde_json::Value = serde_json::from_slice(tokenizer_json).unwrap();
+    let vocabulary = json["model"]["vocab"].as_object().unwrap();
+    let pair = |pair: &serde_json::Value| {
+        format!("{} {}\n", pair[0].as_str().unwrap(), pair[1].as_str().unwrap())
+    };
+    let merges: String = json["model"]["merges"].as_array().unwrap().iter().map(pair).collect();
+    let tokens = json["added_tokens"].as_array().unwrap().iter();
+    let added: serde_json::Map<String, serde_json::Value> = tokens
+        .map(|token| (token["content"].as_str().unwrap().to_owned(), token["id"].clone()))
+        .filter(|(name, _)| !vocabulary.contains_key(name))
+        .collect();
+    for (name, text) in [
+        ("vocab.json", json["model"]["vocab"].to_string()),
+        ("merges.txt", format!("#version: 0.2\n{merges}")),
+        ("added_tokens.json", serde_json::Value::Object(added).to_string()),
+    ] {
+        std::fs::write(folder.join(name), text).unwrap();
+    }
 }
 
 #[test]

@@ -1,14 +1,20 @@
 //! `hm import`: a Hugging Face folder into weights that a run starts from.
 
 use anyhow::Result;
-use hm_data::Tokenizer;
+use hm_data::{Tokenizer, tokenizer_of_vocabulary_files};
 
 use crate::cli::ImportArgs;
 use crate::progress;
 
 pub(crate) fn import(args: &ImportArgs) -> Result<u8> {
+    let tokenizer = if args.folder.join("tokenizer.json").is_file() {
+        None
+    } else {
+        tokenizer_of_vocabulary_files(&args.folder)?
+    };
     let bar = progress::bar(0, "importing weights");
-    let weights = hm_train::import(&args.folder, &args.output, &mut |done, total| {
+    let tokenizer = tokenizer.as_deref();
+    let weights = hm_train::import(&args.folder, &args.output, tokenizer, &mut |done, total| {
         bar.set_length(total);
         bar.set_position(done);
     })?;
@@ -26,7 +32,9 @@ pub(crate) fn import(args: &ImportArgs) -> Result<u8> {
     println!("imported {parameters} weights into {folder}, digest {}", weights.digest);
     println!("start from them with: model: {{ from: {folder} }}");
     match weights.tokenizer().map(|path| Tokenizer::read(&path)) {
-        None => println!("there was no tokenizer.json: name one as data.tokenizer"),
+        None => println!(
+            "there was neither tokenizer.json nor vocab.json and merges.txt: name a tokenizer as data.tokenizer"
+        ),
         Some(Err(error)) => println!("name another as data.tokenizer: {error}"),
         Some(Ok(_)) => {}
     }

@@ -15,6 +15,7 @@ mod progress;
 mod sample;
 mod shard_set;
 mod tokenizer;
+mod vocabulary_files;
 mod whole_file;
 
 mod manifest;
@@ -38,3 +39,4 @@ pub use sampler::Sampler;
 pub use shard::{Shard, ShardWriter, digest};
 pub use source::{DomainFrom, Format, SourceSpec, Split};
 pub use tokenizer::{BEGIN_OF_TEXT, END_OF_DOCUMENT, END_OF_TEXT, Tokenizer};
+pub use vocabulary_files::tokenizer_of_vocabulary_files;

@@ -1,7 +1,9 @@
 use super::*;
-use crate::event::RunStarted;
+use crate::event::{RunStarted, StepRecorded};
 use crate::mixture::Mixture;
+use crate::precision::Precision;
 use crate::ramp::BatchRamp;
+use crate::step::{PreStep, Verdict};
 use crate::testing::spec;
 
 fn state(spec: &RunSpec) -> RunState {
@@ -87,4 +89,32 @@ fn wish_is_read_without_a_reason_and_refused_without_a_number() {
     ] {
         assert!(read(text).is_err(), "{text}");
     }
+}
+
+#[test]
+fn loss_scale_is_a_fold_of_what_steps_showed() {
+    let mut spec = spec(2);
+    spec.training.precision = Precision::F16;
+    let mut state = state(&spec);
+    let mut scale_after = |step: u64, nonfinite_count: u64| {
+        let pre_step =
+            PreStep { loss: 1.0, gradient_norm: 1.0, nonfinite_count, losses: Vec::new() };
+        state.apply(&Event::StepRecorded(Box::new(StepRecorded {
+            step,
+            tokens: 0,
+            learning_rate: 0.0,
+            mixture_version: 0,
+            draws: Vec::new(),
+            batch: crate::id::Digest::ZERO,
+            pre_step,
+            verdict: Verdict::Skip,
+            effective_clip: 1.0,
+            step_us: 0,
+            receipts: Vec::new(),
+        })));
+        state.knobs().loss_scale
+    };
+    assert_eq!(scale_after(0, 0), 65_536.0);
+    assert_eq!(scale_after(1, 3), 32_768.0);
+    assert_eq!(scale_after(2, 0), 32_768.0);
 }

@@ -14,7 +14,8 @@ use crate::initial_weights::{Card, InitialWeights, WEIGHTS_FILE};
 use crate::tensor_file::{Planned, TensorWriter};
 use crate::whole_folder::WholeFolder;
 
-/// Imports `folder` into the new folder `output`. `progress` is told weights done and in all.
+/// Imports `folder` into the new folder `output`. `tokenizer` is the `tokenizer.json` to put there if
+/// `folder` has none. `progress` is told weights done and in all.
 ///
 /// # Errors
 /// When the folder is damaged or asks for what an Aquila2 decoder does not do: with the file, the key or
@@ -22,6 +23,7 @@ use crate::whole_folder::WholeFolder;
 pub fn import(
     folder: &Path,
     output: &Path,
+    tokenizer: Option<&str>,
     progress: &mut dyn FnMut(u64, u64),
 ) -> Result<InitialWeights> {
     let model = config::read(folder)?;
@@ -51,9 +53,11 @@ pub fn import(
         })?;
     }
     writer.finish()?;
-    let tokenizer = folder.join(TOKENIZER_FILE);
-    if tokenizer.is_file() {
-        whole.write(TOKENIZER_FILE, &std::fs::read(&tokenizer).map_err(at(&tokenizer))?)?;
+    let own = folder.join(TOKENIZER_FILE);
+    if own.is_file() {
+        whole.write(TOKENIZER_FILE, &std::fs::read(&own).map_err(at(&own))?)?;
+    } else if let Some(tokenizer) = tokenizer {
+        whole.write(TOKENIZER_FILE, tokenizer.as_bytes())?;
     }
     let card = Card { model, digest: digest.finish() };
     let text = serde_json::to_vec_pretty(&card).expect("a card is plain data");

@@ -36,7 +36,7 @@ pub(super) fn export_to(
 }
 
 pub(super) fn import_to(folder: &Path, output: &Path) -> Result<InitialWeights> {
-    import(folder, output, &mut |_, _| {})
+    import(folder, output, None, &mut |_, _| {})
 }
 
 fn files(folder: &Path) -> BTreeMap<String, Vec<u8>> {
