@@ -23,6 +23,7 @@ mod presets;
 mod split_mix;
 mod tensor_file;
 mod trainer;
+mod weight_state;
 mod whole_folder;
 
 pub use checkpoint::SavedCheckpoint;
