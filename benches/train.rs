@@ -134,7 +134,7 @@ pub(crate) fn spec(model: ModelSpec, sequences: u32) -> RunSpec {
 }
 
 /// Tokens that look random, the same in every process.
-fn batch(model: &ModelSpec, sequences: u32, step: u64) -> Batch {
+pub(crate) fn batch(model: &ModelSpec, sequences: u32, step: u64) -> Batch {
     let mut state = step + 1;
     let mut token = || {
         state =
