@@ -1,7 +1,7 @@
 //! The numbers we hold ourselves to, as ratios: both sides of each are taken in this run.
 //!
 //!     make bench                                        everything
-//!     cargo bench -p hm --bench product -- audit call   some of it: train, overhead, audit, call
+//!     cargo bench -p hm --bench product -- audit call   some of it: train, overhead, audit, call, weights
 //!
 //! `HM_PYTORCH_PYTHON` names a Python with PyTorch; without it the comparison with PyTorch is left out
 //! and says so. Nothing here is a test: a number is printed, never asserted.
@@ -14,6 +14,7 @@ mod overhead;
 #[allow(dead_code, reason = "the tests' place, of which the benches use a part")]
 mod place;
 mod train;
+mod weights;
 
 fn main() {
     let arguments: Vec<String> =
@@ -24,11 +25,12 @@ fn main() {
         Some("bare-run") => return overhead::child(&arguments[1..]),
         _ => {}
     }
-    let arms: [(&str, fn()); 4] = [
+    let arms: [(&str, fn()); 5] = [
         ("call", call::measure),
         ("audit", audit::measure),
         ("overhead", overhead::measure),
         ("train", train::measure),
+        ("weights", weights::measure),
     ];
     if let Some(unknown) = arguments.iter().find(|name| arms.iter().all(|arm| arm.0 != **name)) {
         let known = arms.map(|arm| arm.0).join(", ");

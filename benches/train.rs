@@ -68,8 +68,7 @@ pub(crate) fn child(arguments: &[String]) {
     let (sequences, steps): (u32, usize) = (sequences.parse().unwrap(), steps.parse().unwrap());
     let spec = spec(preset(name).expect("a preset"), sequences);
     let mut trainer = Trainer::new(&spec, &DeviceChoice::Cpu).expect("a trainer");
-    let knobs =
-        Knobs { learning_rate: 1e-3, clip_norm: 1.0, loss_weights: vec![1.0], loss_scale: 1.0 };
+    let knobs = knobs();
     let (mut seconds, mut first_loss) = (Vec::new(), None);
     for step in 0..steps + 2 {
         let batch = batch(&spec.model, sequences, step as u64);
@@ -86,6 +85,11 @@ pub(crate) fn child(arguments: &[String]) {
         "first_loss": first_loss,
     });
     println!("{figures}");
+}
+
+/// What every timed step is trained under.
+pub(crate) fn knobs() -> Knobs {
+    Knobs { learning_rate: 1e-3, clip_norm: 1.0, loss_weights: vec![1.0], loss_scale: 1.0 }
 }
 
 /// A run of one domain with Aquila2's optimizer.
@@ -137,7 +141,7 @@ pub(crate) fn spec(model: ModelSpec, sequences: u32) -> RunSpec {
 }
 
 /// Tokens that look random, the same in every process.
-fn batch(model: &ModelSpec, sequences: u32, step: u64) -> Batch {
+pub(crate) fn batch(model: &ModelSpec, sequences: u32, step: u64) -> Batch {
     let mut state = step + 1;
     let mut token = || {
         state =

@@ -11,4 +11,5 @@ mod hugging_face;
 mod page;
 mod place;
 mod tampering;
+mod weights;
 mod whole_loop;

@@ -17,7 +17,7 @@ fn trained() -> Place {
 
 impl Place {
     /// As the database's owner can, with triggers off.
-    fn tamper(&self, statements: &str) {
+    pub(crate) fn tamper(&self, statements: &str) {
         self.sql(&format!("set session_replication_role = replica; {statements}"));
     }
 }
@@ -87,7 +87,7 @@ fn changed_learning_rate_is_named_although_the_chain_is_forged() {
 
 /// Changes the first event at or after `seq` that `change` takes, and hashes all that follows anew, so
 /// that the chain holds; gives the event's place.
-fn forge(place: &Place, seq: u64, change: fn(&mut Event) -> bool) -> u64 {
+pub(crate) fn forge(place: &Place, seq: u64, change: fn(&mut Event) -> bool) -> u64 {
     let rows = place.sql(&format!(
         "select run_id, seq, attempt, step, kind, schema_version, recorded_at, writer_epoch, \
          encode(payload, 'hex'), encode(prev_hash, 'hex') from event where seq >= {seq} and {RUN} order by seq"

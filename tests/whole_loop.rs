@@ -4,7 +4,7 @@ use crate::place::Place;
 
 impl Place {
     /// Every step's facts but its place in the log and its wall-clock time.
-    fn facts(&self, name: &str) -> String {
+    pub(crate) fn facts(&self, name: &str) -> String {
         self.sql(&format!(
             "select string_agg(m::text, ';' order by m.step) from (select s.step, to_jsonb(s) - 'run_id' \
              - 'seq' - 'step_us' - 'recorded_at' from step_metric s join run r using (run_id) \
@@ -12,7 +12,7 @@ impl Place {
         ))
     }
 
-    fn final_checkpoint(&self, name: &str) -> String {
+    pub(crate) fn final_checkpoint(&self, name: &str) -> String {
         self.sql(&format!(
             "select c.step, c.digest from checkpoint c join run r using (run_id) \
              where r.name = '{name}' order by c.step desc limit 1"

@@ -31,7 +31,7 @@ pub(crate) struct CaughtUp {
     pub(crate) checkpoint_step: u64,
     /// Steps trained again.
     pub(crate) steps: u64,
-    /// Largest relative difference of a loss or norm.
+    /// Largest relative difference of a loss, a norm or a weight state.
     pub(crate) difference_max: f64,
     /// First disagreement, in a sentence.
     pub(crate) disagreement: Option<String>,
@@ -148,6 +148,27 @@ fn train_again(
             )
         });
     }
+    if let Some(logged) = &state.measured {
+        compare_weights(logged, trainer, caught_up)?;
+    }
+    Ok(())
+}
+
+/// Weights that were measured then are measured again.
+fn compare_weights(
+    logged: &WeightsMeasured,
+    trainer: &Trainer,
+    caught_up: &mut CaughtUp,
+) -> Result<()> {
+    let now = WeightsMeasured { step: logged.step, kinds: trainer.weight_state()? };
+    if now.has_bits_of(logged) {
+        return Ok(());
+    }
+    let difference = now.difference(logged);
+    caught_up.difference_max = caught_up.difference_max.max(difference);
+    caught_up.disagreement.get_or_insert_with(|| {
+        format!("step {}: a weight state is off the log's by {difference:e}", logged.step)
+    });
     Ok(())
 }
 

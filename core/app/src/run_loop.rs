@@ -5,7 +5,7 @@
 
 use std::path::PathBuf;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use hm_data::Sampler;
 use hm_domain::command::{Asked, Command};
 use hm_domain::event::*;
@@ -31,6 +31,8 @@ pub(crate) struct Run {
     pub(crate) registry: Registry,
     pub(crate) checkpoints: PathBuf,
     pub(crate) progress: RunProgress,
+    /// Whether it goes on where a CPU disagrees with the log.
+    pub(crate) accepts_divergence: bool,
     /// Ctrl-C: finish the step, checkpoint, end.
     pub(crate) interrupt: Interrupt,
 }
@@ -89,6 +91,7 @@ impl Run {
             .with_context(|| format!("step {step} could not be trained"))?;
         self.progress.step(self.mentor.state(), &report);
         let verdict = report.verdict;
+        self.measure_weights()?;
         let decided = self.mentor.decide(&batch, &knobs, report);
         let must_stop = self.mentor.must_stop(&decided);
         self.record(decided)?;
@@ -96,6 +99,33 @@ impl Run {
             return Ok(Some((Ending::Halted, format!("a gate halted the run at step {step}"))));
         }
         Ok(must_stop.map(|reason| (Ending::Failed, reason)))
+    }
+
+    /// Measures the weights if a plugin is to see them with the step just trained.
+    fn measure_weights(&mut self) -> Result<()> {
+        let step = self.mentor.state().next_step;
+        let measure = |trainer: &Trainer| -> Result<WeightsMeasured> {
+            Ok(WeightsMeasured { step, kinds: trainer.weight_state()? })
+        };
+        if self.mentor.weights_due() {
+            let event = Event::WeightsMeasured(measure(&self.trainer)?);
+            return self.record(Decided { events: vec![event], states: Vec::new() });
+        }
+        // A worker that died right after it had measured: the log stands, and is held against today.
+        if let Some(logged) = &self.mentor.state().measured {
+            let now = measure(&self.trainer)?;
+            if !now.has_bits_of(logged) {
+                let apart = format!(
+                    "the weights after step {step} differ from the log's by {:e}",
+                    now.difference(logged)
+                );
+                if !self.accepts_divergence && self.trainer.is_exact() {
+                    bail!("{apart}: on a CPU this must not be");
+                }
+                self.progress.say(&apart);
+            }
+        }
+        Ok(())
     }
 
     fn carry_out_what_is_due(&mut self) -> Result<()> {

@@ -130,7 +130,9 @@ impl Timeline<'_> {
             }
             Event::RunInterrupted(end) => (Run, "worker ended".to_owned(), end.reason.clone()),
             Event::RunFinished(end) => (Run, "run ended".to_owned(), end.reason.clone()),
+            // What is measured is for charts; what a plugin makes of it is told with its step.
             Event::ValidationRecorded(_)
+            | Event::WeightsMeasured(_)
             | Event::PluginStateSaved(_)
             | Event::PluginInstalled(_) => return,
         };

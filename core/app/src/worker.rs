@@ -123,6 +123,7 @@ impl<'a> Worker<'a> {
         });
         let journal = self.journal(lease);
         let mut run = self.run(id, state, journal)?;
+        run.accepts_divergence = accept_divergence;
         for (binding, bytes) in states {
             run.mentor.restore(binding, bytes);
         }
@@ -180,6 +181,7 @@ impl<'a> Worker<'a> {
             registry: self.registry,
             checkpoints,
             progress,
+            accepts_divergence: false,
             interrupt: self.interrupt,
         })
     }

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use self::host::{check_step, check_turned, host};
+use self::host::{check_measured, check_step, check_turned, host};
 use crate::calls::{self, PlannedCall};
 use crate::effects::effects;
 use crate::event::*;
@@ -228,6 +228,9 @@ impl DecisionAudit {
             Event::StepRecorded(step) => {
                 check_step(state, recorded, step, &mut found);
                 self.claim_calls(recorded, step, &mut found);
+            }
+            Event::WeightsMeasured(measured) => {
+                check_measured(state, recorded, measured, &mut found);
             }
             Event::BindingChanged(changed) if changed.change == BindingChange::Bound => {
                 let request = calls::init(&state.spec, changed.step, &changed.config);

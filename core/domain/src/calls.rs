@@ -1,6 +1,7 @@
 //! Which plugin calls a step causes, in which order, and what each is shown. The mentor makes these
 //! calls live; an audit makes them again.
 
+use crate::catalogue::is_per_layer;
 use crate::event::{Hook, StepRecorded};
 use crate::id::BindingId;
 use crate::observe::{self, Seen};
@@ -50,14 +51,16 @@ impl PlannedCall {
 
 /// Calls of `gate`, in order of binding.
 pub fn gates(state: &RunState, step: u64, pre_step: &crate::step::PreStep) -> Vec<PlannedCall> {
+    // The gate is asked before the weights are measured; the step's own event comes after that.
+    let seq = state.next_seq + u64::from(weights_due(state));
     called(state, step)
         .filter(|(_, binding)| binding.facts.world == World::Detector)
         .filter(|(_, binding)| binding.facts.description.gates)
         .map(|(&binding, _)| PlannedCall {
             binding,
             hook: Hook::Gate,
-            from_seq: state.next_seq,
-            to_seq: state.next_seq,
+            from_seq: seq,
+            to_seq: seq,
             dropped: 0,
             shown: Shown::Gate { step, pre_step: pre_step.clone() },
         })
@@ -69,15 +72,28 @@ pub fn folds(state: &RunState, recorded: &StepRecorded) -> Vec<PlannedCall> {
     let newest = observe::step(state, state.next_seq, recorded);
     called(state, recorded.step)
         .filter(|(_, binding)| due(binding, recorded.step))
-        .filter_map(|(&id, binding)| {
-            let hook = match binding.facts.world {
-                World::Policy => Hook::Step,
-                World::Detector if binding.facts.description.watches => Hook::Watch,
-                World::Detector => return None,
-            };
-            Some(fold(state, id, binding, hook, &newest))
-        })
+        .filter_map(|(&id, binding)| Some(fold(state, id, binding, hook(binding)?, &newest)))
         .collect()
+}
+
+/// Whether the weights must be measured after the next step, before it is recorded: a binding that asks
+/// for a column of them, active or shadow, is called with that step. Measured once, they are not due.
+pub fn weights_due(state: &RunState) -> bool {
+    let step = state.next_step;
+    state.measured_at(step).is_empty()
+        && called(state, step).any(|(_, binding)| {
+            due(binding, step)
+                && hook(binding).is_some()
+                && binding.facts.description.columns.iter().any(|name| is_per_layer(name))
+        })
+}
+
+/// The function that folds observations, if it has one.
+fn hook(binding: &Binding) -> Option<Hook> {
+    match binding.facts.world {
+        World::Policy => Some(Hook::Step),
+        World::Detector => binding.facts.description.watches.then_some(Hook::Watch),
+    }
 }
 
 fn fold(

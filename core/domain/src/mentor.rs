@@ -65,6 +65,12 @@ impl Mentor {
         self.state.knobs()
     }
 
+    /// Whether the weights must be measured after the next step, and that recorded, before
+    /// [`Mentor::decide`].
+    pub fn weights_due(&self) -> bool {
+        calls::weights_due(&self.state)
+    }
+
     /// Asks the gates about the step being trained. Their receipts wait for [`Mentor::decide`].
     pub fn gate(&mut self, pre_step: &PreStep) -> Verdict {
         self.gate_receipts.clear();

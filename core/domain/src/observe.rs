@@ -1,12 +1,12 @@
 //! How an event becomes what a plugin is shown. Live calls and audits both come through here.
 
-use crate::catalogue::CATALOGUE;
-use crate::event::{StepRecorded, ValidationRecorded};
+use crate::catalogue::{CATALOGUE, Per, weight_values};
+use crate::event::{KindState, StepRecorded, ValidationRecorded};
 use crate::plugin::{Column, Observation, ObservationKind, Observations, Timing};
 use crate::state::{Binding, RunState};
 use crate::step::LossSums;
 
-/// An observation with every column the engine fills, and its place in the log.
+/// An observation with every column that there is of it, and its place in the log.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Seen {
     pub(crate) seq: u64,
@@ -45,7 +45,7 @@ pub(crate) fn step(state: &RunState, seq: u64, step: &StepRecorded) -> Seen {
         gradient_norm: step.pre_step.gradient_norm,
         mixture_version: step.mixture_version,
         shares: state.mixture.shares(),
-        columns: columns(losses.len(), value),
+        columns: columns(losses.len(), value, state.measured_at(step.step)),
     };
     let timing = Timing { step: step.step, step_us: step.step_us, tokens: step_tokens };
     Seen { seq, full, timing: Some(timing) }
@@ -72,7 +72,7 @@ pub(crate) fn validation(state: &RunState, seq: u64, validation: &ValidationReco
         gradient_norm: 0.0,
         mixture_version: state.mixture.version,
         shares: state.mixture.shares(),
-        columns: columns(losses.len(), value),
+        columns: columns(losses.len(), value, &[]),
     };
     Seen { seq, full, timing: None }
 }
@@ -83,13 +83,25 @@ fn mean(losses: &[LossSums]) -> f64 {
     all.mean().unwrap_or(0.0)
 }
 
-fn columns(count: usize, value: impl Fn(&str, usize) -> Option<f64>) -> Vec<Column> {
+/// Columns per domain always, columns per layer where they were measured, in catalogue order.
+fn columns(
+    count: usize,
+    value: impl Fn(&str, usize) -> Option<f64>,
+    measured: &[KindState],
+) -> Vec<Column> {
+    let column = |name: &str, values| Column { name: name.to_owned(), values };
     CATALOGUE
         .iter()
-        .filter(|entry| entry.filled)
-        .map(|entry| Column {
-            name: entry.name.to_owned(),
-            values: (0..count).map(|index| value(entry.name, index)).collect(),
+        .filter(|entry| entry.filled && (entry.per == Per::Domain || !measured.is_empty()))
+        .filter_map(|entry| match entry.per {
+            Per::Domain => {
+                let values = (0..count).map(|index| value(entry.name, index)).collect();
+                Some(column(entry.name, values))
+            }
+            Per::Layer => {
+                let values = weight_values(entry.name, measured)?.iter().copied().map(Some);
+                Some(column(entry.name, values.collect()))
+            }
         })
         .collect()
 }

@@ -103,12 +103,12 @@ pub enum ObservationKind {
     Validation,
 }
 
-/// Values of one name, one per domain where present.
+/// Values of one name, one per domain where present; of a weight column one per layer.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Column {
     /// A name of the catalogue.
     pub name: String,
-    /// One per domain.
+    /// One per domain, or per layer: the catalogue says which.
     pub values: Vec<Option<f64>>,
 }
 

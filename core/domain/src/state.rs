@@ -90,6 +90,8 @@ pub struct RunState {
     pub checkpoint: Option<CheckpointSaved>,
     /// What it is doing.
     pub phase: Phase,
+    /// What the weights were after the next step, from when they are measured until it is recorded.
+    pub measured: Option<WeightsMeasured>,
     /// Newest observations, oldest first.
     pub(crate) seen: VecDeque<Seen>,
 }
@@ -138,6 +140,7 @@ impl RunState {
             validated: None,
             checkpoint: None,
             phase: Phase::Running,
+            measured: None,
             seen: VecDeque::new(),
             spec,
         })
@@ -146,6 +149,14 @@ impl RunState {
     /// The newest decided mixture, in force or waiting.
     pub fn newest_mixture(&self) -> &Mixture {
         self.pending.last().map_or(&self.mixture, |(_, mixture)| mixture)
+    }
+
+    /// What the weights were after `step`, if that is the next and they are measured; else nothing.
+    pub(crate) fn measured_at(&self, step: u64) -> &[KindState] {
+        match &self.measured {
+            Some(measured) if measured.step == step => &measured.kinds,
+            _ => &[],
+        }
     }
 
     /// What a checkpoint saved now would hold beside the tensors.
@@ -188,6 +199,7 @@ impl RunState {
             Event::BindingChanged(changed) => self.apply_binding(seq, changed),
             Event::BindingQuarantined(quarantined) => self.silence(quarantined.binding),
             Event::CheckpointSaved(saved) => self.checkpoint = Some(saved.clone()),
+            Event::WeightsMeasured(measured) => self.measured = Some(measured.clone()),
             Event::RunPaused(_) => self.phase = Phase::Paused,
             Event::RunContinued(_) => self.phase = Phase::Running,
             Event::RunFinished(finished) => self.phase = Phase::Finished(finished.ending),
@@ -204,6 +216,7 @@ impl RunState {
 
     fn apply_step(&mut self, seq: u64, step: &StepRecorded) {
         let seen = observe::step(self, seq, step);
+        self.measured = None;
         self.next_step = step.step + 1;
         self.tokens = step.tokens;
         for (index, draw) in step.draws.iter().enumerate() {

@@ -1,8 +1,12 @@
 //! The trial run of the upload checks: three domains, eight steps, one validation. Never change a
 //! number: a plugin that was accepted must be accepted again.
+//!
+//! Weights are measured at the last step of each call, as in a run, and of a model of four layers.
 
-use hm_domain::catalogue::CATALOGUE;
+use hm_domain::catalogue::{CATALOGUE, Per, weight_values};
+use hm_domain::event::KindState;
 use hm_domain::id::Digest;
+use hm_domain::parameter_kind::{PARAMETER_KINDS, ParameterKind};
 use hm_domain::plugin::{
     Column, Description, DomainFacts, Observation, ObservationKind, Observations, Request,
     RunFacts, Timing, World,
@@ -17,6 +21,9 @@ pub(crate) const DOMAINS: [(&str, f64); 3] = [("web", 0.5), ("code", 0.3), ("boo
 const STEPS: u64 = 8_000;
 const CALLS: u64 = 8;
 const TOKENS_PER_STEP: u64 = 8_192;
+const LAYERS: usize = 4;
+/// Elements of every parameter.
+const ELEMENTS: usize = 1 << 16;
 
 pub(crate) fn init(config: &Value) -> Request {
     let domain = |(name, prior): (&str, f64)| DomainFacts {
@@ -75,7 +82,9 @@ pub(crate) fn calls(world: World, description: &Description) -> Vec<Call> {
         // As many as its cadence shows it, within reason.
         let shown = u64::from(description.every_steps).min(16);
         let steps = last + 1 - shown..=last;
-        let mut entries: Vec<_> = steps.clone().map(|step| observe(step, description)).collect();
+        let measured = |step| if step == last { weights(step) } else { Vec::new() };
+        let mut entries: Vec<_> =
+            steps.clone().map(|step| observe(step, &measured(step), description)).collect();
         if number == CALLS {
             entries.push(validation(last, description));
         }
@@ -122,7 +131,22 @@ fn loss(step: u64) -> f64 {
     sums(step).iter().map(|sums| sums.loss_sum).sum::<f64>() / TOKENS_PER_STEP as f64
 }
 
-fn observe(step: u64, description: &Description) -> Observation {
+/// Deviations grow from 0.02 and settle, later layers' further out; no two kinds are alike.
+fn weights(step: u64) -> Vec<KindState> {
+    let moved = step as f64 / (step as f64 + 2_000.0);
+    let kind = |(number, kind): (usize, &ParameterKind)| {
+        let mut state = KindState::new(kind.name);
+        for layer in 0..if kind.in_blocks { LAYERS } else { 1 } {
+            let scale = 1.0 + number as f64 / 10.0 + layer as f64 / 4.0;
+            let std = 0.02 * (1.0 + moved * scale);
+            state.push(std * std * ELEMENTS as f64, ELEMENTS);
+        }
+        state
+    };
+    PARAMETER_KINDS.iter().enumerate().map(kind).collect()
+}
+
+fn observe(step: u64, measured: &[KindState], description: &Description) -> Observation {
     let losses = sums(step);
     let value = |name: &str, domain: usize| {
         let LossSums { loss_sum, loss_square_sum, tokens } = losses[domain];
@@ -150,7 +174,7 @@ fn observe(step: u64, description: &Description) -> Observation {
         gradient_norm: 1.0,
         mixture_version: 1,
         shares: DOMAINS.map(|(_, prior)| prior).to_vec(),
-        columns: columns(description, value),
+        columns: columns(description, value, measured),
     }
 }
 
@@ -164,19 +188,62 @@ fn validation(step: u64, description: &Description) -> Observation {
         kind: ObservationKind::Validation,
         loss: 2.75,
         gradient_norm: 0.0,
-        columns: columns(description, value),
-        ..observe(step, description)
+        columns: columns(description, value, &[]),
+        ..observe(step, &[], description)
     }
 }
 
-/// The columns asked for, in the order of the catalogue.
-fn columns(description: &Description, value: impl Fn(&str, usize) -> Option<f64>) -> Vec<Column> {
+/// The columns asked for, in the order of the catalogue; those per layer where they were measured.
+fn columns(
+    description: &Description,
+    value: impl Fn(&str, usize) -> Option<f64>,
+    measured: &[KindState],
+) -> Vec<Column> {
+    let values = |name: &str, per: Per| match per {
+        Per::Domain => Some((0..DOMAINS.len()).map(|domain| value(name, domain)).collect()),
+        Per::Layer => Some(weight_values(name, measured)?.iter().copied().map(Some).collect()),
+    };
     CATALOGUE
         .iter()
         .filter(|entry| description.columns.iter().any(|name| name == entry.name))
-        .map(|entry| Column {
-            name: entry.name.to_owned(),
-            values: (0..DOMAINS.len()).map(|domain| value(entry.name, domain)).collect(),
+        .filter_map(|entry| {
+            let values = values(entry.name, entry.per)?;
+            Some(Column { name: entry.name.to_owned(), values })
         })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shown(columns: &[&str]) -> Vec<Observation> {
+        let description = Description {
+            name: String::new(),
+            version: String::new(),
+            documentation: String::new(),
+            config_schema: "{}".to_owned(),
+            columns: columns.iter().map(|&name| name.to_owned()).collect(),
+            every_steps: 100,
+            gates: false,
+            watches: true,
+            wants_timings: false,
+        };
+        let entries = |call| match call {
+            Call::Watch(observations, _) => observations.entries,
+            _ => panic!("only watched"),
+        };
+        calls(World::Detector, &description).into_iter().flat_map(entries).collect()
+    }
+
+    #[test]
+    fn weights_are_shown_where_a_run_would_measure_them_and_only_when_asked_for() {
+        let seen = shown(&["loss_sum", "weight_std.q_proj", "weight_norm.norm"]);
+        let measured: Vec<_> = seen.iter().filter(|seen| seen.columns.len() == 3).collect();
+        let steps: Vec<u64> = measured.iter().map(|seen| seen.step).collect();
+        assert_eq!(steps, (1..=8).map(|call| call * 1_000 - 1).collect::<Vec<_>>());
+        let lengths = measured[0].columns.iter().map(|column| column.values.len());
+        assert_eq!(lengths.collect::<Vec<_>>(), [3, 4, 1]);
+        assert!(shown(&["loss_sum"]).iter().all(|seen| seen.columns.len() == 1));
+    }
 }

@@ -53,6 +53,39 @@ fn outlier_gates_a_spike_and_tells_it() {
 }
 
 #[test]
+fn weight_trajectory_tells_the_kind_that_leaps() {
+    let host = host();
+    let plugin = host.load(&component("weight_trajectory")).unwrap().digest;
+    let config = r#"{"factor": 2, "armed_after": 2}"#;
+    let mut state = state_of(&host, &plugin, config);
+    let mut told = Vec::new();
+    // A billion tokens a look: v_proj's second layer moves 0.25 each time and then 0.75.
+    for (look, std) in (0u64..).zip([1.0, 1.25, 1.5, 1.75, 2.5]) {
+        let mut observations = observations(look * 100 + 99);
+        let entry = &mut observations.entries[0];
+        entry.tokens = (look + 1) * 1_000_000_000;
+        let column = |name: &str, values: [f64; 2]| Column {
+            name: name.to_owned(),
+            values: values.map(Some).to_vec(),
+        };
+        entry.columns =
+            vec![column("weight_std.q_proj", [0.5, 0.5]), column("weight_std.v_proj", [0.5, std])];
+        // A step that was seen and not measured is passed by.
+        let unmeasured = Observation { columns: vec![], ..entry.clone() };
+        observations.entries.insert(0, unmeasured);
+        let watch = Request::Watch { state, observations, timings: None };
+        let (after, output) = host.call(&plugin, &watch).value.unwrap();
+        let Output::Findings(findings) = output else { panic!("no findings") };
+        told.extend(findings);
+        state = after;
+    }
+    let [finding] = &told[..] else { panic!("{told:?}") };
+    assert_eq!(finding.kind, "weight-trajectory.v_proj");
+    assert_eq!((finding.score, finding.threshold), (0.75, 0.5));
+    assert!(finding.evidence.contains("from step 399 to 499"), "{}", finding.evidence);
+}
+
+#[test]
 fn static_asks_for_its_shares_once_and_refuses_what_is_no_mixture_by_name() {
     let host = host();
     let plugin = host.load(&component("static")).unwrap().digest;

@@ -29,7 +29,7 @@ fn refusal(bytes: &[u8]) -> (&'static str, String) {
 
 #[test]
 fn our_own_plugins_pass_every_check() {
-    for name in ["odm", "static", "outlier", "loss_power"] {
+    for name in ["odm", "static", "outlier", "weight_trajectory", "loss_power"] {
         let host = host();
         let checked = host.check(&component(name));
         assert!(checked.accepted(), "{name}: {:?}", checked.checks);

@@ -8,7 +8,7 @@ use cluster::{Bench, RUN, bench};
 use hm_domain::event::{Event, RunResumed};
 use samples::started;
 
-const TABLES: [&str; 9] = [
+const TABLES: [&str; 10] = [
     "run",
     "step_metric",
     "step_rollup",
@@ -17,6 +17,7 @@ const TABLES: [&str; 9] = [
     "checkpoint",
     "binding",
     "validation",
+    "weight_state",
     "command",
 ];
 
@@ -101,6 +102,15 @@ async fn projections_are_recreated_to_the_last_row() {
             r#"{"kind": "batch-size", "value": 1056, "reason": "", "issued_by": "me", "effective_step": 9}"#,
             "{\"kind\": \"learning-rate\", \"value\": 0.00015, \"reason\": \"spikes since the new \
              segment\u{fffd}\", \"issued_by\": \"me\", \"effective_step\": 9}",
+        ]
+    );
+    let weights = "select kind, layer, std, norm from weight_state where step = 8 and layer < 2";
+    assert_eq!(
+        bench.rows(weights).await,
+        [
+            r#"{"std": "NaN", "kind": "norm", "norm": "NaN", "layer": 0}"#,
+            r#"{"std": 0.5, "kind": "q_proj", "norm": 2, "layer": 0}"#,
+            r#"{"std": 0.75, "kind": "q_proj", "norm": 3, "layer": 1}"#,
         ]
     );
     let states = bench.rows("select binding, state, role from binding").await;

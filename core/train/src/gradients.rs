@@ -49,7 +49,9 @@ impl Gradients {
 
     /// The global norm, before clipping. Parameters are added in order of path.
     pub(crate) fn global_norm(&self, ops: &Ops) -> Result<GlobalNorm, DeviceFailed> {
-        let (square, nonfinite_count) = ops.squares(self.0.values())?;
+        let each = ops.square_sums(&self.0.values().collect::<Vec<_>>())?;
+        let square: f64 = each.iter().map(|part| part.sum).sum();
+        let nonfinite_count = each.iter().map(|part| part.nonfinite_count).sum();
         Ok(GlobalNorm { norm: square.sqrt(), nonfinite_count })
     }
 }

@@ -26,6 +26,7 @@ mod split_mix;
 mod tensor_file;
 mod trainer;
 mod utilization;
+mod weight_state;
 mod whole_folder;
 
 pub use checkpoint::SavedCheckpoint;

@@ -3,7 +3,8 @@
 use crate::{Action, Change, Observation};
 
 impl Observation {
-    /// Values of a column, one per domain where present.
+    /// Values of a column, one per domain where present. Of weight columns see
+    /// [`Observation::layers`].
     ///
     /// # Errors
     /// When the column was not shown: the plugin did not ask for it.
@@ -13,6 +14,13 @@ impl Observation {
             .find(|column| column.name == name)
             .map(|column| column.values.as_slice())
             .ok_or_else(|| format!("column `{name}` was not shown: name it in COLUMNS"))
+    }
+
+    /// Values of a weight column (`weight_std.KIND`, `weight_norm.KIND`), one per layer from the first.
+    /// None where the weights were not measured, which is so at every step at which no plugin that asks
+    /// is called, and for a kind that the model does not have.
+    pub fn layers(&self, name: &str) -> Option<Vec<f64>> {
+        self.columns.iter().find(|column| column.name == name)?.values.iter().copied().collect()
     }
 
     /// Per domain its mean training loss of the step in nats per token, where it had tokens. Needs
@@ -68,7 +76,7 @@ mod tests {
     use crate::{Column, ObservationKind};
 
     #[test]
-    fn mean_losses_skip_domains_without_tokens_and_name_a_missing_column() {
+    fn columns_are_read_by_name_and_mean_losses_skip_domains_without_tokens() {
         let column = |name: &str, values: [Option<f64>; 3]| Column {
             name: name.to_owned(),
             values: values.to_vec(),
@@ -88,6 +96,9 @@ mod tests {
                 column("loss_tokens", [Some(4.0), Some(0.0), Some(0.0)]),
             ],
         };
+        seen.columns.insert(0, column("weight_std.q_proj", [0.5, 0.25, 2.0].map(Some)));
+        assert_eq!(seen.layers("weight_std.q_proj"), Some(vec![0.5, 0.25, 2.0]));
+        assert_eq!(seen.layers("weight_std.k_proj"), None);
         assert_eq!(seen.mean_losses(), Ok(vec![Some(2.0), None, None]));
         seen.columns.pop();
         assert!(seen.mean_losses().unwrap_err().contains("`loss_tokens`"));

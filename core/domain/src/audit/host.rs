@@ -2,10 +2,12 @@
 //! trainer has a say in, and the knobs that commands turn.
 
 use super::Divergence;
+use crate::calls;
 use crate::effects::gate_verdict;
 use crate::event::*;
 use crate::knobs;
 use crate::mixture::quotas;
+use crate::parameter_kind::kinds;
 use crate::state::RunState;
 use crate::step::Verdict;
 
@@ -48,6 +50,32 @@ pub(super) fn check_turned(
     }
 }
 
+/// Weights are measured for the next step, when a plugin is to see them, and of every kind and layer.
+/// What they were is the trainer's word: training again shows that.
+pub(super) fn check_measured(
+    state: &RunState,
+    recorded: &Recorded,
+    measured: &WeightsMeasured,
+    found: &mut Vec<Divergence>,
+) {
+    let mut compare = |what: &str, logged: String, due: String| {
+        if logged != due {
+            found.push(host(recorded, what, logged, due));
+        }
+    };
+    let logged = format!("measured at step {}", measured.step);
+    let due = match calls::weights_due(state) {
+        true => format!("measured at step {}", state.next_step),
+        false => "no plugin is to see them".to_owned(),
+    };
+    compare("weights", logged, due);
+    let layers = |kind: &KindState| (kind.kind.clone(), kind.std.len(), kind.norm.len());
+    let logged: Vec<_> = measured.kinds.iter().map(layers).collect();
+    let due: Vec<_> =
+        kinds(&state.spec.model).map(|(kind, layers)| (kind.to_owned(), layers, layers)).collect();
+    compare("kinds of weights", format!("{logged:?}"), format!("{due:?}"));
+}
+
 /// What the host decided alone: step, mixture in force, quotas, verdict and clip.
 pub(super) fn check_step(
     state: &RunState,
@@ -60,6 +88,9 @@ pub(super) fn check_step(
             found.push(host(recorded, what, logged, due));
         }
     };
+    if calls::weights_due(state) {
+        compare("weights", "not measured".to_owned(), "measured: a plugin sees them".to_owned());
+    }
     let spec = &state.spec;
     compare("step", step.step.to_string(), state.next_step.to_string());
     compare("mixture version", step.mixture_version.to_string(), state.mixture.version.to_string());

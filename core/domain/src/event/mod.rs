@@ -4,6 +4,7 @@ mod between;
 mod binding;
 mod run;
 mod step;
+mod weights;
 
 use serde::{Deserialize, Serialize};
 
@@ -11,6 +12,7 @@ pub use self::between::*;
 pub use self::binding::*;
 pub use self::run::*;
 pub use self::step::*;
+pub use self::weights::*;
 use crate::plugin::Output;
 use crate::step::Verdict;
 
@@ -54,6 +56,8 @@ pub enum Event {
     RunFinished(RunFinished),
     /// System stream: a plugin was installed.
     PluginInstalled(PluginInstalled),
+    /// The weights after a step, because a plugin asked. The step's own event comes next.
+    WeightsMeasured(WeightsMeasured),
 }
 
 impl Event {
@@ -78,6 +82,7 @@ impl Event {
             Event::PluginInstalled(_) => 16,
             Event::LearningRateSet(_) => 17,
             Event::BatchSizeSet(_) => 18,
+            Event::WeightsMeasured(_) => 19,
         }
     }
 
@@ -101,6 +106,7 @@ impl Event {
             Event::RunResumed(event) => Some(event.step),
             Event::RunInterrupted(event) => Some(event.step),
             Event::RunFinished(event) => Some(event.step),
+            Event::WeightsMeasured(event) => Some(event.step),
         }
     }
 
@@ -114,7 +120,9 @@ impl Event {
                         || matches!(&receipt.output, Output::Findings(found) if !found.is_empty())
                 })
             }
-            Event::ValidationRecorded(_) | Event::PluginStateSaved(_) => false,
+            Event::ValidationRecorded(_)
+            | Event::PluginStateSaved(_)
+            | Event::WeightsMeasured(_) => false,
             _ => true,
         }
     }

@@ -17,6 +17,8 @@ use crate::spec::RunSpec;
 use crate::step::LossSums;
 use crate::testing::spec;
 
+mod weights;
+
 /// Doubles the first domain's share each call; its state counts calls. Faults while `faulty` is 1, and
 /// is not there to be called while it is 2.
 #[derive(Default)]
@@ -51,7 +53,11 @@ impl Plugins for Scripted {
                 };
                 ok(vec![state[0] + 1], Output::Actions(vec![action]))
             }
-            other => panic!("not called by a policy: {other:?}"),
+            Request::Gate { state, .. } => ok(state.clone(), Output::Verdict(Verdict::Proceed)),
+            // A detector tells what it was shown.
+            Request::Watch { state, observations, .. } => {
+                ok(state.clone(), Output::Findings(weights::told(observations)))
+            }
         }
     }
 }
@@ -167,6 +173,7 @@ impl Run {
         let asked = self.mentor.gate(&pre_step);
         let verdict = if pre_step.is_finite() { asked } else { asked.and(Verdict::Skip) };
         let report = TrainReport { pre_step, verdict, effective_clip: 1.0, step_us: 5 };
+        self.measure_if_due();
         let decided = self.mentor.decide(&batch, &knobs, report);
         self.take(decided);
     }

@@ -83,4 +83,5 @@ kinds! {
     PluginInstalled = 16: PluginInstalled;
     LearningRateSet = 17: LearningRateSet;
     BatchSizeSet = 18: BatchSizeSet;
+    WeightsMeasured = 19: WeightsMeasured;
 }

@@ -205,3 +205,7 @@ record! { LearningRateSet of event::LearningRateSet {
 record! { BatchSizeSet of event::BatchSizeSet {
     step: u64, sequences: u32, reason: String, by: String,
 } }
+
+record! { KindState of event::KindState { kind: String, std: Vec<f64>, norm: Vec<f64>, } }
+
+record! { WeightsMeasured of event::WeightsMeasured { step: u64, kinds: Vec<KindState>, } }

@@ -14,6 +14,7 @@ mod rollups;
 mod run_row;
 mod steps;
 mod validations;
+mod weights;
 
 use hm_domain::event::{Event, Recorded, StepRecorded};
 use hm_domain::id::RunId;
@@ -25,7 +26,7 @@ use crate::error::{Result, StoreError};
 use crate::store::{PAGE_EVENTS, Store};
 
 /// Every projected table, children first. `run` itself comes last.
-const TABLES: [&str; 8] = [
+const TABLES: [&str; 9] = [
     "step_rollup",
     "step_metric",
     "decision",
@@ -33,6 +34,7 @@ const TABLES: [&str; 8] = [
     "checkpoint",
     "binding",
     "validation",
+    "weight_state",
     "run",
 ];
 
@@ -86,6 +88,7 @@ pub(crate) async fn project(
     bindings::apply(c, run_id, events).await?;
     checkpoints::insert(c, run_id, events).await?;
     validations::insert(c, run_id, events).await?;
+    weights::insert(c, run_id, events).await?;
     commands::answer(c, run_id, events).await?;
     run_row::update(c, run_id, events).await
 }

@@ -27,6 +27,7 @@ pub(crate) fn every_kind() -> Vec<(String, Event)> {
     events.push(("step-recorded.no-number".to_owned(), no_number()));
     let validation = Event::ValidationRecorded(samples::validation(8, 2));
     events.push(("validation-recorded".to_owned(), validation));
+    events.push(("weights-measured".to_owned(), Event::WeightsMeasured(measured())));
     events.extend(decided());
     events.extend(bindings());
     events.extend(checkpoints());
@@ -40,6 +41,15 @@ fn fork() -> Event {
     started.parent =
         Some(Parent { run: RunId(uuid::Uuid::from_u128(9)), seq: 77, hash, checkpoint });
     Event::RunStarted(started)
+}
+
+/// A kind in two blocks, and one that a model has once, which is no number.
+fn measured() -> WeightsMeasured {
+    let (mut blocks, mut whole) = (KindState::new("q_proj"), KindState::new("norm"));
+    blocks.push(4.0, 16);
+    blocks.push(9.0, 16);
+    whole.push(f64::NAN, 4);
+    WeightsMeasured { step: 8, kinds: vec![blocks, whole] }
 }
 
 /// NaN and the infinities, as canonical bytes.

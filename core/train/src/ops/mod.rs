@@ -12,6 +12,7 @@ mod head;
 mod linear;
 mod norm;
 mod rotary;
+mod squares;
 mod storage;
 #[cfg(test)]
 mod tests;

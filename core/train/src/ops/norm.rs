@@ -2,7 +2,7 @@
 
 use burn::tensor::Tensor;
 
-use super::storage::{DeviceFailed, read, slice, slice_mut, tensor};
+use super::storage::{slice, slice_mut, tensor};
 use super::{Ops, full};
 use crate::cpu;
 
@@ -54,31 +54,5 @@ impl Ops {
         let (dy, x) = (slice(dy_nc), slice(x_nc));
         let dweight = cpu::norm::backward(&dy, &x, &slice(weight_1c), &slice(scale_n1), &mut dx);
         (dx.tensor(), tensor(dweight, [1, width], &self.device))
-    }
-
-    /// The squared norm of all elements of all gradients in f64, and how many are not finite. Added up
-    /// in the order given.
-    pub(crate) fn squares<'a>(
-        &self,
-        gradients: impl Iterator<Item = &'a Tensor<2>> + Clone,
-    ) -> Result<(f64, u64), DeviceFailed> {
-        let add = |(sum, bad): (f64, u64), (square, count): (f64, u64)| (sum + square, bad + count);
-        if self.kernels {
-            let each = gradients.map(|gradient| cpu::norm::squares(&slice(gradient)));
-            return Ok(each.fold((0.0, 0), add));
-        }
-        // Rows first, then what is left: all of it on the device, read in one go.
-        let square =
-            |gradient: &Tensor<2>| (gradient.clone() * gradient.clone()).sum_dim(1).sum_dim(0);
-        let squares: Vec<Tensor<2>> = gradients.clone().map(square).collect();
-        let squares = read(Tensor::cat(squares, 0))?;
-        let sum: f64 = squares.into_iter().map(f64::from).sum();
-        if sum.is_finite() {
-            return Ok((sum, 0));
-        }
-        // Beyond f32 or not a number: told apart element by element.
-        gradients
-            .map(|gradient| Ok(cpu::norm::squares(&read(gradient.clone())?)))
-            .try_fold((0.0, 0), |sum, part: Result<(f64, u64), DeviceFailed>| Ok(add(sum, part?)))
     }
 }
