@@ -20,6 +20,7 @@ mod ops;
 mod parameters;
 mod plan;
 mod presets;
+pub mod profile;
 mod split_mix;
 mod tensor_file;
 mod trainer;
