@@ -16,6 +16,7 @@ import time
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "core/train/fixtures"))
 
 import torch
+import transformers
 from transformers import AutoModelForCausalLM
 
 import cpu_torch  # noqa: F401
@@ -24,6 +25,7 @@ import cpu_torch  # noqa: F401
 def main():
     folder, (prompt, new, repeats, threads) = sys.argv[1], map(int, sys.argv[2:])
     torch.set_num_threads(threads)
+    transformers.utils.logging.disable_progress_bar()
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
     ids = torch.tensor([[(at * 7919 + 13) % model.config.vocab_size for at in range(prompt)]])
     mask = torch.ones_like(ids)
