@@ -35,7 +35,9 @@ const ARMS: [(&str, fn()); 9] = [
 ];
 
 /// A child process of an arm: one side of a pair, in a process of its own.
-const CHILDREN: [(&str, fn(&[String])); 7] = [
+type Child = fn(&[String]);
+
+const CHILDREN: [(&str, Child); 7] = [
     ("bare-run", overhead::child),
     ("products", peak::child),
     ("train-steps", train::child),
