@@ -37,9 +37,9 @@ verify-hf: ## Repeat the agreement with Hugging Face transformers live, in a pri
 	@scripts/setup.sh
 	@scripts/verify-hf.sh
 
-bench: ## Take our numbers as ratios, both sides in turn; wants a quiet machine
+bench: ## Take our numbers as ratios, both sides in turn, on a quiet machine; ARMS="train peak" for some
 	@scripts/setup.sh
-	@scripts/bench.sh
+	@scripts/bench.sh $(ARMS)
 
 lint: web ## Lints of all crates
 	cargo clippy --release --workspace --all-targets -- -D warnings

@@ -1,4 +1,4 @@
-//! Medians and how they are printed.
+//! What every arm needs: processes that measure, medians and how they are printed.
 
 use std::process::Command;
 
@@ -18,6 +18,16 @@ pub(crate) fn spread(values: &[f64], digits: usize) -> String {
     format!("{:.digits$} ({minimum:.digits$} to {maximum:.digits$})", median(values))
 }
 
+/// `above` over `below`, round by round.
+pub(crate) fn ratios(above: &[f64], below: &[f64]) -> Vec<f64> {
+    above.iter().zip(below).map(|(above, below)| above / below).collect()
+}
+
+/// One figure of every round; not a number where a process could not tell.
+pub(crate) fn figure(rounds: &[Value], name: &str) -> Vec<f64> {
+    rounds.iter().map(|found| found[name].as_f64().unwrap_or(f64::NAN)).collect()
+}
+
 /// The JSON that a process prints last.
 pub(crate) fn figures_of(command: &mut Command) -> Value {
     let output = command.stderr(std::process::Stdio::inherit()).output().expect("it starts");
@@ -31,6 +41,26 @@ pub(crate) fn child(arguments: &[&str]) -> Command {
     let mut command = Command::new(std::env::current_exe().expect("this program has a path"));
     command.args(arguments);
     command
+}
+
+/// A script of `benches/` in the Python that `variable` names, as the other side; `None` if it names
+/// none.
+pub(crate) fn python(variable: &str, script: &str, arguments: &[&str]) -> Option<Command> {
+    let mut command = Command::new(std::env::var_os(variable)?);
+    let script = crate::place::repository().join("benches").join(script);
+    command.env("PYTHONDONTWRITEBYTECODE", "1").arg("-W").arg("ignore");
+    command.arg(script).args(arguments);
+    Some(command)
+}
+
+/// The Python of [`python`] that has PyTorch.
+pub(crate) const PYTORCH: &str = "HM_PYTORCH_PYTHON";
+/// The Python of [`python`] that has transformers beside PyTorch.
+pub(crate) const TRANSFORMERS: &str = "HM_TRANSFORMERS_PYTHON";
+
+/// Threads of our side, and what the other is told to use.
+pub(crate) fn threads() -> u32 {
+    hm_train::fingerprint().threads
 }
 
 /// Peak resident memory of this process in MB (Linux; elsewhere not known).

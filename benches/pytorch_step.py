@@ -72,31 +72,44 @@ class Decoder(nn.Module):
         return self.head(F.rms_norm(x, (x.shape[-1],), self.norm, self.m["norm_epsilon"]))
 
 
+class Training:
+    """A model with its first values and the optimizer of our runs."""
+
+    def __init__(self, m, sequences, bf16=False):
+        torch.manual_seed(1)
+        self.m, self.sequences, self.bf16 = m, sequences, bf16
+        self.model = Decoder(m)
+        groups = [
+            {"params": [p for p in self.model.parameters() if p.dim() == 2], "weight_decay": 0.1},
+            {"params": [p for p in self.model.parameters() if p.dim() == 1], "weight_decay": 0.0},
+        ]
+        self.optimizer = torch.optim.AdamW(groups, lr=1e-3, betas=(0.9, 0.95), eps=1e-8, fused=True)
+
+    def tokens(self):
+        return torch.randint(self.m["vocabulary"], (self.sequences, self.m["sequence_length"] + 1))
+
+    def step(self, tokens):
+        with torch.autocast("cpu", torch.bfloat16, enabled=self.bf16):
+            logits = self.model(tokens[:, :-1])
+        loss = F.cross_entropy(logits.float().flatten(0, 1), tokens[:, 1:].flatten())
+        self.optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
+        self.optimizer.step()
+        return loss.item()
+
+
 def main():
     m, sequences, steps = json.loads(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
-    bf16 = sys.argv[4:] == ["bf16"]
-    torch.manual_seed(1)
-    model = Decoder(m)
-    groups = [
-        {"params": [p for p in model.parameters() if p.dim() == 2], "weight_decay": 0.1},
-        {"params": [p for p in model.parameters() if p.dim() == 1], "weight_decay": 0.0},
-    ]
-    optimizer = torch.optim.AdamW(groups, lr=1e-3, betas=(0.9, 0.95), eps=1e-8, fused=True)
-    length, seconds, losses = m["sequence_length"], [], []
+    training = Training(m, sequences, bf16=sys.argv[4:] == ["bf16"])
+    seconds, losses = [], []
     for step in range(steps + 2):
-        tokens = torch.randint(m["vocabulary"], (sequences, length + 1))
+        tokens = training.tokens()
         start = time.perf_counter()
-        with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
-            logits = model(tokens[:, :-1])
-        loss = F.cross_entropy(logits.float().flatten(0, 1), tokens[:, 1:].flatten())
-        optimizer.zero_grad()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        losses.append(loss.item())
+        losses.append(training.step(tokens))
         seconds.append(time.perf_counter() - start)
     found = {
-        "tokens_per_second": sequences * length / statistics.median(seconds[2:]),
+        "tokens_per_second": sequences * m["sequence_length"] / statistics.median(seconds[2:]),
         "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
         "threads": torch.get_num_threads(),
         "version": torch.__version__,

@@ -1,6 +1,5 @@
 //! Our training step against eager PyTorch's: same shapes, same threads, in turn.
 
-use std::process::Command;
 use std::time::Instant;
 
 use hm_domain::batch::{Batch, Sequence};
@@ -10,78 +9,106 @@ use hm_domain::schedule::{Schedule, Shape, Warmup};
 use hm_domain::spec::*;
 use hm_domain::step::{Knobs, Verdict};
 use hm_train::{DeviceChoice, Trainer, preset};
+use serde_json::Value;
 
-use crate::figures::{child as this_program, figures_of, median, peak_mb, spread};
+use crate::figures::{
+    PYTORCH, child as this_program, figure, figures_of, median, peak_mb, python, ratios, spread,
+    threads,
+};
+use crate::peak;
 
 /// Preset, sequences of a step, timed steps of a process, rounds.
-const SHAPES: [(&str, u32, usize, usize); 2] = [("tiny", 8, 10, 5), ("small", 4, 4, 3)];
+pub(crate) const SHAPES: [(&str, u32, usize, usize); 2] = [("tiny", 8, 10, 5), ("small", 4, 4, 3)];
 
-/// Prints tokens per second and peak memory of both sides, and the ratios within each round.
+/// Prints tokens per second and peak memory of both sides, the ratios within each round, and what
+/// share of the machine's matrix peak each side reaches.
 pub(crate) fn measure() {
-    let Some(python) = std::env::var_os("HM_PYTORCH_PYTHON") else {
-        println!("train step against PyTorch: left out, HM_PYTORCH_PYTHON names no Python");
-        return;
-    };
-    let script = crate::place::repository().join("benches/pytorch_step.py");
     for (name, sequences, steps, rounds) in SHAPES {
-        let model = serde_json::to_string(&preset(name).expect("a preset")).expect("plain data");
-        let [sequences, steps] = [sequences.to_string(), steps.to_string()];
-        let ours = || figures_of(&mut this_program(&["train-steps", name, &sequences, &steps]));
-        let theirs = |kind: &str, steps: &str| {
-            let mut command = Command::new(&python);
-            command.arg("-W").arg("ignore").arg(&script).args([&model, &sequences, steps, kind]);
-            figures_of(&mut command)
+        let model = preset(name).expect("a preset");
+        let Some(sides) = Sides::measure(&model, sequences, steps, rounds) else {
+            println!("train step against PyTorch: left out, {PYTORCH} names no Python");
+            return;
         };
-        let mut sides = [const { Vec::new() }; 2];
-        for _ in 0..rounds {
-            for (side, found) in sides.iter_mut().zip([ours(), theirs("f32", &steps)]) {
-                side.push(found);
-            }
-        }
         println!("train step, {name}, {sequences} sequences, {rounds} rounds in turn:");
-        let of = |side: usize, figure: &str| -> Vec<f64> {
-            sides[side].iter().map(|found| found[figure].as_f64().unwrap_or(f64::NAN)).collect()
-        };
-        for (side, label) in ["ours, f32", "PyTorch eager, f32"].iter().enumerate() {
-            let rates = of(side, "tokens_per_second");
-            let ratios: Vec<f64> =
-                of(0, "tokens_per_second").iter().zip(&rates).map(|(a, b)| a / b).collect();
+        let rates = [&sides.ours, &sides.theirs].map(|side| figure(side, "tokens_per_second"));
+        let peaks = [&sides.ours, &sides.theirs].map(|side| median(&figure(side, "peak_mb")));
+        for (at, label) in LABELS.into_iter().enumerate() {
             println!(
                 "  {label:22} {:28} tokens/s, peak {:5.0} MB; ours is {} times it",
-                spread(&rates, 0),
-                median(&of(side, "peak_mb")),
-                spread(&ratios, 2)
+                spread(&rates[at], 0),
+                peaks[at],
+                spread(&ratios(&rates[0], &rates[at]), 2)
             );
         }
-        println!("  threads: ours {}, PyTorch {}", sides[0][0]["threads"], sides[1][0]["threads"]);
+        let work = hm_train::flops_per_token(&model);
+        LABELS.iter().zip(&rates).for_each(|(label, rates)| peak::print_share(label, work, rates));
+        let threads = [&sides.ours, &sides.theirs].map(|side| side[0]["threads"].clone());
+        println!("  threads: ours {}, PyTorch {}", threads[0], threads[1]);
         if name == "tiny" {
             // Once and short: without bf16 instructions a step takes a quarter of a minute.
-            let rate = theirs("bf16", "1")["tokens_per_second"].as_f64().unwrap_or(f64::NAN);
+            let found = theirs(&model, sequences, 1, "bf16").expect("PyTorch was there");
+            let rate = found["tokens_per_second"].as_f64().unwrap_or(f64::NAN);
             println!("  PyTorch bf16 autocast, one step after two: {rate:.0} tokens/s");
         }
     }
 }
 
-/// `train-steps PRESET SEQUENCES STEPS`: prints what one process measured.
-pub(crate) fn child(arguments: &[String]) {
-    let [name, sequences, steps] = arguments else { panic!("PRESET SEQUENCES STEPS") };
-    let (sequences, steps): (u32, usize) = (sequences.parse().unwrap(), steps.parse().unwrap());
-    let spec = spec(preset(name).expect("a preset"), sequences);
-    let mut trainer = Trainer::new(&spec, &DeviceChoice::Cpu).expect("a trainer");
-    let knobs = knobs();
-    let (mut seconds, mut first_loss) = (Vec::new(), None);
-    for step in 0..steps + 2 {
-        let batch = batch(&spec.model, sequences, step as u64);
-        let start = Instant::now();
-        let report = trainer.step(&batch, &knobs, &mut |_| Verdict::Proceed).expect("a step");
-        seconds.push(start.elapsed().as_secs_f64());
-        first_loss.get_or_insert(report.pre_step.loss);
+const LABELS: [&str; 2] = ["ours, f32", "PyTorch eager, f32"];
+
+/// What the processes of both sides measured, round by round.
+pub(crate) struct Sides {
+    pub(crate) ours: Vec<Value>,
+    pub(crate) theirs: Vec<Value>,
+}
+
+impl Sides {
+    /// Each side in turn; `None` without PyTorch.
+    pub(crate) fn measure(
+        model: &ModelSpec,
+        sequences: u32,
+        steps: usize,
+        rounds: usize,
+    ) -> Option<Sides> {
+        let mut sides = Sides { ours: Vec::new(), theirs: Vec::new() };
+        for _ in 0..rounds {
+            // Asked first, so that without PyTorch nothing is measured.
+            sides.theirs.push(theirs(model, sequences, steps, "f32")?);
+            let arguments = [text(model), sequences.to_string(), steps.to_string()];
+            let [model, sequences, steps] = arguments.each_ref().map(String::as_str);
+            sides.ours.push(figures_of(&mut this_program(&[
+                "train-steps",
+                model,
+                sequences,
+                steps,
+            ])));
+        }
+        Some(sides)
     }
+}
+
+fn theirs(model: &ModelSpec, sequences: u32, steps: usize, kind: &str) -> Option<Value> {
+    let (sequences, steps) = (sequences.to_string(), steps.to_string());
+    let arguments = [&text(model), &sequences, &steps, kind];
+    Some(figures_of(&mut python(PYTORCH, "pytorch_step.py", &arguments)?))
+}
+
+fn text(model: &ModelSpec) -> String {
+    serde_json::to_string(model).expect("plain data")
+}
+
+/// `train-steps MODEL-JSON SEQUENCES STEPS`: prints what one process measured.
+pub(crate) fn child(arguments: &[String]) {
+    let [model, sequences, steps] = arguments else { panic!("MODEL-JSON SEQUENCES STEPS") };
+    let model: ModelSpec = serde_json::from_str(model).expect("a model");
+    let (sequences, steps): (u32, usize) = (sequences.parse().unwrap(), steps.parse().unwrap());
+    let spec = spec(model, sequences);
+    let mut trainer = Trainer::new(&spec, &DeviceChoice::Cpu).expect("a trainer");
+    let (seconds, first_loss) = train(&mut trainer, &spec, steps);
     let tokens = f64::from(sequences * spec.model.sequence_length);
     let figures = serde_json::json!({
-        "tokens_per_second": tokens / median(&seconds[2..]),
+        "tokens_per_second": tokens / median(&seconds),
         "peak_mb": peak_mb(),
-        "threads": hm_train::fingerprint().threads,
+        "threads": threads(),
         "first_loss": first_loss,
     });
     println!("{figures}");
@@ -90,6 +117,20 @@ pub(crate) fn child(arguments: &[String]) {
 /// What every timed step is trained under.
 pub(crate) fn knobs() -> Knobs {
     Knobs { learning_rate: 1e-3, clip_norm: 1.0, loss_weights: vec![1.0], loss_scale: 1.0 }
+}
+
+/// Seconds of so many steps after two that are not counted, and the first loss.
+pub(crate) fn train(trainer: &mut Trainer, spec: &RunSpec, steps: usize) -> (Vec<f64>, f64) {
+    let knobs = knobs();
+    let (mut seconds, mut losses) = (Vec::new(), Vec::new());
+    for step in 0..steps + 2 {
+        let batch = batch(&spec.model, spec.training.sequences_per_step, step as u64);
+        let start = Instant::now();
+        let report = trainer.step(&batch, &knobs, &mut |_| Verdict::Proceed).expect("a step");
+        seconds.push(start.elapsed().as_secs_f64());
+        losses.push(report.pre_step.loss);
+    }
+    (seconds.split_off(2), losses[0])
 }
 
 /// A run of one domain with Aquila2's optimizer.

@@ -21,6 +21,7 @@ mod ops;
 mod parameters;
 mod plan;
 mod presets;
+pub mod profile;
 mod replica;
 mod split_mix;
 mod tensor_file;

@@ -57,7 +57,6 @@ impl Ops {
     }
 
     /// Tensor operations on any device, to hold the kernels against.
-    #[cfg(test)]
     pub(crate) fn composed(device: &Device) -> Ops {
         Ops { device: device.clone(), kernels: false, products: FloatDType::F32 }
     }
