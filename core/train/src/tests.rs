@@ -126,9 +126,9 @@ fn chunked_head_agrees_with_plain_cross_entropy_and_its_gradients() {
         Tensor::<2>::from_data(TensorData::new(data, [rows, columns]), &device)
     };
     // More rows than one chunk, and not a multiple of it.
-    let (hidden, weight) = (tensor(300, 8, 1.0), tensor(11, 8, 2.0));
-    let targets: Vec<u32> = (0..300).map(|row| row * 7 % 11).collect();
-    let scales: Vec<f32> = (0..300).map(|row| 0.001 + row as f32 * 1e-5).collect();
+    let (hidden, weight) = (tensor(600, 8, 1.0), tensor(8192, 8, 2.0));
+    let targets: Vec<u32> = (0..600).map(|row| row * 7 % 8192).collect();
+    let scales: Vec<f32> = (0..600).map(|row| 0.001 + row as f32 * 1e-5).collect();
     let z_loss = 0.02;
     let objective = Objective { scales: &scales, z_loss };
     let chunked = Ops::of(&device).head(&hidden, &weight, &targets, Some(objective), None);
@@ -137,11 +137,11 @@ fn chunked_head_agrees_with_plain_cross_entropy_and_its_gradients() {
     let weight = Tensor::<2>::from_inner(weight).require_grad();
     let logits = hidden.clone().matmul(weight.clone().transpose());
     let ids: Vec<i32> = targets.iter().map(|&id| id as i32).collect();
-    let ids = Tensor::<2, Int>::from_data(TensorData::new(ids, [300, 1]), &device);
+    let ids = Tensor::<2, Int>::from_data(TensorData::new(ids, [600, 1]), &device);
     let logs = burn::tensor::activation::log_softmax(logits.clone(), 1);
     let log_z = logits.exp().sum_dim(1).log();
     let losses = logs.gather(1, Tensor::from_inner(ids)).neg();
-    let scale = Tensor::<2>::from_data(TensorData::new(scales, [300, 1]), &device);
+    let scale = Tensor::<2>::from_data(TensorData::new(scales, [600, 1]), &device);
     let objective = losses.clone() + log_z.clone() * log_z * z_loss;
     let graph = (objective * Tensor::from_inner(scale)).sum().backward();
 

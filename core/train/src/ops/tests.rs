@@ -185,9 +185,9 @@ fn embedding_rows_and_their_gradient_agree() {
 #[test]
 fn head_agrees_in_losses_and_gradients_added_to_a_sum() {
     // More rows than a chunk, and not a multiple of it.
-    let (hidden, weight, sum) = (tensor([300, 8], 1), tensor([11, 8], 2), tensor([11, 8], 3));
-    let targets: Vec<u32> = (0..300).map(|row| row * 7 % 11).collect();
-    let scales: Vec<f32> = (0..300).map(|row| 0.001 + row as f32 * 1e-5).collect();
+    let (hidden, weight, sum) = (tensor([600, 8], 1), tensor([8192, 8], 2), tensor([8192, 8], 3));
+    let targets: Vec<u32> = (0..600).map(|row| row * 7 % 8192).collect();
+    let scales: Vec<f32> = (0..600).map(|row| 0.001 + row as f32 * 1e-5).collect();
     let objective = Some(Objective { scales: &scales, z_loss: 0.01 });
     let [kernels, composed] =
         both().map(|ops| ops.head(&hidden, &weight, &targets, objective, Some(sum.clone())));
