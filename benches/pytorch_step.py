@@ -1,8 +1,9 @@
 """One PyTorch process of the train-step bench: eager training steps of one of our presets.
 
-    pytorch_step.py MODEL-JSON SEQUENCES STEPS [f32|bf16]
+    pytorch_step.py MODEL-JSON SEQUENCES STEPS [f32|bf16] [cpu|cuda]
 
-Prints JSON: the median tokens per second after two warm-up steps, the peak resident memory in MB.
+Prints JSON: the median tokens per second after two warm-up steps, and the most memory in MB: what is
+resident of the process, or what PyTorch's allocator has taken of the GPU.
 The fast spelling of eager PyTorch: fused attention, fused norm, fused AdamW, gradients set to none.
 """
 
@@ -75,10 +76,10 @@ class Decoder(nn.Module):
 class Training:
     """A model with its first values and the optimizer of our runs."""
 
-    def __init__(self, m, sequences, bf16=False):
+    def __init__(self, m, sequences, bf16=False, device="cpu"):
         torch.manual_seed(1)
-        self.m, self.sequences, self.bf16 = m, sequences, bf16
-        self.model = Decoder(m)
+        self.m, self.sequences, self.bf16, self.device = m, sequences, bf16, device
+        self.model = Decoder(m).to(device)
         groups = [
             {"params": [p for p in self.model.parameters() if p.dim() == 2], "weight_decay": 0.1},
             {"params": [p for p in self.model.parameters() if p.dim() == 1], "weight_decay": 0.0},
@@ -86,10 +87,11 @@ class Training:
         self.optimizer = torch.optim.AdamW(groups, lr=1e-3, betas=(0.9, 0.95), eps=1e-8, fused=True)
 
     def tokens(self):
-        return torch.randint(self.m["vocabulary"], (self.sequences, self.m["sequence_length"] + 1))
+        shape = (self.sequences, self.m["sequence_length"] + 1)
+        return torch.randint(self.m["vocabulary"], shape).to(self.device)
 
     def step(self, tokens):
-        with torch.autocast("cpu", torch.bfloat16, enabled=self.bf16):
+        with torch.autocast(self.device, torch.bfloat16, enabled=self.bf16):
             logits = self.model(tokens[:, :-1])
         loss = F.cross_entropy(logits.float().flatten(0, 1), tokens[:, 1:].flatten())
         self.optimizer.zero_grad()
@@ -101,16 +103,22 @@ class Training:
 
 def main():
     m, sequences, steps = json.loads(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
-    training = Training(m, sequences, bf16=sys.argv[4:] == ["bf16"])
+    bf16, device = "bf16" in sys.argv[4:], "cuda" if "cuda" in sys.argv[4:] else "cpu"
+    training = Training(m, sequences, bf16, device)
     seconds, losses = [], []
     for step in range(steps + 2):
         tokens = training.tokens()
         start = time.perf_counter()
         losses.append(training.step(tokens))
         seconds.append(time.perf_counter() - start)
+    if device == "cuda":
+        peak_mb, name = torch.cuda.max_memory_reserved() / 1e6, torch.cuda.get_device_name()
+    else:
+        peak_mb, name = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, "cpu"
     found = {
         "tokens_per_second": sequences * m["sequence_length"] / statistics.median(seconds[2:]),
-        "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        "peak_mb": peak_mb,
+        "device": name,
         "threads": torch.get_num_threads(),
         "version": torch.__version__,
         "first_loss": losses[0],
