@@ -107,7 +107,7 @@ fn record(journal: &mut Journal, mentor: &mut Mentor, decided: Decided) {
 }
 
 fn started() -> Event {
-    let one = crate::train::spec(preset("nano").expect("a preset"), SEQUENCES);
+    let one = crate::run_spec::spec(preset("nano").expect("a preset"), SEQUENCES);
     let domain = |index: usize| DomainSpec {
         name: format!("domain-{index}"),
         prior: 1.0 / DOMAINS as f64,

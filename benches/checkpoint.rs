@@ -64,7 +64,7 @@ pub(crate) fn measure() {
 /// `checkpoint-times FOLDER`: trains, saves and loads; prints seconds of each and the bytes.
 pub(crate) fn child(arguments: &[String]) {
     let [folder] = arguments else { panic!("FOLDER") };
-    let spec = crate::train::spec(preset(PRESET).expect("a preset"), SEQUENCES);
+    let spec = crate::run_spec::spec(preset(PRESET).expect("a preset"), SEQUENCES);
     let mut trainer = Trainer::new(&spec, &DeviceChoice::Cpu).expect("a trainer");
     let (steps, _) = crate::train::train(&mut trainer, &spec, STEPS);
     let (saved, save_seconds) =

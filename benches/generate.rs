@@ -74,7 +74,7 @@ fn agreement(ours: &Value, theirs: &Value) -> String {
 /// A model with its first values as a Hugging Face folder, and that folder imported again.
 fn weights(name: &str, folder: &Path) -> [String; 2] {
     let model = preset(name).expect("a preset");
-    let spec = crate::train::spec(model.clone(), 1);
+    let spec = crate::run_spec::spec(model.clone(), 1);
     let trainer = Trainer::new(&spec, &DeviceChoice::Cpu).expect("a trainer");
     let saved = trainer.save(folder, &crate::checkpoint::state(0)).expect("it is saved");
     let digest = saved.digest;

@@ -18,6 +18,7 @@ mod peak;
 #[allow(dead_code, reason = "the tests' place, of which the benches use a part")]
 mod place;
 mod profile;
+mod run_spec;
 mod sequence;
 mod train;
 mod weights;

@@ -146,7 +146,7 @@ pub(crate) fn child(arguments: &[String]) {
         "composed" => Spelling::Composed,
         other => panic!("`{other}` is not kernels or composed"),
     };
-    let spec = crate::train::spec(preset(name).expect("a preset"), sequences.parse().unwrap());
+    let spec = crate::run_spec::spec(preset(name).expect("a preset"), sequences.parse().unwrap());
     let profile = step_profile(&spec, spelling, repeats.parse().unwrap()).expect("a model");
     println!("{}", serde_json::to_string(&profile).expect("plain data"));
 }

@@ -3,11 +3,9 @@
 use std::time::Instant;
 
 use hm_domain::batch::{Batch, Sequence};
-use hm_domain::id::{Digest, DomainId};
-use hm_domain::precision::Precision;
-use hm_domain::schedule::{Schedule, Shape, Warmup};
-use hm_domain::spec::*;
-use hm_domain::step::{Knobs, Verdict};
+use hm_domain::id::DomainId;
+use hm_domain::spec::{ModelSpec, RunSpec};
+use hm_domain::step::Verdict;
 use hm_train::{DeviceChoice, Trainer, preset};
 use serde_json::Value;
 
@@ -16,6 +14,7 @@ use crate::figures::{
     threads,
 };
 use crate::peak;
+use crate::run_spec::{knobs, spec};
 
 /// Preset, sequences of a step, timed steps of a process, rounds.
 pub(crate) const SHAPES: [(&str, u32, usize, usize); 2] = [("tiny", 8, 10, 5), ("small", 4, 4, 3)];
@@ -114,11 +113,6 @@ pub(crate) fn child(arguments: &[String]) {
     println!("{figures}");
 }
 
-/// What every timed step is trained under.
-pub(crate) fn knobs() -> Knobs {
-    Knobs { learning_rate: 1e-3, clip_norm: 1.0, loss_weights: vec![1.0], loss_scale: 1.0 }
-}
-
 /// Seconds of so many steps after two that are not counted, and the first loss.
 pub(crate) fn train(trainer: &mut Trainer, spec: &RunSpec, steps: usize) -> (Vec<f64>, f64) {
     let knobs = knobs();
@@ -131,54 +125,6 @@ pub(crate) fn train(trainer: &mut Trainer, spec: &RunSpec, steps: usize) -> (Vec
         losses.push(report.pre_step.loss);
     }
     (seconds.split_off(2), losses[0])
-}
-
-/// A run of one domain with Aquila2's optimizer.
-pub(crate) fn spec(model: ModelSpec, sequences: u32) -> RunSpec {
-    let segment =
-        SegmentSpec { digest: Digest::ZERO, documents: 1000, tokens: 1 << 30, bytes: 4 << 30 };
-    RunSpec {
-        name: "bench".to_owned(),
-        seed: 1,
-        model,
-        training: TrainingSpec {
-            steps: 1 << 20,
-            sequences_per_step: sequences,
-            micro_batch_sequences: sequences,
-            recompute_blocks: false,
-            precision: Precision::F32,
-            z_loss: 0.0,
-            batch_ramp: None,
-        },
-        optimizer: OptimizerSpec {
-            beta1: 0.9,
-            beta2: 0.95,
-            epsilon: 1e-8,
-            weight_decay: 0.1,
-            clip_norm: 1.0,
-        },
-        schedule: Schedule {
-            peak: 1e-3,
-            minimum: 1e-4,
-            warmup: Warmup::Steps(10),
-            shape: Shape::Cosine,
-        },
-        domains: vec![DomainSpec {
-            name: "bench".to_owned(),
-            prior: 1.0,
-            floor: 0.0,
-            cap: 1.0,
-            max_epochs: None,
-            segments: vec![segment],
-            validation: None,
-        }],
-        tokenizer: Digest::ZERO,
-        rules: RulesSpec { version: 1, rate_limit: None, freeze_steps: 0 },
-        validation: ValidationSpec { every_steps: 0, sequences_per_domain: 0 },
-        checkpoint: CheckpointSpec { every_steps: 1 << 20, keep: 1 },
-        decision_lag: 0,
-        initial_weights: None,
-    }
 }
 
 /// Tokens that look random, the same in every process.

@@ -6,7 +6,8 @@ use hm_domain::step::Verdict;
 use hm_train::{DeviceChoice, Trainer, preset};
 
 use crate::figures::{median, spread};
-use crate::train::{batch, knobs, spec};
+use crate::run_spec::{knobs, spec};
+use crate::train::batch;
 
 /// Preset, sequences of a step, timed steps.
 const SHAPES: [(&str, u32, u64); 2] = [("tiny", 8, 8), ("small", 4, 4)];

@@ -5,6 +5,8 @@
 
 mod agreement;
 mod model;
+#[path = "../run_spec.rs"]
+mod run_spec;
 mod speed;
 
 use std::process::ExitCode;

@@ -1,6 +1,7 @@
 //! `hm train --dry-run`: what would be trained, and what it would cost.
 
 use anyhow::Result;
+use hm_domain::precision::Precision;
 use hm_domain::spec::RunSpec;
 use hm_train::{MemoryPlan, flops_per_token, largest_micro_batch};
 
@@ -57,6 +58,11 @@ impl Costs {
         let memory = &self.memory;
         eprintln!("{} parameters", self.parameters);
         eprintln!("{:.1} MFLOP a token, forward and backward", self.flops_per_token as f64 / 1e6);
+        let precision = spec.training.precision;
+        if precision != Precision::F32 {
+            let name = precision.name();
+            eprintln!("memory is told of the CPU, in f32; a GPU keeps {name} and takes less");
+        }
         eprintln!("memory of a step, {} sequences at once:", memory.micro_batch_sequences);
         for (name, bytes) in [
             ("weights", Some(memory.weights_bytes)),
