@@ -36,5 +36,7 @@ else
   say "no LLVM 22 of Debian's: burn's build fetches its own bundle"
 fi
 unset DOCS_RS
-${HM_CUDA_BUILD:-cargo build --release -p hm --features cuda} "$@"
+# With the checks of `make gpu-check`: built by themselves they would have other features, and burn would
+# be built twice.
+cargo build --release -p hm --features cuda --bin hm --bench gpu "$@"
 say "built $CARGO_TARGET_DIR/release/hm"

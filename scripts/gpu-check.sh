@@ -10,7 +10,7 @@ say() { printf 'gpu-check: %s\n' "$*"; }
 target="${HM_CUDA_TARGET:-$HOME/.cache/heurimentor/cuda-target}"
 
 built() {
-  HM_CUDA_BUILD="cargo build --release -p hm --features cuda --bench gpu" scripts/build-cuda.sh >&2
+  scripts/build-cuda.sh >&2
   find "$target/release/deps" -name 'gpu-*' -type f -executable -newer Cargo.toml -printf '%T@ %p\n' |
     sort -n | tail -n 1 | cut -d ' ' -f 2-
 }
