@@ -11,10 +11,9 @@ use crate::cpu::matrix::{Matrix, MatrixMut, Onto, multiply};
 const CHUNK_BYTES: usize = 8 << 20;
 /// The same on other devices, which need more work at once to be busy.
 const DEVICE_CHUNK_BYTES: usize = 512 << 20;
-/// Rows that a chunk has at least. With 128 at a vocabulary of 16,384 the three products ran at 119 to
-/// 155 GFLOP/s, with 512 at 129 to 178 (two threads of Zen 3): the sum of the head's gradient is read and
-/// written once a chunk.
-const CHUNK_ROWS_MIN: usize = 512;
+/// Rows that a chunk has at least: fewer would starve the products. More let them run faster by
+/// themselves, but the logits leave the cache: with 512 the whole step of `small` was a fifth slower.
+const CHUNK_ROWS_MIN: usize = 128;
 
 /// What the head gives.
 pub(crate) struct HeadOutput {
