@@ -3,6 +3,7 @@
 
 use crate::error::{Result, TrainError};
 use crate::ops::values;
+use crate::parameters::HEAD;
 use crate::replica::Replica;
 use crate::trainer::Trainer;
 
@@ -27,7 +28,7 @@ impl Trainer {
         let hidden_nc = decoder.forward(&weights, &padded);
         let width = self.model.hidden_size as usize;
         let hidden_nc = hidden_nc.slice([0..ids.len(), 0..width]);
-        let logits_nv = decoder.ops.linear(&hidden_nc, &weights["lm_head.weight"]);
+        let logits_nv = decoder.ops.linear(&hidden_nc, &weights[HEAD]);
         Ok(values(logits_nv).chunks(vocabulary as usize).map(<[f32]>::to_vec).collect())
     }
 }

@@ -11,6 +11,7 @@ use hm_domain::spec::ModelSpec;
 use crate::block::{Block, Kept};
 use crate::gradients::Gradients;
 use crate::ops::{Angles, Cache, Normed, Ops};
+use crate::parameters::EMBEDDING;
 
 /// Parameters by path.
 pub(crate) type Weights = BTreeMap<String, Tensor<2>>;
@@ -38,7 +39,7 @@ impl Decoder {
 
     /// Hidden states after the last norm, [N, C]. `ids` are B sequences of T in row order.
     pub(crate) fn forward(&self, weights: &Weights, ids: &[u32]) -> Tensor<2> {
-        let mut x_nc = self.ops.embed(&weights["model.embed_tokens.weight"], ids);
+        let mut x_nc = self.ops.embed(&weights[EMBEDDING], ids);
         for layer in 0..self.model.layers {
             x_nc = self.block(layer, weights).forward(x_nc).0;
         }
@@ -47,7 +48,7 @@ impl Decoder {
 
     /// Hidden states of the next rows of one sequence, whose earlier ones are in the blocks' caches.
     pub(crate) fn onward(&self, weights: &Weights, ids: &[u32], caches: &mut [Cache]) -> Tensor<2> {
-        let mut x_nc = self.ops.embed(&weights["model.embed_tokens.weight"], ids);
+        let mut x_nc = self.ops.embed(&weights[EMBEDDING], ids);
         for (layer, cache) in (0..self.model.layers).zip(caches) {
             x_nc = self.block(layer, weights).onward(x_nc, cache);
         }
@@ -61,7 +62,7 @@ impl Decoder {
         ids: &[u32],
         recompute: bool,
     ) -> (Tensor<2>, Trace) {
-        let mut x_nc = self.ops.embed(&weights["model.embed_tokens.weight"], ids);
+        let mut x_nc = self.ops.embed(&weights[EMBEDDING], ids);
         let mut blocks = Vec::new();
         for layer in 0..self.model.layers {
             let input = x_nc.clone();
@@ -96,10 +97,9 @@ impl Decoder {
         for (layer, kept) in (0..self.model.layers).zip(blocks).rev() {
             dx_nc = self.block(layer, weights).backward(kept, dx_nc, gradients);
         }
-        let path = "model.embed_tokens.weight";
         let vocabulary = self.model.vocabulary as usize;
-        let onto = gradients.take(path);
-        gradients.put(path, self.ops.embedding_gradient(onto, &dx_nc, ids, vocabulary));
+        let onto = gradients.take(EMBEDDING);
+        gradients.put(EMBEDDING, self.ops.embedding_gradient(onto, &dx_nc, ids, vocabulary));
     }
 
     fn block<'a>(&'a self, layer: u32, weights: &'a Weights) -> Block<'a> {

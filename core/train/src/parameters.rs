@@ -10,6 +10,11 @@ use hm_domain::spec::ModelSpec;
 
 use crate::split_mix::SplitMix64;
 
+/// Path of the embedding.
+pub(crate) const EMBEDDING: &str = "model.embed_tokens.weight";
+/// Path of the head.
+pub(crate) const HEAD: &str = "lm_head.weight";
+
 /// One parameter with its Adam moments, all off the autodiff graph.
 #[derive(Clone)]
 pub(crate) struct Parameter {
@@ -55,9 +60,9 @@ pub(crate) fn shapes(model: &ModelSpec) -> BTreeMap<String, Vec<usize>> {
         [model.hidden_size, model.ffn_size, model.vocabulary].map(|size| size as usize);
     let kv = (model.kv_heads * model.head_size()) as usize;
     let mut shapes = BTreeMap::from([
-        ("model.embed_tokens.weight".to_owned(), vec![vocabulary, hidden]),
+        (EMBEDDING.to_owned(), vec![vocabulary, hidden]),
         ("model.norm.weight".to_owned(), vec![hidden]),
-        ("lm_head.weight".to_owned(), vec![vocabulary, hidden]),
+        (HEAD.to_owned(), vec![vocabulary, hidden]),
     ]);
     for layer in 0..model.layers {
         for (name, shape) in [

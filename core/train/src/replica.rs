@@ -10,10 +10,7 @@ use crate::cpu::cross_entropy::Objective;
 use crate::gradients::Gradients;
 use crate::model::{Decoder, Weights};
 use crate::ops::Ops;
-use crate::parameters::{self, Parameter, Parameters};
-
-const EMBEDDING: &str = "model.embed_tokens.weight";
-const HEAD: &str = "lm_head.weight";
+use crate::parameters::{self, EMBEDDING, HEAD, Parameter, Parameters};
 
 /// Parameters and moments on one device, and how to compute with them there.
 pub(crate) struct Replica {

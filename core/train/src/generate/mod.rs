@@ -11,6 +11,7 @@ use crate::error::{Result, TrainError};
 use crate::hugging_face::ExportSource;
 use crate::model::{Decoder, Weights};
 use crate::ops::{Cache, Ops, values};
+use crate::parameters::HEAD;
 
 /// A model that continues one sequence. Keys and values of what it has seen are kept, so a token costs
 /// one row of work.
@@ -70,7 +71,7 @@ impl Generator {
         let hidden_nc = self.decoder.onward(&self.weights, ids, &mut self.caches);
         let [rows, width] = hidden_nc.dims();
         let last = hidden_nc.slice([rows - 1..rows, 0..width]);
-        Ok(values(self.decoder.ops.linear(&last, &self.weights["lm_head.weight"])))
+        Ok(values(self.decoder.ops.linear(&last, &self.weights[HEAD])))
     }
 }
 
