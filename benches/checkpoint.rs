@@ -66,7 +66,7 @@ pub(crate) fn child(arguments: &[String]) {
     let [folder] = arguments else { panic!("FOLDER") };
     let spec = crate::run_spec::spec(preset(PRESET).expect("a preset"), SEQUENCES);
     let mut trainer = Trainer::new(&spec, &DeviceChoice::Cpu).expect("a trainer");
-    let (steps, _) = crate::train::train(&mut trainer, &spec, STEPS);
+    let steps = crate::train::train(&mut trainer, &spec, STEPS);
     let (saved, save_seconds) =
         timed(|| trainer.save(folder.as_ref(), &state(trainer.updates())).expect("it is saved"));
     let saved_in = Path::new(folder).join(&saved.folder);

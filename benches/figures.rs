@@ -18,6 +18,14 @@ pub(crate) fn spread(values: &[f64], digits: usize) -> String {
     format!("{:.digits$} ({minimum:.digits$} to {maximum:.digits$})", median(values))
 }
 
+/// Median and the middle half of many measurements, of which a few always meet something else.
+pub(crate) fn middle(values: &[f64], digits: usize) -> String {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    let [low, high] = [sorted.len() / 4, sorted.len() - 1 - sorted.len() / 4].map(|at| sorted[at]);
+    format!("{:.digits$} ({low:.digits$} to {high:.digits$})", median(values))
+}
+
 /// `above` over `below`, round by round.
 pub(crate) fn ratios(above: &[f64], below: &[f64]) -> Vec<f64> {
     above.iter().zip(below).map(|(above, below)| above / below).collect()

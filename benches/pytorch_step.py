@@ -1,8 +1,9 @@
 """One PyTorch process of the train-step bench: eager training steps of one of our presets.
 
-    pytorch_step.py MODEL-JSON SEQUENCES STEPS [f32|bf16] [cpu|cuda]
+    pytorch_step.py MODEL-JSON SEQUENCES STEPS|asked [f32|bf16] [cpu|cuda]
 
-Prints JSON: the median tokens per second after two warm-up steps, and the most memory in MB: what is
+With `asked` it takes a step for each line of its input and prints the seconds of each. Prints JSON at
+the end: the median tokens per second after two warm-up steps, and the most memory in MB: what is
 resident of the process, or what PyTorch's allocator has taken of the GPU.
 The fast spelling of eager PyTorch: fused attention, fused norm, fused AdamW, gradients set to none.
 """
@@ -102,26 +103,36 @@ class Training:
 
 
 def main():
-    m, sequences, steps = json.loads(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
+    m, sequences, steps = json.loads(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
     bf16, device = "bf16" in sys.argv[4:], "cuda" if "cuda" in sys.argv[4:] else "cpu"
     training = Training(m, sequences, bf16, device)
-    seconds, losses = [], []
-    for step in range(steps + 2):
+
+    def step():
         tokens = training.tokens()
         start = time.perf_counter()
-        losses.append(training.step(tokens))
-        seconds.append(time.perf_counter() - start)
+        training.step(tokens)
+        return time.perf_counter() - start
+
+    for _ in range(2):
+        step()
+    if steps == "asked":
+        print(json.dumps({"ready": True}), flush=True)
+        seconds = []
+        for _ in sys.stdin:
+            seconds.append(step())
+            print(json.dumps({"seconds": seconds[-1]}), flush=True)
+    else:
+        seconds = [step() for _ in range(int(steps))]
     if device == "cuda":
         peak_mb, name = torch.cuda.max_memory_reserved() / 1e6, torch.cuda.get_device_name()
     else:
         peak_mb, name = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, "cpu"
     found = {
-        "tokens_per_second": sequences * m["sequence_length"] / statistics.median(seconds[2:]),
+        "tokens_per_second": sequences * m["sequence_length"] / statistics.median(seconds),
         "peak_mb": peak_mb,
         "device": name,
         "threads": torch.get_num_threads(),
         "version": torch.__version__,
-        "first_loss": losses[0],
     }
     print(json.dumps(found))
 

@@ -1,5 +1,7 @@
 //! Our training step against eager PyTorch's: same shapes, same threads, in turn.
 
+use std::io::{BufRead, BufReader, Lines, Write};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::Instant;
 
 use hm_domain::batch::{Batch, Sequence};
@@ -7,124 +9,161 @@ use hm_domain::id::DomainId;
 use hm_domain::spec::{ModelSpec, RunSpec};
 use hm_domain::step::Verdict;
 use hm_train::{DeviceChoice, Trainer, preset};
-use serde_json::Value;
+use serde_json::{Value, json};
 
-use crate::figures::{
-    PYTORCH, child as this_program, figure, figures_of, median, peak_mb, python, ratios, spread,
-    threads,
-};
+use crate::figures::{PYTORCH, child as this_program, middle, peak_mb, python, ratios, threads};
 use crate::peak;
 use crate::run_spec::{knobs, spec};
 
-/// Preset, sequences of a step, timed steps of a process, rounds.
-pub(crate) const SHAPES: [(&str, u32, usize, usize); 2] = [("tiny", 8, 10, 5), ("small", 4, 4, 3)];
+/// Preset, sequences of a step, pairs of timed steps.
+pub(crate) const SHAPES: [(&str, u32, usize); 2] = [("tiny", 8, 60), ("small", 4, 15)];
 
-/// Prints tokens per second and peak memory of both sides, the ratios within each round, and what
-/// share of the machine's matrix peak each side reaches.
+/// Prints tokens per second and peak memory of both sides, the ratios within each pair of steps, and
+/// what share of the machine's matrix peak each side reaches.
 pub(crate) fn measure() {
-    for (name, sequences, steps, rounds) in SHAPES {
+    for (name, sequences, pairs) in SHAPES {
         let model = preset(name).expect("a preset");
-        let Some(sides) = Sides::measure(&model, sequences, steps, rounds) else {
+        let Some([ours, theirs]) = Side::both(&model, sequences, pairs) else {
             println!("train step against PyTorch: left out, {PYTORCH} names no Python");
             return;
         };
-        println!("train step, {name}, {sequences} sequences, {rounds} rounds in turn:");
-        let rates = [&sides.ours, &sides.theirs].map(|side| figure(side, "tokens_per_second"));
-        let peaks = [&sides.ours, &sides.theirs].map(|side| median(&figure(side, "peak_mb")));
-        for (at, label) in LABELS.into_iter().enumerate() {
-            println!(
-                "  {label:22} {:28} tokens/s, peak {:5.0} MB; ours is {} times it",
-                spread(&rates[at], 0),
-                peaks[at],
-                spread(&ratios(&rates[0], &rates[at]), 2)
-            );
-        }
+        println!("train step, {name}, {sequences} sequences, {pairs} pairs of steps in turn:");
+        let tokens = f64::from(sequences * model.sequence_length);
         let work = hm_train::flops_per_token(&model);
-        LABELS.iter().zip(&rates).for_each(|(label, rates)| peak::print_share(label, work, rates));
-        let threads = [&sides.ours, &sides.theirs].map(|side| side[0]["threads"].clone());
-        println!("  threads: ours {}, PyTorch {}", threads[0], threads[1]);
+        for (label, side) in [("ours, f32", &ours), ("PyTorch eager, f32", &theirs)] {
+            let rates: Vec<f64> = side.seconds.iter().map(|seconds| tokens / seconds).collect();
+            println!(
+                "  {label:18} {:34} tokens/s, peak {:5.0} MB",
+                middle(&rates, 0),
+                side.peak_mb
+            );
+            peak::print_share(label, work, &rates);
+        }
+        let ratios = ratios(&theirs.seconds, &ours.seconds);
+        println!("  ours is {} times as fast, pair by pair", middle(&ratios, 2));
+        println!("  threads: ours {}, PyTorch {}", ours.threads, theirs.threads);
         if name == "tiny" {
-            // Once and short: without bf16 instructions a step takes a quarter of a minute.
-            let found = theirs(&model, sequences, 1, "bf16").expect("PyTorch was there");
-            let rate = found["tokens_per_second"].as_f64().unwrap_or(f64::NAN);
-            println!("  PyTorch bf16 autocast, one step after two: {rate:.0} tokens/s");
+            // Few: without bf16 instructions a step takes a quarter of a minute.
+            let mut bf16 = theirs_of(&model, sequences, "bf16").expect("PyTorch was there");
+            println!("  PyTorch bf16 autocast, one step: {:.0} tokens/s", tokens / bf16.step());
         }
     }
 }
 
-const LABELS: [&str; 2] = ["ours, f32", "PyTorch eager, f32"];
-
-/// What the processes of both sides measured, round by round.
-pub(crate) struct Sides {
-    pub(crate) ours: Vec<Value>,
-    pub(crate) theirs: Vec<Value>,
+/// What one side's process measured.
+pub(crate) struct Side {
+    /// Of each timed step.
+    pub(crate) seconds: Vec<f64>,
+    pub(crate) peak_mb: f64,
+    pub(crate) threads: u64,
 }
 
-impl Sides {
-    /// Each side in turn; `None` without PyTorch.
-    pub(crate) fn measure(
-        model: &ModelSpec,
-        sequences: u32,
-        steps: usize,
-        rounds: usize,
-    ) -> Option<Sides> {
-        let mut sides = Sides { ours: Vec::new(), theirs: Vec::new() };
-        for _ in 0..rounds {
-            // Asked first, so that without PyTorch nothing is measured.
-            sides.theirs.push(theirs(model, sequences, steps, "f32")?);
-            let arguments = [text(model), sequences.to_string(), steps.to_string()];
-            let [model, sequences, steps] = arguments.each_ref().map(String::as_str);
-            sides.ours.push(figures_of(&mut this_program(&[
-                "train-steps",
-                model,
-                sequences,
-                steps,
-            ])));
+impl Side {
+    /// Ours and PyTorch's: two processes that take steps in turn, so that whatever else the machine
+    /// does meets both alike. `None` without PyTorch.
+    pub(crate) fn both(model: &ModelSpec, sequences: u32, pairs: usize) -> Option<[Side; 2]> {
+        // Asked first, so that without PyTorch nothing is measured.
+        let theirs = theirs_of(model, sequences, "f32")?;
+        let arguments = ["train-steps", &text(model), &sequences.to_string()];
+        let mut stepping = [Stepping::start(&mut this_program(&arguments)), theirs];
+        let mut seconds = [const { Vec::new() }; 2];
+        for _ in 0..pairs {
+            for (process, seconds) in stepping.iter_mut().zip(&mut seconds) {
+                seconds.push(process.step());
+            }
         }
-        Some(sides)
+        let mut seconds = seconds.into_iter();
+        Some(stepping.map(|process| process.end(seconds.next().expect("one of each"))))
     }
 }
 
-fn theirs(model: &ModelSpec, sequences: u32, steps: usize, kind: &str) -> Option<Value> {
-    let (sequences, steps) = (sequences.to_string(), steps.to_string());
-    let arguments = [&text(model), &sequences, &steps, kind];
-    Some(figures_of(&mut python(PYTORCH, "pytorch_step.py", &arguments)?))
+/// A process that takes one step for each line it is given, and says how long it took.
+struct Stepping {
+    child: Child,
+    orders: ChildStdin,
+    answers: Lines<BufReader<ChildStdout>>,
+}
+
+impl Stepping {
+    fn start(command: &mut Command) -> Stepping {
+        let mut child =
+            command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("it starts");
+        let orders = child.stdin.take().expect("its input is a pipe");
+        let answers = BufReader::new(child.stdout.take().expect("its output is a pipe")).lines();
+        let mut process = Stepping { child, orders, answers };
+        process.answer();
+        process
+    }
+
+    /// Seconds of one step.
+    fn step(&mut self) -> f64 {
+        writeln!(self.orders).expect("it listens");
+        self.answer()["seconds"].as_f64().expect("seconds")
+    }
+
+    fn answer(&mut self) -> Value {
+        let line = self.answers.next().expect("it answers").expect("it prints text");
+        serde_json::from_str(&line).expect("it prints JSON")
+    }
+
+    /// Ends it; its own figures beside what its steps took.
+    fn end(self, seconds: Vec<f64>) -> Side {
+        let Stepping { mut child, orders, mut answers } = self;
+        drop(orders);
+        let line = answers.next().expect("it answers").expect("it prints text");
+        assert!(child.wait().expect("it ends").success(), "a side failed");
+        let found: Value = serde_json::from_str(&line).expect("it prints JSON");
+        let peak_mb = found["peak_mb"].as_f64().unwrap_or(f64::NAN);
+        Side { seconds, peak_mb, threads: found["threads"].as_u64().unwrap_or_default() }
+    }
+}
+
+fn theirs_of(model: &ModelSpec, sequences: u32, kind: &str) -> Option<Stepping> {
+    let arguments = [&text(model), &sequences.to_string(), "asked", kind];
+    Some(Stepping::start(&mut python(PYTORCH, "pytorch_step.py", &arguments)?))
 }
 
 fn text(model: &ModelSpec) -> String {
     serde_json::to_string(model).expect("plain data")
 }
 
-/// `train-steps MODEL-JSON SEQUENCES STEPS`: prints what one process measured.
+/// Steps that are not counted: they make pages and threads.
+const WARM_UP_STEPS: usize = 2;
+
+/// `train-steps MODEL-JSON SEQUENCES`: takes a step for each line of its input.
 pub(crate) fn child(arguments: &[String]) {
-    let [model, sequences, steps] = arguments else { panic!("MODEL-JSON SEQUENCES STEPS") };
+    let [model, sequences] = arguments else { panic!("MODEL-JSON SEQUENCES") };
     let model: ModelSpec = serde_json::from_str(model).expect("a model");
-    let (sequences, steps): (u32, usize) = (sequences.parse().unwrap(), steps.parse().unwrap());
-    let spec = spec(model, sequences);
+    let spec = spec(model, sequences.parse().expect("a number"));
     let mut trainer = Trainer::new(&spec, &DeviceChoice::Cpu).expect("a trainer");
-    let (seconds, first_loss) = train(&mut trainer, &spec, steps);
-    let tokens = f64::from(sequences * spec.model.sequence_length);
-    let figures = serde_json::json!({
-        "tokens_per_second": tokens / median(&seconds),
-        "peak_mb": peak_mb(),
-        "threads": threads(),
-        "first_loss": first_loss,
-    });
-    println!("{figures}");
+    let mut number = 0;
+    let mut step = || {
+        number += 1;
+        seconds_of_step(&mut trainer, &spec, number)
+    };
+    for _ in 0..WARM_UP_STEPS {
+        step();
+    }
+    println!("{}", json!({ "ready": true }));
+    for _ in std::io::stdin().lines() {
+        println!("{}", json!({ "seconds": step() }));
+    }
+    println!("{}", json!({ "peak_mb": peak_mb(), "threads": threads() }));
 }
 
-/// Seconds of so many steps after two that are not counted, and the first loss.
-pub(crate) fn train(trainer: &mut Trainer, spec: &RunSpec, steps: usize) -> (Vec<f64>, f64) {
-    let knobs = knobs();
-    let (mut seconds, mut losses) = (Vec::new(), Vec::new());
-    for step in 0..steps + 2 {
-        let batch = batch(&spec.model, spec.training.sequences_per_step, step as u64);
-        let start = Instant::now();
-        let report = trainer.step(&batch, &knobs, &mut |_| Verdict::Proceed).expect("a step");
-        seconds.push(start.elapsed().as_secs_f64());
-        losses.push(report.pre_step.loss);
-    }
-    (seconds.split_off(2), losses[0])
+/// Seconds of so many steps after those that are not counted.
+pub(crate) fn train(trainer: &mut Trainer, spec: &RunSpec, steps: usize) -> Vec<f64> {
+    let mut seconds: Vec<f64> = (0..steps + WARM_UP_STEPS)
+        .map(|step| seconds_of_step(trainer, spec, step as u64))
+        .collect();
+    seconds.split_off(WARM_UP_STEPS)
+}
+
+fn seconds_of_step(trainer: &mut Trainer, spec: &RunSpec, number: u64) -> f64 {
+    let batch = batch(&spec.model, spec.training.sequences_per_step, number);
+    let start = Instant::now();
+    trainer.step(&batch, &knobs(), &mut |_| Verdict::Proceed).expect("a step");
+    start.elapsed().as_secs_f64()
 }
 
 /// Tokens that look random, the same in every process.
