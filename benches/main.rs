@@ -51,6 +51,10 @@ const CHILDREN: [(&str, Child); 7] = [
 ];
 
 fn main() {
+    // As hm does before it trains.
+    if !hm_train::keep_freed_memory() {
+        eprintln!("bench: this C library is not glibc, so freed memory goes back to the system");
+    }
     let arguments: Vec<String> =
         std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
     if let Some((first, rest)) = arguments.split_first()

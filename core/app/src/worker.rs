@@ -48,6 +48,9 @@ impl<'a> Worker<'a> {
         how: &How,
         interrupt: Interrupt,
     ) -> Result<Worker<'a>> {
+        if !hm_train::keep_freed_memory() {
+            tracing::info!("this C library is not glibc: steps pay for memory that it gives back");
+        }
         let mut trainer = Trainer::new(spec, &how.device)?;
         if let (Some(weights), Some(digest)) = (weights, spec.initial_weights) {
             // Those that the spec names, even if the folder has been imported anew since.

@@ -3,6 +3,7 @@
 //! Knows nothing of files of text, of policies or of the log: a batch and knobs in, sums per domain out.
 
 mod admission;
+mod allocator;
 mod block;
 mod checkpoint;
 mod checkpoint_folder;
@@ -30,6 +31,7 @@ mod utilization;
 mod weight_state;
 mod whole_folder;
 
+pub use allocator::keep_freed_memory;
 pub use checkpoint::SavedCheckpoint;
 pub use device::{DeviceChoice, Fingerprint, fingerprint};
 pub use error::{Result, TrainError};

@@ -180,8 +180,8 @@ mod tests {
         assert_eq!(plan.weights_bytes, 4 * 4_917_504);
         assert_eq!(plan.moments_bytes, 2 * plan.weights_bytes);
         // 2048 rows; a trace of 6 256 + 2 64 + 2 704 + 8 + 2 = 3082 values, four of them; fullest at the
-        // head, beside 3 256 values a row and 512 rows of logits.
-        assert_eq!(plan.activations_bytes, 4 * 2048 * (4 * 3082 + 3 * 256) + 4 * 512 * 4096);
+        // head, beside 3 256 values a row and 1024 rows of logits.
+        assert_eq!(plan.activations_bytes, 4 * 2048 * (4 * 3082 + 3 * 256) + 4 * 1024 * 4096);
         assert_eq!(plan.gradients_bytes, 4 * 4096 * 256);
         assert_eq!(plan.allocator_bytes, 4 * 2048 * (256 + 704));
     }

@@ -152,7 +152,26 @@ pub(crate) fn multiply(out: MatrixMut<'_>, onto: Onto, a: Matrix<'_>, b: Matrix<
     product(out, onto, a, b, threads);
 }
 
-/// The same on this thread alone, from within a parallel task.
+/// `a b`, its rows one after another. Nothing writes the memory before the product does: zeros first
+/// would cost a tenth of a product with few terms.
+///
+/// # Panics
+/// When the product has no terms.
+pub(crate) fn product_of(a: Matrix<'_>, b: Matrix<'_>) -> Vec<f32> {
+    assert!(a.columns > 0, "a product without terms writes nothing");
+    let (rows, columns) = (a.rows, b.columns);
+    let mut values = Vec::with_capacity(rows * columns);
+    let start = values.as_mut_ptr();
+    let out = MatrixMut { start, rows, columns, row_stride: columns, values: PhantomData };
+    multiply(out, Onto::Nothing, a, b);
+    #[expect(unsafe_code, reason = "the product has written every element, and read none")]
+    unsafe {
+        values.set_len(rows * columns);
+    }
+    values
+}
+
+/// [`multiply`] on this thread alone, from within a parallel task.
 pub(crate) fn multiply_here(out: MatrixMut<'_>, onto: Onto, a: Matrix<'_>, b: Matrix<'_>) {
     product(out, onto, a, b, Parallelism::None);
 }

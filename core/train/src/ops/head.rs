@@ -8,12 +8,12 @@ use crate::cpu::cross_entropy::{Objective, cross_entropy};
 use crate::cpu::matrix::{Matrix, MatrixMut, Onto, multiply};
 
 /// Bytes of logits in memory at once, about: what a processor's caches bear.
-const CHUNK_BYTES: usize = 8 << 20;
+const CHUNK_BYTES: usize = 16 << 20;
 /// The same on other devices, which need more work at once to be busy.
 const DEVICE_CHUNK_BYTES: usize = 512 << 20;
-/// Rows that a chunk has at least: fewer would starve the products. More let them run faster by
-/// themselves, but the logits leave the cache: with 512 the whole step of `small` was a fifth slower.
-const CHUNK_ROWS_MIN: usize = 128;
+/// Rows that a chunk has at least. Each chunk adds to the whole gradient of the weight, so fewer rows
+/// mean more reading and writing of it.
+const CHUNK_ROWS_MIN: usize = 512;
 
 /// What the head gives.
 pub(crate) struct HeadOutput {

@@ -4,7 +4,7 @@ use burn::tensor::Tensor;
 
 use super::storage::{slice, slice_mut, tensor};
 use super::{Ops, full};
-use crate::cpu::matrix::{Matrix, MatrixMut, Onto, multiply};
+use crate::cpu::matrix::{Matrix, MatrixMut, Onto, multiply, product_of};
 
 impl Ops {
     /// `x W^T`.
@@ -101,11 +101,7 @@ impl Ops {
                 multiply(MatrixMut::new(&mut out, rows, columns), Onto::Old, a, b);
                 out.tensor()
             }
-            None => {
-                let mut out = vec![0.0; rows * columns];
-                multiply(MatrixMut::new(&mut out, rows, columns), Onto::Nothing, a, b);
-                tensor(out, shape, &self.device)
-            }
+            None => tensor(product_of(a, b), shape, &self.device),
         }
     }
 }
