@@ -27,7 +27,7 @@ pub enum TrainError {
         micro_batch_sequences: usize,
     },
     /// A precision that the device has not.
-    #[error("training.precision is {}: the {device} computes in f32 alone", precision.name())]
+    #[error("training.precision is {}: the {device} computes in f32 alone; set f32, or train on a GPU with --device cuda", precision.name())]
     Precision {
         /// What was asked for.
         precision: Precision,

@@ -127,7 +127,10 @@ fn processor_computes_in_f32_alone() {
     let mut spec = spec();
     spec.training.precision = Precision::Bf16;
     let error = Trainer::new(&spec, &DeviceChoice::Cpu).err().unwrap().to_string();
-    assert_eq!(error, "training.precision is bf16: the cpu computes in f32 alone");
+    assert_eq!(
+        error,
+        "training.precision is bf16: the cpu computes in f32 alone; set f32, or train on a GPU with --device cuda"
+    );
 }
 
 #[test]

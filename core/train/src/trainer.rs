@@ -139,9 +139,7 @@ impl Trainer {
         if self.is_exact() {
             return self.train(batch, knobs, gate);
         }
-        // burn tells of most failures of a device by a panic of the thread that uses it.
-        catch_unwind(AssertUnwindSafe(|| self.train(batch, knobs, gate)))
-            .unwrap_or_else(|panic| Err(self.failed(&DeviceFailed(words(&*panic)))))
+        caught(|| self.train(batch, knobs, gate)).unwrap_or_else(|panic| Err(self.failed(&panic)))
     }
 
     fn train(
@@ -178,8 +176,18 @@ impl Trainer {
     }
 
     /// Losses per domain, without gradients.
+    ///
+    /// # Errors
+    /// When the batch does not fit the model, or a device fails.
     pub fn validate(&self, batch: &Batch) -> Result<Vec<LossSums>> {
         check_batch(batch, &self.model, self.domain_count)?;
+        if self.is_exact() {
+            return self.losses(batch);
+        }
+        caught(|| self.losses(batch)).unwrap_or_else(|panic| Err(self.failed(&panic)))
+    }
+
+    fn losses(&self, batch: &Batch) -> Result<Vec<LossSums>> {
         let weights = self.first().weights();
         let mut sums = vec![LossSums::default(); self.domain_count];
         for sequences in batch.sequences.chunks(self.micro_batch_sequences) {
@@ -257,11 +265,14 @@ impl Trainer {
     }
 }
 
-/// What a panic said.
-fn words(panic: &(dyn std::any::Any + Send)) -> String {
-    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
-    text.or_else(|| panic.downcast_ref::<String>().cloned())
-        .unwrap_or_else(|| "it did not say why".to_owned())
+/// Does `work` on a device that is not the CPU: burn tells of most of its failures by a panic of the
+/// thread that uses it.
+fn caught<T>(work: impl FnOnce() -> T) -> std::result::Result<T, DeviceFailed> {
+    catch_unwind(AssertUnwindSafe(work)).map_err(|panic| {
+        let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+        let words = text.or_else(|| panic.downcast_ref::<String>().cloned());
+        DeviceFailed(words.unwrap_or_else(|| "it did not say why".to_owned()))
+    })
 }
 
 /// What is done under a gate's answer: the answer, but a step whose loss or gradients are not finite

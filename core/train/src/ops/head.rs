@@ -98,26 +98,15 @@ impl Ops {
         let chunk = rows_of(DEVICE_CHUNK_BYTES, rows, vocabulary);
         for start in (0..rows).step_by(chunk) {
             let end = (start + chunk).min(rows);
-            let column = |values: Vec<f32>| {
-                Tensor::<2>::from_data(TensorData::new(values, [end - start, 1]), &self.device)
-            };
             let hidden = hidden_nc.clone().slice([start..end, 0..width]);
             let ids: Vec<i32> = targets[start..end].iter().map(|&id| id as i32).collect();
             let ids_n1 =
                 Tensor::<2, Int>::from_data(TensorData::new(ids, [end - start, 1]), &self.device);
             let logits_nv = full(self.matmul(hidden.clone(), weight_vc.clone().transpose()));
-            let maximum_n1 = logits_nv.clone().max_dim(1);
-            let target_n1 = logits_nv.clone().gather(1, ids_n1.clone()) - maximum_n1.clone();
-            let exponentials_nv = (logits_nv - maximum_n1.clone()).exp();
-            let sum_n1 = exponentials_nv.clone().sum_dim(1);
-            losses.push(sum_n1.clone().log() - target_n1);
-            let Some(Objective { scales, z_loss }) = objective else { continue };
-            let scale_n1 = column(scales[start..end].to_vec());
-            // Softmax minus one at the target, times the row's factor; z-loss adds to the former.
-            let log_z_n1 = sum_n1.clone().log() + maximum_n1;
-            let factor_n1 = scale_n1.clone() * (log_z_n1 * (2.0 * z_loss) + 1.0) / sum_n1;
-            let softmax_nv = exponentials_nv * factor_n1;
-            let gradient_nv = softmax_nv.scatter(1, ids_n1, scale_n1.neg(), IndexingUpdateOp::Add);
+            let part_of = objective.as_ref().map(|objective| objective.rows(start..end));
+            let (losses_n1, gradient_nv) = composed_cross_entropy(logits_nv, ids_n1, part_of);
+            losses.push(losses_n1);
+            let Some(gradient_nv) = gradient_nv else { continue };
             let gradient_nv = self.lowered(gradient_nv);
             dhidden.push(full(self.matmul(gradient_nv.clone(), weight_vc.clone())));
             dweight = Some(self.weight_gradient(dweight, &gradient_nv, &hidden));
@@ -125,4 +114,26 @@ impl Ops {
         let gradients = objective.and(dweight).map(|dweight| (Tensor::cat(dhidden, 0), dweight));
         HeadOutput { losses_n1: Tensor::cat(losses, 0), gradients }
     }
+}
+
+/// Losses [N, 1] of logits, and with an objective its gradient by them, by tensor operations.
+pub(crate) fn composed_cross_entropy(
+    logits_nv: Tensor<2>,
+    ids_n1: Tensor<2, Int>,
+    objective: Option<Objective<'_>>,
+) -> (Tensor<2>, Option<Tensor<2>>) {
+    let maximum_n1 = logits_nv.clone().max_dim(1);
+    let target_n1 = logits_nv.clone().gather(1, ids_n1.clone()) - maximum_n1.clone();
+    let exponentials_nv = (logits_nv - maximum_n1.clone()).exp();
+    let sum_n1 = exponentials_nv.clone().sum_dim(1);
+    let losses_n1 = sum_n1.clone().log() - target_n1;
+    let Some(Objective { scales, z_loss }) = objective else { return (losses_n1, None) };
+    let scales = TensorData::new(scales.to_vec(), [scales.len(), 1]);
+    let scale_n1 = Tensor::<2>::from_data(scales, &losses_n1.device());
+    // Softmax minus one at the target, times the row's factor; z-loss adds to the former.
+    let log_z_n1 = sum_n1.clone().log() + maximum_n1;
+    let factor_n1 = scale_n1.clone() * (log_z_n1 * (2.0 * z_loss) + 1.0) / sum_n1;
+    let softmax_nv = exponentials_nv * factor_n1;
+    let gradient_nv = softmax_nv.scatter(1, ids_n1, scale_n1.neg(), IndexingUpdateOp::Add);
+    (losses_n1, Some(gradient_nv))
 }

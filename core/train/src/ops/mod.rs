@@ -23,7 +23,7 @@ use hm_domain::precision::Precision;
 
 pub(crate) use attention::Attended;
 pub(crate) use cache::Cache;
-pub(crate) use head::chunk_rows;
+pub(crate) use head::{chunk_rows, composed_cross_entropy};
 pub(crate) use norm::Normed;
 pub(crate) use rotary::Angles;
 pub(crate) use storage::{DeviceFailed, read, values};

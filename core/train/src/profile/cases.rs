@@ -15,7 +15,7 @@ use crate::cpu::attention::Sizes;
 use crate::cpu::cross_entropy::{Objective, cross_entropy};
 use crate::cpu::matrix::{Matrix, MatrixMut, Onto, multiply};
 use crate::cpu::rotary::Turn;
-use crate::ops::{Angles, Ops, chunk_rows};
+use crate::ops::{Angles, Ops, chunk_rows, composed_cross_entropy};
 use crate::parameters;
 
 /// One kind of operation.
@@ -231,41 +231,30 @@ impl Step {
     fn head(&self) -> [Case; 2] {
         let ([c, .., v], rows) = (self.sizes(), self.rows);
         let work = 3 * 2 * (rows * c * v) as u64;
-        let (hidden, weight) = (self.tensor(rows, c, 1), self.tensor(v, c, 2));
         let targets = ids(rows, self.model.vocabulary, 3);
         let scales = vec![1.0 / rows as f32; rows];
         let chunk = chunk_rows(rows, v);
         let products = self.head_products(chunk);
-        let between: Box<dyn FnMut() -> Duration> = match self.spelling {
-            Spelling::Kernels => {
-                let (logits, z_loss) = (noise(chunk * v, 4), self.z_loss);
-                Box::new(move || {
-                    (0..rows)
-                        .step_by(chunk)
-                        .map(|start| {
-                            let end = (start + chunk).min(rows);
-                            let mut logits = logits[..(end - start) * v].to_vec();
-                            let objective = Objective { scales: &scales[start..end], z_loss };
-                            let mut losses = vec![0.0; end - start];
-                            let targets = &targets[start..end];
-                            time(|| {
-                                cross_entropy(&mut logits, targets, Some(objective), &mut losses)
-                            })
-                        })
-                        .sum()
-                })
-            }
-            // Not to be had by itself: the whole head less its products.
-            Spelling::Composed => {
-                let (ops, z_loss) = (self.ops.clone(), self.z_loss);
-                let mut products = self.head_products(chunk);
-                Box::new(move || {
-                    let objective = Some(Objective { scales: &scales, z_loss });
-                    let whole = time(|| ops.head(&hidden, &weight, &targets, objective, None));
-                    whole.saturating_sub(products())
-                })
-            }
+        let (spelling, z_loss, device) = (self.spelling, self.z_loss, self.ops.device().clone());
+        let logits = noise(chunk * v, 4);
+        let between = move || {
+            let chunks = (0..rows).step_by(chunk).map(|start| start..(start + chunk).min(rows));
+            let mut one = |rows: std::ops::Range<usize>| {
+                let mut logits = logits[..rows.len() * v].to_vec();
+                let (scales, targets) = (&scales[rows.clone()], &targets[rows.clone()]);
+                let (objective, count) = (Some(Objective { scales, z_loss }), rows.len());
+                if spelling == Spelling::Kernels {
+                    let mut losses = vec![0.0; count];
+                    return time(|| cross_entropy(&mut logits, targets, objective, &mut losses));
+                }
+                let logits = Tensor::from_data(TensorData::new(logits, [count, v]), &device);
+                let ids: Vec<i32> = targets.iter().map(|&id| id as i32).collect();
+                let ids = Tensor::from_data(TensorData::new(ids, [count, 1]), &device);
+                time(|| composed_cross_entropy(logits, ids, objective))
+            };
+            chunks.map(&mut one).sum()
         };
+        let between: Box<dyn FnMut() -> Duration> = Box::new(between);
         let case = |name, product_flops, run| Case { name, product_flops, times: 1, run };
         [case("head, products", work, products), case("head, cross-entropy", 0, between)]
     }
