@@ -7,7 +7,7 @@ use std::time::Duration;
 use hm_train::preset;
 use serde_json::Value;
 
-use crate::figures::{PYTORCH, child as this_program, figures_of, python, ratios, spread};
+use crate::figures::{PYTORCH, child as this_program, figures_of, middle, python, ratios, spread};
 use crate::train::SHAPES;
 
 const ROUNDS: usize = 3;
@@ -117,8 +117,8 @@ pub(crate) fn print_share(label: &str, flops_per_token: u64, tokens_per_second: 
     let gflops: Vec<f64> = tokens_per_second.iter().map(rate).collect();
     let shares: Vec<f64> = gflops.iter().map(|rate| 100.0 * rate / peak).collect();
     println!(
-        "  {label:22} {:28} GFLOP/s of useful work, {} % of the machine's matrix peak of {peak:.1}",
-        spread(&gflops, 1),
-        spread(&shares, 1)
+        "  {label:18} {:24} GFLOP/s of useful work, {} % of the machine's matrix peak of {peak:.1}",
+        middle(&gflops, 1),
+        middle(&shares, 1)
     );
 }
