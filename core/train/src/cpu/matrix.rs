@@ -254,6 +254,27 @@ mod tests {
     }
 
     #[test]
+    fn what_a_product_replaces_is_never_read() {
+        // One row or column and few terms take other ways through gemm than large products.
+        for (rows, inner, columns) in
+            [(1, 1, 1), (1, 300, 70), (70, 300, 1), (1, 700, 1), (3, 2, 5), (200, 600, 210)]
+        {
+            let (a, b) = (numbers(rows * inner), numbers(columns * inner));
+            for transposed in [false, true] {
+                let left = Matrix::new(&a, rows, inner);
+                let right = match transposed {
+                    false => Matrix::new(&b, inner, columns),
+                    true => Matrix::new(&b, columns, inner).t(),
+                };
+                let mut out = vec![f32::NAN; rows * columns];
+                multiply(MatrixMut::new(&mut out, rows, columns), Onto::Nothing, left, right);
+                assert!(out.iter().all(|value| value.is_finite()), "{rows} {inner} {columns}");
+                assert_eq!(product_of(left, right), out, "{rows} {inner} {columns}");
+            }
+        }
+    }
+
+    #[test]
     fn blocks_cover_every_element_once() {
         let mut values = vec![0.0; 4 * 6];
         for (number, mut block) in
