@@ -5,17 +5,17 @@
 
 use std::path::Path;
 
-use burn::tensor::{Device, Tensor, TensorData};
+use burn::tensor::{Tensor, TensorData};
 use hm_domain::checkpoint::CheckpointState;
 use hm_domain::id::Digest;
-use safetensors::SafeTensors;
-use safetensors::tensor::Dtype;
 
-use crate::checkpoint_folder::{self, Bytes, MODEL_FILE, MOMENTS_FILE, STATE_FILE};
+use crate::checkpoint_folder::{self, Content, MODEL_FILE, MOMENTS, MOMENTS_FILE, STATE_FILE};
 use crate::content_digest::{CHECKPOINT, ContentDigest};
 use crate::error::{Result, TrainError, at};
+use crate::hugging_face::f32_of;
 use crate::ops::{DeviceFailed, read};
 use crate::parameters::{self, Parameter, rows_and_columns};
+use crate::tensor_file::TensorFile;
 use crate::trainer::Trainer;
 
 /// A checkpoint on disk.
@@ -29,15 +29,11 @@ pub struct SavedCheckpoint {
     pub bytes: u64,
 }
 
-fn little_endian(tensor: &Tensor<2>) -> std::result::Result<Vec<u8>, DeviceFailed> {
-    Ok(read(tensor.clone())?.into_iter().flat_map(f32::to_le_bytes).collect())
-}
-
-fn digest(contents: &[(String, Bytes)], state_json: &[u8]) -> Digest {
+fn digest(contents: &[Content], state_json: &[u8]) -> Digest {
     let mut digest = ContentDigest::new(CHECKPOINT);
-    for (path, bytes) in contents {
-        digest.parameter(path, &bytes.shape);
-        bytes.parts.iter().for_each(|part| digest.bytes(part));
+    for Content { path, shape, parts } in contents {
+        digest.parameter(path, shape);
+        parts.iter().for_each(|part| digest.numbers(part));
     }
     digest.bytes(state_json);
     digest.finish()
@@ -45,7 +41,7 @@ fn digest(contents: &[(String, Bytes)], state_json: &[u8]) -> Digest {
 
 /// A checkpoint as it was read: its shapes are the model's, its digest is that of its content.
 struct Read {
-    contents: Vec<(String, Bytes)>,
+    contents: Vec<Content>,
     state_json: Vec<u8>,
     digest: Digest,
 }
@@ -56,14 +52,15 @@ impl Trainer {
     /// On any error every checkpoint that was whole is whole still. One of the same content that is
     /// there already is kept if it is whole, and replaced if it is damaged.
     pub fn save(&self, parent: &Path, state: &CheckpointState) -> Result<SavedCheckpoint> {
-        let contents: Vec<(String, Bytes)> = self
+        let numbers = |tensor: &Tensor<2>| read(tensor.clone());
+        let contents: Vec<Content> = self
             .parameters()
             .iter()
             .map(|(path, p)| {
                 let [value, first, second] =
-                    [&p.value, &p.first_moment, &p.second_moment].map(little_endian);
+                    [&p.value, &p.first_moment, &p.second_moment].map(numbers);
                 let parts = [value?, first?, second?];
-                Ok((path.clone(), Bytes { shape: p.shape.clone(), parts }))
+                Ok(Content { path: path.clone(), shape: p.shape.clone(), parts })
             })
             .collect::<std::result::Result<_, DeviceFailed>>()
             .map_err(|error| self.failed(&error))?;
@@ -94,84 +91,53 @@ impl Trainer {
             let (held, run) = (state.loss_weights.len(), self.domain_count);
             return Err(broken(format!("is of a run with {held} domains, this run has {run}")));
         }
-        for (path, bytes) in contents {
-            let parameter = of_bytes(bytes, self.first().device());
-            self.set_parameter(path, parameter);
+        for Content { path, shape, parts } in contents {
+            let (size, device) = (rows_and_columns(&shape), self.first().device());
+            let [value, first_moment, second_moment] =
+                parts.map(|part| Tensor::from_data(TensorData::new(part, size), device));
+            self.set_parameter(path, Parameter { shape, value, first_moment, second_moment });
         }
         self.updates = state.updates;
         Ok(state)
     }
 
-    /// Reads a folder that must hold this model's tensors and no others.
+    /// Reads a folder that must hold this model's tensors and no others, each byte once.
     fn read(&self, folder: &Path) -> Result<Read> {
-        let read = |name: &str| {
-            let path = folder.join(name);
-            std::fs::read(&path).map_err(at(path))
-        };
-        let (model, moments, state_json) =
-            (read(MODEL_FILE)?, read(MOMENTS_FILE)?, read(STATE_FILE)?);
+        let path = folder.join(STATE_FILE);
+        let state_json = std::fs::read(&path).map_err(at(&path))?;
         let shapes = parameters::shapes(&self.model);
-        let model = TensorFile::open(folder, MODEL_FILE, &model, shapes.len())?;
-        let moments = TensorFile::open(folder, MOMENTS_FILE, &moments, 2 * shapes.len())?;
-        let mut contents = Vec::new();
+        let model = TensorFile::open(&folder.join(MODEL_FILE))?;
+        model.expect_count(shapes.len())?;
+        let moments = TensorFile::open(&folder.join(MOMENTS_FILE))?;
+        moments.expect_count(2 * shapes.len())?;
+        let (mut digest, mut contents) = (ContentDigest::new(CHECKPOINT), Vec::new());
         for (path, shape) in shapes {
+            digest.parameter(&path, &shape);
+            let [first, second] = MOMENTS.map(|(ending, _)| format!("{path}{ending}"));
             let parts = [
-                model.tensor(&path, &shape)?,
-                moments.tensor(&format!("{path}.m"), &shape)?,
-                moments.tensor(&format!("{path}.v"), &shape)?,
+                numbers(&model, &path, &shape, &mut digest)?,
+                numbers(&moments, &first, &shape, &mut digest)?,
+                numbers(&moments, &second, &shape, &mut digest)?,
             ];
-            contents.push((path, Bytes { shape, parts }));
+            contents.push(Content { path, shape, parts });
         }
-        let digest = digest(&contents, &state_json);
-        Ok(Read { contents, state_json, digest })
+        digest.bytes(&state_json);
+        Ok(Read { contents, state_json, digest: digest.finish() })
     }
 }
 
-/// A parameter of little-endian f32.
-fn of_bytes(Bytes { shape, parts }: Bytes, device: &Device) -> Parameter {
-    let size = rows_and_columns(&shape);
-    let [value, first_moment, second_moment] = parts.map(|bytes| {
-        let four = |four: &[u8]| f32::from_le_bytes(four.try_into().expect("four bytes"));
-        let values: Vec<f32> = bytes.chunks_exact(4).map(four).collect();
-        Tensor::<2>::from_data(TensorData::new(values, size), device)
-    });
-    Parameter { shape, value, first_moment, second_moment }
-}
-
-/// One safetensors file of a checkpoint.
-struct TensorFile<'a> {
-    folder: &'a Path,
-    name: &'static str,
-    tensors: SafeTensors<'a>,
-}
-
-impl<'a> TensorFile<'a> {
-    fn open(
-        folder: &'a Path,
-        name: &'static str,
-        bytes: &'a [u8],
-        expected: usize,
-    ) -> Result<TensorFile<'a>> {
-        let broken = |reason: String| TrainError::Broken { path: folder.join(name), reason };
-        let tensors = SafeTensors::deserialize(bytes).map_err(|error| broken(error.to_string()))?;
-        let found = tensors.len();
-        if found != expected {
-            let reason = format!("holds {found} tensors, the model wants {expected}");
-            return Err(broken(reason));
-        }
-        Ok(TensorFile { folder, name, tensors })
-    }
-
-    /// Bytes of the tensor `key`, which must have this shape.
-    fn tensor(&self, key: &str, shape: &[usize]) -> Result<Vec<u8>> {
-        let broken =
-            |reason: String| TrainError::Broken { path: self.folder.join(self.name), reason };
-        let view = self.tensors.tensor(key).map_err(|error| broken(format!("{key}: {error}")))?;
-        if view.dtype() != Dtype::F32 || view.shape() != shape {
-            let (dtype, found) = (view.dtype(), view.shape());
-            let reason = format!("{key} is {dtype:?} {found:?}, the model wants F32 {shape:?}");
-            return Err(broken(reason));
-        }
-        Ok(view.data().to_vec())
-    }
+/// The numbers of a tensor that must have this shape; its bytes go into `digest` too.
+fn numbers(
+    file: &TensorFile,
+    name: &str,
+    shape: &[usize],
+    digest: &mut ContentDigest,
+) -> Result<Vec<f32>> {
+    let mut numbers = Vec::with_capacity(shape.iter().product());
+    file.pieces(file.place_of_f32(name, shape)?, &mut |piece| {
+        digest.bytes(piece);
+        numbers.extend(f32_of(piece));
+        Ok(())
+    })?;
+    Ok(numbers)
 }

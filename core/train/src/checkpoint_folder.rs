@@ -1,25 +1,29 @@
 //! A checkpoint's folder on disk. It has its name only when it is whole: everything is written and
 //! synced under a name that ends in `.part`, and what a crash leaves there goes at the next save.
 
-use std::collections::HashMap;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
-use safetensors::tensor::{Dtype, TensorView};
+use safetensors::tensor::Dtype;
 
 use crate::error::{Result, TrainError, at};
+use crate::tensor_file::{Planned, TensorWriter};
 
 pub(crate) const MODEL_FILE: &str = "model.safetensors";
 pub(crate) const MOMENTS_FILE: &str = "moments.safetensors";
 pub(crate) const STATE_FILE: &str = "state.json";
 
+/// What the moments' names end with, and which part of a parameter each is.
+pub(crate) const MOMENTS: [(&str, usize); 2] = [(".m", 1), (".v", 2)];
+
 /// Ends the names of folders that do not count.
 const PART: &str = ".part";
 
-/// One parameter's bytes: value, first and second moment.
-pub(crate) struct Bytes {
+/// One parameter's numbers: value, first and second moment.
+pub(crate) struct Content {
+    pub(crate) path: String,
     pub(crate) shape: Vec<usize>,
-    pub(crate) parts: [Vec<u8>; 3],
+    pub(crate) parts: [Vec<f32>; 3],
 }
 
 /// Deletes what an earlier crash left half written under `parent`.
@@ -40,7 +44,7 @@ pub(crate) fn remove_leftovers(parent: &Path) -> Result<()> {
 
 /// Writes the folder `whole`, whole or not at all. A folder that has the name already is moved aside
 /// first and deleted last. Returns the bytes on disk.
-pub(crate) fn write(whole: &Path, contents: &[(String, Bytes)], state_json: &[u8]) -> Result<u64> {
+pub(crate) fn write(whole: &Path, contents: &[Content], state_json: &[u8]) -> Result<u64> {
     if whole.exists() && !whole.is_dir() {
         let reason = "is in the way of a checkpoint folder: move it away".to_owned();
         return Err(TrainError::Broken { path: whole.to_owned(), reason });
@@ -94,33 +98,28 @@ fn sync(path: &Path) -> Result<()> {
     File::open(path).and_then(|file| file.sync_all()).map_err(at(path))
 }
 
-fn fill(part: &Path, contents: &[(String, Bytes)], state_json: &[u8]) -> Result<()> {
+fn fill(part: &Path, contents: &[Content], state_json: &[u8]) -> Result<()> {
     std::fs::create_dir(part).map_err(at(part))?;
-    let model = contents.iter().map(|(path, bytes)| (path.clone(), &bytes.shape, &bytes.parts[0]));
-    write_tensors(&part.join(MODEL_FILE), model.collect())?;
-    let moments = contents.iter().flat_map(|(path, bytes)| {
-        [(".m", 1), (".v", 2)]
-            .map(|(ending, index)| (format!("{path}{ending}"), &bytes.shape, &bytes.parts[index]))
-    });
-    write_tensors(&part.join(MOMENTS_FILE), moments.collect())?;
+    write_tensors(&part.join(MODEL_FILE), contents, &[("", 0)])?;
+    write_tensors(&part.join(MOMENTS_FILE), contents, &MOMENTS)?;
     let path = part.join(STATE_FILE);
     std::fs::write(&path, state_json).map_err(at(&path))?;
-    for name in [MODEL_FILE, MOMENTS_FILE, STATE_FILE] {
-        sync(&part.join(name))?;
-    }
+    sync(&path)?;
     sync(part)
 }
 
-fn write_tensors(path: &Path, tensors: Vec<(String, &Vec<usize>, &Vec<u8>)>) -> Result<()> {
-    let views: Vec<(String, TensorView<'_>)> = tensors
-        .into_iter()
-        .map(|(name, shape, bytes)| {
-            let view = TensorView::new(Dtype::F32, shape.clone(), bytes);
-            (name, view.expect("bytes and shape come from one tensor"))
+/// Writes one part of every parameter, or two, each under the parameter's path and an ending.
+fn write_tensors(path: &Path, contents: &[Content], parts: &[(&str, usize)]) -> Result<()> {
+    let all = || contents.iter().flat_map(|content| parts.iter().map(move |part| (content, part)));
+    let planned: Vec<Planned> = all()
+        .map(|(content, (ending, _))| Planned {
+            name: format!("{}{ending}", content.path),
+            shape: content.shape.clone(),
         })
         .collect();
-    let metadata = HashMap::from([("format".to_owned(), "pt".to_owned())]);
-    safetensors::serialize_to_file(views, Some(metadata), path).map_err(|error| {
-        TrainError::Broken { path: path.to_owned(), reason: format!("cannot be written: {error}") }
-    })
+    let mut writer = TensorWriter::begin(path, Dtype::F32, &planned)?;
+    for (content, (_, part)) in all() {
+        writer.write_numbers(&content.parts[*part])?;
+    }
+    writer.finish().map(drop)
 }

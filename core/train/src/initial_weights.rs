@@ -74,11 +74,7 @@ impl Trainer {
         let path = weights.folder.join(MODEL_FILE);
         let file = TensorFile::open(&path)?;
         let shapes = parameters::shapes(&self.model);
-        if file.places().len() != shapes.len() {
-            let (found, wanted) = (file.places().len(), shapes.len());
-            let reason = format!("holds {found} tensors, the model wants {wanted}");
-            return Err(TrainError::Broken { path, reason });
-        }
+        file.expect_count(shapes.len())?;
         let mut digest = ContentDigest::new(INITIAL_WEIGHTS);
         for (name, shape) in &shapes {
             digest.parameter(name, shape);

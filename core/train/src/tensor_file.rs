@@ -13,6 +13,8 @@ use crate::error::{Result, TrainError, at};
 
 /// Bytes read at once; a multiple of every element's size.
 const PIECE_BYTES: usize = 8 << 20;
+/// Numbers turned into bytes at once: few enough to stay in a processor's cache.
+const LITTLE_ENDIAN_NUMBERS: usize = 1 << 16;
 /// Longest header that is read: the format's own limit.
 const HEADER_BYTES_MAX: u64 = 100_000_000;
 
@@ -54,6 +56,16 @@ impl TensorFile {
         &self.places
     }
 
+    /// Refuses a file that does not hold as many tensors as a model has.
+    pub(crate) fn expect_count(&self, wanted: usize) -> Result<()> {
+        let found = self.places.len();
+        if found == wanted {
+            return Ok(());
+        }
+        let reason = format!("holds {found} tensors, the model wants {wanted}");
+        Err(TrainError::Broken { path: self.path.clone(), reason })
+    }
+
     /// The tensor of this name, which must have this shape and be f32: what this crate's own files hold.
     pub(crate) fn place_of_f32(&self, name: &str, shape: &[usize]) -> Result<&Place> {
         let broken = |reason: String| TrainError::Broken { path: self.path.clone(), reason };
@@ -85,6 +97,22 @@ impl TensorFile {
         }
         Ok(())
     }
+}
+
+/// Hands the little-endian bytes of `numbers` to `each`, piece by piece.
+pub(crate) fn little_endian(
+    numbers: &[f32],
+    each: &mut dyn FnMut(&[u8]) -> Result<()>,
+) -> Result<()> {
+    let mut bytes = vec![0; 4 * numbers.len().min(LITTLE_ENDIAN_NUMBERS)];
+    for piece in numbers.chunks(LITTLE_ENDIAN_NUMBERS) {
+        let bytes = &mut bytes[..4 * piece.len()];
+        for (four, number) in bytes.chunks_exact_mut(4).zip(piece) {
+            four.copy_from_slice(&number.to_le_bytes());
+        }
+        each(bytes)?;
+    }
+    Ok(())
 }
 
 /// What is wrong with a file.
@@ -225,6 +253,11 @@ impl TensorWriter {
     pub(crate) fn write(&mut self, bytes: &[u8]) -> Result<()> {
         self.left_bytes = self.left_bytes.checked_sub(bytes.len() as u64).expect("as planned");
         self.file.write_all(bytes).map_err(at(&self.path))
+    }
+
+    /// Writes the next numbers of f32 tensors.
+    pub(crate) fn write_numbers(&mut self, numbers: &[f32]) -> Result<()> {
+        little_endian(numbers, &mut |bytes| self.write(bytes))
     }
 
     /// Ends the file, on disk; gives its length.
