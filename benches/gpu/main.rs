@@ -1,7 +1,8 @@
 //! What only a machine with a GPU can tell: whether CUDA trains as the CPU does, what happens when its
 //! memory is full, and how fast it is beside PyTorch. `make gpu-check` builds and runs it.
 //!
-//! Every check says what it found and what was due; the process ends with 1 if one failed.
+//! Every check says what it found and what was due; the process ends with 1 if one failed,
+//! and with 2 where there is no GPU.
 
 mod agreement;
 mod model;
@@ -11,7 +12,15 @@ mod speed;
 
 use std::process::ExitCode;
 
+use hm_train::{DeviceChoice, Trainer};
+
 fn main() -> ExitCode {
+    // Before anything else: without a GPU no check means anything.
+    let spec = run_spec::spec(model::model("tiny"), 1);
+    if let Err(error) = Trainer::new(&spec, &DeviceChoice::Cuda(vec![0])) {
+        eprintln!("gpu-check: {error}");
+        return ExitCode::from(2);
+    }
     let arguments: Vec<String> =
         std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
     match arguments.split_first() {
