@@ -27,9 +27,13 @@ if [ -x "$llvm/bin/llvm-config" ]; then
   place="$cache/llvm"
   bundle="$place/tracel/tracel-llvm-$version"
   mkdir -p "$bundle" "$place/lib"
-  for part in bin include lib; do ln -sfn "$llvm/$part" "$bundle/$part"; done
-  touch "$bundle/.tracel-llvm-installed"
-  ln -sfn "$(cc -print-file-name=libz3.so)" "$place/lib/liblibz3.so"
+  # Only what is missing: anything newer than the last build would have burn's CUDA part built again.
+  for part in bin include lib; do
+    [ "$(readlink "$bundle/$part")" = "$llvm/$part" ] || ln -sfn "$llvm/$part" "$bundle/$part"
+  done
+  [ -e "$bundle/.tracel-llvm-installed" ] || touch "$bundle/.tracel-llvm-installed"
+  z3=$(cc -print-file-name=libz3.so)
+  [ "$(readlink "$place/lib/liblibz3.so")" = "$z3" ] || ln -sfn "$z3" "$place/lib/liblibz3.so"
   export XDG_DATA_HOME="$place" LIBRARY_PATH="$place/lib${LIBRARY_PATH:+:$LIBRARY_PATH}"
   say "LLVM $("$bundle/bin/llvm-config" --version) of Debian"
 else
