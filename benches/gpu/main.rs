@@ -15,19 +15,21 @@ use std::process::ExitCode;
 use hm_train::{DeviceChoice, Trainer};
 
 fn main() -> ExitCode {
-    // Before anything else: without a GPU no check means anything.
+    let arguments: Vec<String> =
+        std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
+    if let Some((first, rest)) = arguments.split_first()
+        && first == "speed-of"
+    {
+        speed::child(rest);
+        return ExitCode::SUCCESS;
+    }
+    // Without a GPU no check means anything.
     let spec = run_spec::spec(model::model("tiny"), 1);
     if let Err(error) = Trainer::new(&spec, &DeviceChoice::Cuda(vec![0])) {
         eprintln!("gpu-check: {error}");
         return ExitCode::from(2);
     }
-    let arguments: Vec<String> =
-        std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
     match arguments.split_first() {
-        Some((first, rest)) if first == "speed-of" => {
-            speed::child(rest);
-            ExitCode::SUCCESS
-        }
         Some((first, [])) if first == "speed" => {
             speed::measure();
             ExitCode::SUCCESS
