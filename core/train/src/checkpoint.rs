@@ -12,7 +12,6 @@ use hm_domain::id::Digest;
 use crate::checkpoint_folder::{self, Content, MODEL_FILE, MOMENTS, MOMENTS_FILE, STATE_FILE};
 use crate::content_digest::{CHECKPOINT, ContentDigest};
 use crate::error::{Result, TrainError, at};
-use crate::hugging_face::f32_of;
 use crate::ops::{DeviceFailed, read};
 use crate::parameters::{self, Parameter, rows_and_columns};
 use crate::tensor_file::TensorFile;
@@ -115,29 +114,13 @@ impl Trainer {
             digest.parameter(&path, &shape);
             let [first, second] = MOMENTS.map(|(ending, _)| format!("{path}{ending}"));
             let parts = [
-                numbers(&model, &path, &shape, &mut digest)?,
-                numbers(&moments, &first, &shape, &mut digest)?,
-                numbers(&moments, &second, &shape, &mut digest)?,
+                model.numbers(&path, &shape, &mut |bytes| digest.bytes(bytes))?,
+                moments.numbers(&first, &shape, &mut |bytes| digest.bytes(bytes))?,
+                moments.numbers(&second, &shape, &mut |bytes| digest.bytes(bytes))?,
             ];
             contents.push(Content { path, shape, parts });
         }
         digest.bytes(&state_json);
         Ok(Read { contents, state_json, digest: digest.finish() })
     }
-}
-
-/// The numbers of a tensor that must have this shape; its bytes go into `digest` too.
-fn numbers(
-    file: &TensorFile,
-    name: &str,
-    shape: &[usize],
-    digest: &mut ContentDigest,
-) -> Result<Vec<f32>> {
-    let mut numbers = Vec::with_capacity(shape.iter().product());
-    file.pieces(file.place_of_f32(name, shape)?, &mut |piece| {
-        digest.bytes(piece);
-        numbers.extend(f32_of(piece));
-        Ok(())
-    })?;
-    Ok(numbers)
 }

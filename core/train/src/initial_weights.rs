@@ -12,7 +12,6 @@ use serde::{Deserialize, Serialize};
 use crate::checkpoint_folder::MODEL_FILE;
 use crate::content_digest::{ContentDigest, INITIAL_WEIGHTS};
 use crate::error::{Result, TrainError, at};
-use crate::hugging_face::f32_of;
 use crate::parameters;
 use crate::tensor_file::TensorFile;
 use crate::trainer::Trainer;
@@ -91,11 +90,7 @@ impl Trainer {
             return Err(TrainError::Broken { path, reason });
         }
         for (name, shape) in shapes {
-            let mut values = Vec::with_capacity(shape.iter().product());
-            file.pieces(file.place_of_f32(&name, &shape)?, &mut |piece| {
-                values.extend(f32_of(piece));
-                Ok(())
-            })?;
+            let values = file.numbers(&name, &shape, &mut |_| ())?;
             let parameter = parameters::of_values(shape, values, self.first().device());
             self.set_parameter(name, parameter);
         }

@@ -10,6 +10,7 @@ use safetensors::tensor::{Dtype, TensorInfo};
 use serde_json::{Map, Value, json};
 
 use crate::error::{Result, TrainError, at};
+use crate::hugging_face::f32_of;
 
 /// Bytes read at once; a multiple of every element's size.
 const PIECE_BYTES: usize = 8 << 20;
@@ -96,6 +97,23 @@ impl TensorFile {
             left -= length as u64;
         }
         Ok(())
+    }
+
+    /// The numbers of the f32 tensor `name`, which must have this shape; `seen` hears its bytes too.
+    pub(crate) fn numbers(
+        &self,
+        name: &str,
+        shape: &[usize],
+        seen: &mut dyn FnMut(&[u8]),
+    ) -> Result<Vec<f32>> {
+        let place = self.place_of_f32(name, shape)?;
+        let mut numbers = Vec::with_capacity(shape.iter().product());
+        self.pieces(place, &mut |piece| {
+            seen(piece);
+            numbers.extend(f32_of(piece));
+            Ok(())
+        })?;
+        Ok(numbers)
     }
 }
 

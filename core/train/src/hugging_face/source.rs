@@ -8,7 +8,7 @@ use hm_domain::id::Digest;
 use hm_domain::spec::ModelSpec;
 
 use super::element::f32_of;
-use crate::checkpoint_folder::{MODEL_FILE, MOMENTS_FILE, STATE_FILE};
+use crate::checkpoint_folder::{MODEL_FILE, MOMENTS, MOMENTS_FILE, STATE_FILE};
 use crate::content_digest::{CHECKPOINT, ContentDigest, INITIAL_WEIGHTS};
 use crate::error::{Result, TrainError, at};
 use crate::initial_weights::InitialWeights;
@@ -81,13 +81,9 @@ impl ExportSource {
     /// Opens its files, which must hold this model's tensors and no others.
     pub(super) fn open(&self) -> Result<Reader<'_>> {
         let count = parameters::shapes(self.model()).len();
-        let open = |name: &str, count: usize| {
+        let open = |name: &str, count: usize| -> Result<TensorFile> {
             let file = TensorFile::open(&self.folder().join(name))?;
-            let found = file.places().len();
-            if found != count {
-                let reason = format!("holds {found} tensors, the model wants {count}");
-                return Err(TrainError::Broken { path: file.path().to_owned(), reason });
-            }
+            file.expect_count(count)?;
             Ok(file)
         };
         let values = open(MODEL_FILE, count)?;
@@ -121,8 +117,10 @@ impl Reader<'_> {
             digest.bytes(piece);
             each(&f32_of(piece))
         })?;
-        for (moments, ending) in self.moments.iter().flat_map(|file| [(file, "m"), (file, "v")]) {
-            let place = moments.place_of_f32(&format!("{name}.{ending}"), shape)?;
+        let moments =
+            self.moments.iter().flat_map(|file| MOMENTS.map(|(ending, _)| (file, ending)));
+        for (moments, ending) in moments {
+            let place = moments.place_of_f32(&format!("{name}{ending}"), shape)?;
             moments.pieces(place, &mut |piece| {
                 digest.bytes(piece);
                 Ok(())
