@@ -23,6 +23,7 @@ pub mod precision;
 pub mod ramp;
 pub mod rules;
 pub mod schedule;
+pub mod settings;
 pub mod spec;
 pub mod state;
 pub mod step;

@@ -3,7 +3,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::spec::{BadValue, TrainingSpec};
+use crate::settings::BadValue;
+use crate::spec::TrainingSpec;
 
 /// Most sequences that a step may draw: eight times what a run of frontier size uses, and still a batch
 /// that fits in memory as token ids.

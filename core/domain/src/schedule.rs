@@ -4,7 +4,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::curve::Curve;
-use crate::spec::BadValue;
+use crate::settings::BadValue;
 
 /// Linear warm-up to the peak, then down to the minimum at the end of the run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

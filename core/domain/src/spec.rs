@@ -214,24 +214,6 @@ pub struct BadShape {
     pub must: String,
 }
 
-/// A value that contradicts others, under its key in a run file.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{key} is {value}: {must}")]
-pub struct BadValue {
-    /// Its key.
-    pub key: &'static str,
-    /// What it is.
-    pub value: String,
-    /// What it must be.
-    pub must: String,
-}
-
-impl BadValue {
-    pub(crate) fn new(key: &'static str, value: impl ToString, must: &str) -> BadValue {
-        BadValue { key, value: value.to_string(), must: must.to_owned() }
-    }
-}
-
 impl ModelSpec {
     /// Width of one head.
     pub fn head_size(&self) -> u32 {

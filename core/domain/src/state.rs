@@ -12,7 +12,8 @@ use crate::mixture::Mixture;
 use crate::observe::{self, Seen};
 use crate::plugin::{OBSERVATIONS_MAX, Outcome};
 use crate::precision::LossScale;
-use crate::spec::{BadValue, RunSpec};
+use crate::settings::BadValue;
+use crate::spec::RunSpec;
 use crate::step::Verdict;
 
 /// What a run is doing.

@@ -1,0 +1,144 @@
+//! What is wrong with a run's settings: all of it at once, each fault under its key as a person types
+//! it, with its value and what it must be.
+
+use std::fmt::{self, Display};
+
+/// A value that cannot be used, under its key in a run file.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{key} is {value}: {must}")]
+pub struct BadValue {
+    /// Its key.
+    pub key: String,
+    /// What it is.
+    pub value: String,
+    /// What it must be, and how to mend it where that does not follow.
+    pub must: String,
+}
+
+impl BadValue {
+    pub(crate) fn new(key: &str, value: impl Display, must: &str) -> BadValue {
+        BadValue { key: key.to_owned(), value: value.to_string(), must: must.to_owned() }
+    }
+}
+
+/// Faults of settings, in the order in which they were found.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Faults(Vec<BadValue>);
+
+impl Faults {
+    /// Notes that `key` is `value` and what it must be instead.
+    pub fn add(&mut self, key: impl Display, value: impl Display, must: impl Display) {
+        let (key, value, must) = (key.to_string(), value.to_string(), must.to_string());
+        self.0.push(BadValue { key, value, must });
+    }
+
+    /// Notes the fault unless `holds`.
+    pub fn require(
+        &mut self,
+        holds: bool,
+        key: impl Display,
+        value: impl Display,
+        must: impl Display,
+    ) {
+        if !holds {
+            self.add(key, value, must);
+        }
+    }
+
+    /// The faults found so far.
+    pub fn all(&self) -> &[BadValue] {
+        &self.0
+    }
+
+    /// Whether nothing is wrong so far.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Ok where nothing is wrong.
+    ///
+    /// # Errors
+    /// All faults, to be shown together.
+    pub fn into_result(self) -> Result<(), Faults> {
+        if self.0.is_empty() { Ok(()) } else { Err(self) }
+    }
+}
+
+impl Display for Faults {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let [only] = &self.0[..] {
+            return only.fmt(f);
+        }
+        write!(f, "{} settings cannot be used:", self.0.len())?;
+        self.0.iter().try_for_each(|fault| write!(f, "\n  {fault}"))
+    }
+}
+
+impl std::error::Error for Faults {}
+
+/// A text as a person can see it on one line: control characters escaped, and cut after 60 characters.
+pub fn shown(text: &str) -> String {
+    const SHOWN_CHARACTERS_MAX: usize = 60;
+    let mut characters = text.chars();
+    let head: String = characters.by_ref().take(SHOWN_CHARACTERS_MAX).collect();
+    let left = characters.count();
+    let head = head.escape_debug();
+    if left == 0 { format!("\"{head}\"") } else { format!("\"{head}\" and {left} characters more") }
+}
+
+/// Longest name of a run or a domain: it fits into a column of a terminal table and an index.
+pub const NAME_CHARACTERS_MAX: usize = 200;
+
+/// Why this cannot be the name of a run or a domain, if it cannot.
+pub fn bad_name(name: &str) -> Option<String> {
+    if name.trim().is_empty() {
+        return Some("must have a visible character".to_owned());
+    }
+    if name.trim() != name {
+        return Some("must not begin or end with white space".to_owned());
+    }
+    if name.chars().any(char::is_control) {
+        return Some("must not hold control characters such as line ends or zero bytes".to_owned());
+    }
+    let length = name.chars().count();
+    (length > NAME_CHARACTERS_MAX)
+        .then(|| format!("must have at most {NAME_CHARACTERS_MAX} characters, not {length}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_fault_is_a_sentence_and_several_are_a_list() {
+        let mut faults = Faults::default();
+        faults.require(true, "fine", 1, "is fine");
+        assert_eq!(faults.clone().into_result(), Ok(()));
+        faults.add("optimizer.beta2", 1.5, "must be at least 0 and below 1");
+        let one = faults.clone().into_result().unwrap_err().to_string();
+        assert_eq!(one, "optimizer.beta2 is 1.5: must be at least 0 and below 1");
+        faults.add("training.steps", 0, "must be at least 1");
+        let both = faults.to_string();
+        assert_eq!(
+            both,
+            "2 settings cannot be used:\n  optimizer.beta2 is 1.5: must be at least 0 and below 1\n  \
+             training.steps is 0: must be at least 1"
+        );
+    }
+
+    #[test]
+    fn names_that_nobody_can_read_or_type_are_refused() {
+        for good in ["a", "wiki.zh", "The Pile (dedup)", "数据"] {
+            assert_eq!(bad_name(good), None, "{good}");
+        }
+        let long = "x".repeat(NAME_CHARACTERS_MAX + 1);
+        for bad in ["", "  ", "\t", " a", "a ", "a\nb", "a\0b", "\u{1b}[2J", &long] {
+            assert!(bad_name(bad).is_some(), "{bad:?}");
+        }
+        assert_eq!(shown("a\0b"), r#""a\0b""#);
+        assert_eq!(
+            shown(&"y".repeat(4000)),
+            format!("\"{}\" and 3940 characters more", "y".repeat(60))
+        );
+    }
+}
