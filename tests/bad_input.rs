@@ -30,10 +30,90 @@ fn run_file_with_a_mistake_is_refused_by_name_and_value() {
     assert!(text.contains("plane.jsonl"), "{text}");
     let text = refused("plugin: odm", "plugin: odn");
     assert!(text.contains("`odn`") && text.contains("hm plugin ls"), "{text}");
+    let text = refused("  - plugin: outlier", "  - plugin: odm@0.1.0");
+    assert!(text.contains("plugins.1.plugin is `odm@0.1.0`: must have the role shadow"), "{text}");
     let text = refused("plugin: odm", "plugin: odm\n    config: { smoothing: 7 }");
     assert!(text.contains("smoothing") && text.contains('7'), "{text}");
     assert_eq!(place.sql("select count(*) from run"), "0", "no run is left behind");
     assert!(place.refused(&["train", "-c", "/nowhere.yaml"], 2).contains("/nowhere.yaml"));
+}
+
+#[test]
+fn every_fault_is_told_at_once_by_key_value_and_bound_and_leaves_nothing_behind() {
+    let place = Place::with_run_file();
+    let sets = [
+        "name=\" \"",
+        "optimizer.beta1=1",
+        "optimizer.beta2=1.5",
+        "optimizer.epsilon=0",
+        "optimizer.weight_decay=-1",
+        "optimizer.clip_norm=0",
+        "rules.rate_limit=-3",
+        "limits={\"plain\": {\"floor\": 0.9, \"cap\": 0.1, \"max_epochs\": -3}}",
+        "mixture={\"plain\": -0.5, \"numbers\": 1.5}",
+        "training.steps=0",
+        "training.micro_batch_sequences=9",
+        "training.z_loss=-1",
+        "training.learning_rate=1e39",
+        "training.learning_rate_minimum=null",
+        "validation.sequences_per_domain=0",
+        "checkpoint.keep=0",
+        "decision_lag=18446744073709551615",
+        "plugins.0.plugin=odn",
+        "plugins.1.config={\"windows\": 3}",
+    ];
+    let keys = [
+        "name",
+        "optimizer.beta1",
+        "optimizer.beta2",
+        "optimizer.epsilon",
+        "optimizer.weight_decay",
+        "optimizer.clip_norm",
+        "rules.rate_limit",
+        "limits.plain.floor",
+        "limits.plain.max_epochs",
+        "mixture.plain",
+        "training.steps",
+        "training.micro_batch_sequences",
+        "training.z_loss",
+        "training.learning_rate",
+        "validation.sequences_per_domain",
+        "checkpoint.keep",
+        "decision_lag",
+        "plugins.0.plugin",
+        "plugins.1.config",
+    ];
+    let file = place.path("run.yaml");
+    let prepared = |place: &Place| place.path("data/prepared").exists();
+    for command in [&["train", "--dry-run"][..], &["train"]] {
+        let mut args = command.to_vec();
+        args.extend(["-c", file.to_str().unwrap()]);
+        args.extend(sets.iter().flat_map(|set| ["--set", set]));
+        let text = place.refused(&args, 2);
+        for key in keys {
+            assert!(text.contains(&format!("  {key} is ")), "{key}: {text}");
+        }
+        assert!(text.contains(&format!("{} settings cannot be used", keys.len())), "{text}");
+        assert!(!prepared(&place), "nothing is prepared for a run that cannot be");
+    }
+    assert_eq!(place.sql("select count(*) from run"), "0", "no run is left behind");
+}
+
+#[test]
+fn limits_that_hold_no_mixture_of_the_data_are_refused_by_name() {
+    let place = Place::with_run_file();
+    let refused = |limits: &str, due: &str| {
+        let text = place.train_refused("model:", &format!("limits: {limits}\nmodel:"));
+        assert!(text.contains(due), "{text}");
+    };
+    refused("{ plane: { cap: 0.5 } }", "did you mean `plain`?");
+    refused("{ plain: { floor: 0.7 }, numbers: { floor: 0.7 } }", "limits.*.floor is 1.4: must be");
+    refused("{ plain: { cap: 0.3 }, numbers: { cap: 0.3 } }", "limits.*.cap is 0.6: must be");
+    refused(
+        "{ plain: { max_epochs: 1 }, numbers: { max_epochs: 1 } }",
+        "must be at least the 61440 tokens that the run draws",
+    );
+    assert_eq!(place.sql("select count(*) from run"), "0", "no run is left behind");
 }
 
 #[test]
@@ -46,7 +126,7 @@ fn schedule_or_batch_that_contradicts_itself_is_refused_by_name_and_value() {
     };
     refused(
         "warmup_steps: 5, warmup_tokens: 500",
-        "training.warmup_steps is 5 and training.warmup_tokens is 500: give one of them",
+        "training.warmup_steps is 5: must be left out, or training.warmup_tokens 500",
     );
     refused(
         "warmup_steps: 121",

@@ -8,6 +8,7 @@ mod examples;
 mod generate;
 mod hostile;
 mod hugging_face;
+mod limits;
 mod page;
 mod place;
 mod tampering;

@@ -3,27 +3,44 @@
 use anyhow::Result;
 use hm_domain::precision::Precision;
 use hm_domain::spec::RunSpec;
+use hm_store::Store;
 use hm_train::{MemoryPlan, flops_per_token, largest_micro_batch};
 
 use crate::cli::TrainArgs;
+use crate::outlook;
 use crate::prepare::prepared;
 use crate::resolve::resolve;
 use crate::run_file::RunFile;
+use crate::settings;
 use crate::workplace::Workplace;
 
 /// The spec goes to standard output, what it costs to standard error; with --json both to the former.
 pub(crate) fn dry_run(workplace: &Workplace, file: &RunFile, args: &TrainArgs) -> Result<u8> {
+    settings::check(workplace, plugin_store(workplace, file)?.as_ref(), file)?;
     let (manifest, _) = prepared(workplace, file)?;
-    let (spec, _) = resolve(file, &manifest)?;
+    let (spec, first) = resolve(file, &manifest)?;
     let costs = Costs::of(&spec);
+    let domains = outlook::domains(&spec, &first.mixture);
+    let remarks = outlook::remarks(&spec, &first);
     if args.file.json {
-        let whole = serde_json::json!({ "spec": spec, "costs": costs });
+        let whole = serde_json::json!({
+            "spec": spec, "costs": costs, "domains": domains, "remarks": remarks
+        });
         println!("{}", serde_json::to_string_pretty(&whole)?);
     } else {
         println!("{}", serde_json::to_string_pretty(&spec)?);
         costs.print(&spec);
+        outlook::print(&domains, &remarks);
     }
     Ok(0)
+}
+
+/// The database, if the file names plugins and there is one to look them up in: nothing is made here.
+fn plugin_store(workplace: &Workplace, file: &RunFile) -> Result<Option<Store>> {
+    if file.plugins.is_empty() || !hm_store::database_exists(&workplace.data_dir) {
+        return Ok(None);
+    }
+    workplace.store().map(Some)
 }
 
 /// What a run would need on the CPU.

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, anyhow, bail};
 use hm_data::PrepareSpec;
 use hm_domain::event::{FailurePolicy, Role};
-use hm_domain::spec::{CheckpointSpec, OptimizerSpec, RulesSpec, ValidationSpec};
+use hm_domain::spec::{CheckpointSpec, Limits, OptimizerSpec, RulesSpec, ValidationSpec};
 use hm_train::InitialWeights;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -30,45 +30,29 @@ pub(crate) struct RunFile {
     pub(crate) mixture: std::collections::BTreeMap<String, f64>,
     /// Limits of each domain, by name.
     #[serde(default)]
-    pub(crate) limits: std::collections::BTreeMap<String, DomainLimits>,
+    pub(crate) limits: std::collections::BTreeMap<String, Limits>,
     /// Model shape.
     pub(crate) model: ModelChoice,
     /// Length and batching.
     pub(crate) training: TrainingChoice,
     /// AdamW.
     #[serde(default)]
-    pub(crate) optimizer: OptimizerChoice,
+    pub(crate) optimizer: OptimizerSpec,
     /// Host rules.
     #[serde(default)]
     pub(crate) rules: RulesChoice,
     /// Held-out losses.
     #[serde(default)]
-    pub(crate) validation: ValidationChoice,
+    pub(crate) validation: ValidationSpec,
     /// When to save.
     #[serde(default)]
-    pub(crate) checkpoint: CheckpointChoice,
+    pub(crate) checkpoint: CheckpointSpec,
     /// Steps between a decision and the first step under it, beside one.
     #[serde(default)]
     pub(crate) decision_lag: u64,
     /// Plugins bound at the start.
     #[serde(default)]
     pub(crate) plugins: Vec<PluginChoice>,
-}
-
-/// What a policy may make of a domain.
-#[derive(Clone, Debug, Deserialize, Serialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct DomainLimits {
-    #[serde(default)]
-    pub(crate) floor: f64,
-    #[serde(default = "one")]
-    pub(crate) cap: f64,
-    #[serde(default)]
-    pub(crate) max_epochs: Option<f64>,
-}
-
-fn one() -> f64 {
-    1.0
 }
 
 /// A preset or imported weights, and what to change in its shape.
@@ -87,29 +71,6 @@ pub(crate) struct ModelChoice {
     pub(crate) qk_norm: bool,
 }
 
-/// Aquila2's constants (arXiv 2408.07410, tables 12 and 13).
-#[derive(Clone, Debug, Deserialize, Serialize)]
-#[serde(deny_unknown_fields, default)]
-pub(crate) struct OptimizerChoice {
-    pub(crate) beta1: f64,
-    pub(crate) beta2: f64,
-    pub(crate) epsilon: f64,
-    pub(crate) weight_decay: f64,
-    pub(crate) clip_norm: f64,
-}
-
-impl Default for OptimizerChoice {
-    fn default() -> Self {
-        OptimizerChoice {
-            beta1: 0.9,
-            beta2: 0.95,
-            epsilon: 1e-8,
-            weight_decay: 0.1,
-            clip_norm: 1.0,
-        }
-    }
-}
-
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct RulesChoice {
@@ -120,32 +81,6 @@ pub(crate) struct RulesChoice {
 impl Default for RulesChoice {
     fn default() -> Self {
         RulesChoice { rate_limit: Some(0.2), freeze_steps: 0 }
-    }
-}
-
-#[derive(Clone, Debug, Deserialize, Serialize)]
-#[serde(deny_unknown_fields, default)]
-pub(crate) struct ValidationChoice {
-    pub(crate) every_steps: u64,
-    pub(crate) sequences_per_domain: u32,
-}
-
-impl Default for ValidationChoice {
-    fn default() -> Self {
-        ValidationChoice { every_steps: 100, sequences_per_domain: 8 }
-    }
-}
-
-#[derive(Clone, Debug, Deserialize, Serialize)]
-#[serde(deny_unknown_fields, default)]
-pub(crate) struct CheckpointChoice {
-    pub(crate) every_steps: u64,
-    pub(crate) keep: u32,
-}
-
-impl Default for CheckpointChoice {
-    fn default() -> Self {
-        CheckpointChoice { every_steps: 100, keep: 2 }
     }
 }
 
@@ -182,8 +117,6 @@ impl RunFile {
         }
         let mut file: RunFile =
             serde_path_to_error::deserialize(&value).map_err(|error| explain(path, &error))?;
-        // What needs no data to be refused does not wait until data is prepared.
-        file.training.check()?;
         let folder = path.parent().map_or_else(PathBuf::new, Path::to_path_buf);
         file.data.resolve_paths(&folder);
         file.model.from = file.model.from.take().map(|path| folder.join(path));
@@ -214,27 +147,12 @@ impl RunFile {
         InitialWeights::read(folder).map(Some).with_context(context)
     }
 
-    pub(crate) fn optimizer_spec(&self) -> OptimizerSpec {
-        let OptimizerChoice { beta1, beta2, epsilon, weight_decay, clip_norm } = self.optimizer;
-        OptimizerSpec { beta1, beta2, epsilon, weight_decay, clip_norm }
-    }
-
     pub(crate) fn rules_spec(&self) -> RulesSpec {
         RulesSpec {
             version: hm_domain::rules::RULES_VERSION,
             rate_limit: self.rules.rate_limit,
             freeze_steps: self.rules.freeze_steps,
         }
-    }
-
-    pub(crate) fn validation_spec(&self) -> ValidationSpec {
-        let ValidationChoice { every_steps, sequences_per_domain } = self.validation;
-        ValidationSpec { every_steps, sequences_per_domain }
-    }
-
-    pub(crate) fn checkpoint_spec(&self) -> CheckpointSpec {
-        let CheckpointChoice { every_steps, keep } = self.checkpoint;
-        CheckpointSpec { every_steps: every_steps.max(1), keep: keep.max(1) }
     }
 }
 
@@ -316,7 +234,7 @@ mod tests {
     #[test]
     fn unknown_key_names_the_nearest() {
         let value = serde_json::json!({"beta3": 0.9});
-        let error = serde_path_to_error::deserialize::<_, OptimizerChoice>(&value).unwrap_err();
+        let error = serde_path_to_error::deserialize::<_, OptimizerSpec>(&value).unwrap_err();
         let text = explain(Path::new("run.yaml"), &error).to_string();
         assert!(text.contains("`beta3`") && text.contains("did you mean `beta"), "{text}");
     }

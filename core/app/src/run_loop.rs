@@ -18,6 +18,7 @@ use hm_train::Trainer;
 
 use crate::inbox::Inbox;
 use crate::interrupt::Interrupt;
+use crate::outlook;
 use crate::progress::RunProgress;
 use crate::registry::Registry;
 
@@ -72,11 +73,23 @@ impl Run {
             if state.next_step == 0 && !self.validated_at(0) {
                 self.validate()?;
             }
+            self.hold_to_limits()?;
             if let Some((ending, reason)) = self.step()? {
                 return self.finish(ending, reason);
             }
             self.carry_out_what_is_due()?;
         }
+    }
+
+    /// Takes from domains that have been read as often as they may be, and says so.
+    fn hold_to_limits(&mut self) -> Result<()> {
+        let held = self.mentor.hold();
+        if let Some(Event::MixtureLimited(limited)) = held.events.first() {
+            let state = self.mentor.state();
+            self.progress.say(&outlook::limited(&state.spec, &state.mixture, limited));
+            return self.record(held);
+        }
+        Ok(())
     }
 
     /// One step. `Some` when it ends the run.

@@ -83,6 +83,10 @@ impl Timeline<'_> {
                 let detail = self.moved_to(&set.mixture, &set.rules);
                 (Decision, format!("{} set the mixture", set.by), detail)
             }
+            Event::MixtureLimited(limited) => {
+                let detail = self.moved_to(&limited.mixture, &limited.rules);
+                (Decision, "limits changed the mixture".to_owned(), detail)
+            }
             Event::LearningRateSet(set) => {
                 let title = format!("{} set the peak learning rate to {}", set.by, set.peak);
                 (Decision, title, turned(set.step, &set.reason))

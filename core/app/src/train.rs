@@ -10,10 +10,12 @@ use crate::cli::TrainArgs;
 use crate::dry_run::dry_run;
 use crate::inbox::Inbox;
 use crate::interrupt::Interrupt;
+use crate::outlook;
 use crate::prepare::prepared;
 use crate::resolve::resolve;
 use crate::run_file::RunFile;
 use crate::run_loop::Outcome;
+use crate::settings;
 use crate::worker::Worker;
 use crate::workplace::Workplace;
 
@@ -98,15 +100,21 @@ pub(crate) fn run_to_its_end(
     how: &How,
     interrupt: Interrupt,
 ) -> Result<Trained> {
+    settings::check(workplace, Some(store), file)?;
     let (manifest, folder) = prepared(workplace, file)?;
-    let (spec, prior) = resolve(file, &manifest)?;
+    let (spec, first) = resolve(file, &manifest)?;
     let unfinished = workplace.runtime.block_on(store.find_unfinished(&spec.name))?;
     let weights = file.initial_weights()?;
     let places = (folder.as_path(), weights.as_ref());
     let worker = Worker::new(workplace, store, &spec, places, how, interrupt)?;
     let mut run = match unfinished.filter(|_| !how.new) {
         Some(id) => worker.take_up(id, &spec, &file.plugins, how.accept_divergence)?,
-        None => worker.start(&spec, prior, &file.plugins)?,
+        None => {
+            for remark in outlook::remarks(&spec, &first) {
+                eprintln!("{remark}");
+            }
+            worker.start(&spec, first.mixture, &file.plugins)?
+        }
     };
     let inbox = Inbox::open(store.clone(), run.id, workplace.runtime.handle());
     let outcome = run.train(&inbox)?;

@@ -1,11 +1,11 @@
 //! The part of a run file that says how long a run is, what its steps draw, and how fast it learns.
 
-use anyhow::{Result, bail};
 use hm_domain::curve::Curve;
 use hm_domain::precision::Precision;
 use hm_domain::ramp::BatchRamp;
 use hm_domain::schedule::{Schedule, Shape, Warmup};
-use hm_domain::spec::TrainingSpec;
+use hm_domain::settings::Faults;
+use hm_domain::spec::{STEPS_MAX, TrainingSpec};
 use serde::{Deserialize, Serialize};
 
 /// Length, batches and learning rate as typed.
@@ -70,21 +70,49 @@ pub(crate) enum ScheduleKind {
 const DECAY_SHARE: f64 = 0.1;
 
 impl TrainingChoice {
-    /// Refuses what contradicts itself whatever the data and the model are.
-    pub(crate) fn check(&self) -> Result<()> {
+    /// Notes what is wrong with it whatever the data and the model are.
+    pub(crate) fn check(&self, faults: &mut Faults) {
         let training = self.training_spec();
-        training.check_batch()?;
-        if !self.z_loss.is_finite() || self.z_loss < 0.0 {
-            bail!("training.z_loss is {}: it is a weight, 0 for none", self.z_loss);
-        }
-        let schedule = self.schedule()?;
+        training.check(faults);
+        self.check_contradictions(faults);
+        let schedule = self.schedule();
+        let usable = (1..=STEPS_MAX).contains(&training.steps);
         let end = match schedule.warmup {
-            Warmup::Steps(_) => training.steps,
-            Warmup::Sequences(_) => training.sequences_of_run(),
+            Warmup::Steps(_) => Some(training.steps),
+            Warmup::Sequences(_) => Some(training.sequences_of_run()),
             // Known with the model's sequence length.
-            Warmup::Tokens(_) => return Ok(()),
+            Warmup::Tokens(_) => None,
         };
-        Ok(schedule.check(end)?)
+        schedule.check(end.filter(|_| usable), faults);
+    }
+
+    /// Keys that speak against each other.
+    fn check_contradictions(&self, faults: &mut Faults) {
+        if let (ScheduleKind::Constant, Some(minimum)) =
+            (self.schedule.kind, self.learning_rate_minimum)
+        {
+            let peak = self.learning_rate;
+            let must = format!("must be left out: a constant schedule stays at {peak}");
+            faults.add("training.learning_rate_minimum", minimum, must);
+        }
+        if let [first, second, ..] = self.warmups()[..] {
+            let must = format!(
+                "must be left out, or {} {}: a schedule counts by one of them",
+                second.key(),
+                second.length()
+            );
+            faults.add(first.key(), first.length(), must);
+        }
+        if self.schedule.kind != ScheduleKind::WarmupStableDecay {
+            let must = "must be left out: only a schedule of kind warmup-stable-decay has a decay \
+                        of its own";
+            if let Some(share) = self.schedule.decay_share {
+                faults.add("training.schedule.decay_share", share, must);
+            }
+            if let Some(decay) = self.schedule.decay {
+                faults.add("training.schedule.decay", decay.name(), must);
+            }
+        }
     }
 
     /// Without a choice the whole step is in memory at once.
@@ -100,59 +128,41 @@ impl TrainingChoice {
         }
     }
 
-    /// The minimum defaults to a tenth of the peak. Refuses keys that speak against each other.
-    pub(crate) fn schedule(&self) -> Result<Schedule> {
+    /// The minimum defaults to a tenth of the peak. Of keys that speak against each other the first
+    /// counts, since [`TrainingChoice::check`] refuses them.
+    pub(crate) fn schedule(&self) -> Schedule {
         let peak = self.learning_rate;
-        let minimum = match (self.schedule.kind, self.learning_rate_minimum) {
-            (ScheduleKind::Constant, Some(minimum)) => bail!(
-                "training.learning_rate_minimum is {minimum}: a constant schedule stays at \
-                 training.learning_rate {peak}"
-            ),
-            (ScheduleKind::Constant, None) => peak,
-            (_, minimum) => minimum.unwrap_or(peak / 10.0),
+        let minimum = match self.schedule.kind {
+            ScheduleKind::Constant => peak,
+            _ => self.learning_rate_minimum.unwrap_or(peak / 10.0),
         };
-        Ok(Schedule { peak, minimum, warmup: self.warmup()?, shape: self.shape()? })
+        // 2 % of the steps, at least 10 where there are so many.
+        let by_default = Warmup::Steps((self.steps / 50).max(10).min(self.steps));
+        let warmup = self.warmups().first().copied().unwrap_or(by_default);
+        Schedule { peak, minimum, warmup, shape: self.shape() }
     }
 
-    /// Defaults to 2 % of the steps, at least 10 where there are so many.
-    fn warmup(&self) -> Result<Warmup> {
+    /// Warm-ups that are named.
+    fn warmups(&self) -> Vec<Warmup> {
         let given = [
             self.warmup_steps.map(Warmup::Steps),
             self.warmup_sequences.map(Warmup::Sequences),
             self.warmup_tokens.map(Warmup::Tokens),
         ];
-        match given.into_iter().flatten().collect::<Vec<_>>()[..] {
-            [] => Ok(Warmup::Steps((self.steps / 50).max(10).min(self.steps))),
-            [warmup] => Ok(warmup),
-            [first, second, ..] => bail!(
-                "{} is {} and {} is {}: give one of them",
-                first.key(),
-                first.length(),
-                second.key(),
-                second.length()
-            ),
-        }
+        given.into_iter().flatten().collect()
     }
 
-    fn shape(&self) -> Result<Shape> {
+    fn shape(&self) -> Shape {
         let ScheduleChoice { kind, decay_share, decay } = self.schedule;
-        if kind == ScheduleKind::WarmupStableDecay {
-            let decay_share = decay_share.unwrap_or(DECAY_SHARE);
-            let decay = decay.unwrap_or(Curve::Exponential);
-            return Ok(Shape::WarmupStableDecay { decay_share, decay });
-        }
-        let only = "only a schedule of kind warmup-stable-decay has a decay of its own";
-        if let Some(share) = decay_share {
-            bail!("training.schedule.decay_share is {share}: {only}");
-        }
-        if let Some(decay) = decay {
-            bail!("training.schedule.decay is {}: {only}", decay.name());
-        }
-        Ok(match kind {
+        match kind {
+            ScheduleKind::Cosine => Shape::Cosine,
             ScheduleKind::Linear => Shape::Linear,
             ScheduleKind::Constant => Shape::Constant,
-            ScheduleKind::Cosine | ScheduleKind::WarmupStableDecay => Shape::Cosine,
-        })
+            ScheduleKind::WarmupStableDecay => Shape::WarmupStableDecay {
+                decay_share: decay_share.unwrap_or(DECAY_SHARE),
+                decay: decay.unwrap_or(Curve::Exponential),
+            },
+        }
     }
 }
 
@@ -166,12 +176,14 @@ mod tests {
     }
 
     fn refusal(more: &str) -> String {
-        choice(more).schedule().unwrap_err().to_string()
+        let mut faults = Faults::default();
+        choice(more).check(&mut faults);
+        faults.to_string()
     }
 
     #[test]
     fn file_that_says_nothing_means_what_it_always_meant() {
-        let schedule = choice("").schedule().unwrap();
+        let schedule = choice("").schedule();
         let due = r#"{"peak":0.001,"minimum":0.0001,"warmup_steps":20}"#;
         assert_eq!(serde_json::to_string(&schedule).unwrap(), due);
         let training = serde_json::to_string(&choice("").training_spec()).unwrap();
@@ -181,9 +193,8 @@ mod tests {
 
     #[test]
     fn every_key_comes_to_what_it_names() {
-        let shape = |schedule: &str| {
-            choice(&format!(r#", "schedule": {schedule}"#)).schedule().unwrap().shape
-        };
+        let shape =
+            |schedule: &str| choice(&format!(r#", "schedule": {schedule}"#)).schedule().shape;
         assert_eq!(shape(r#"{"kind": "linear"}"#), Shape::Linear);
         let (decay_share, decay) = (0.1, Curve::Exponential);
         let due = Shape::WarmupStableDecay { decay_share, decay };
@@ -193,9 +204,9 @@ mod tests {
         let text =
             r#"{"kind": "warmup-stable-decay", "decay_share": 0.25, "decay": "square-root"}"#;
         assert_eq!(shape(text), due);
-        let constant = choice(r#", "schedule": {"kind": "constant"}"#).schedule().unwrap();
+        let constant = choice(r#", "schedule": {"kind": "constant"}"#).schedule();
         assert_eq!((constant.shape, constant.minimum), (Shape::Constant, 1e-3));
-        let warmup = |more: &str| choice(more).schedule().unwrap().warmup;
+        let warmup = |more: &str| choice(more).schedule().warmup;
         assert_eq!(warmup(r#", "warmup_tokens": 5"#), Warmup::Tokens(5));
         assert_eq!(warmup(r#", "warmup_sequences": 5"#), Warmup::Sequences(5));
         let ramped = choice(r#", "batch_ramp": {"from": 2, "by": 2, "over_sequences": 30}"#);
@@ -207,13 +218,17 @@ mod tests {
     fn keys_that_speak_against_each_other_are_refused_with_both_values() {
         assert_eq!(
             refusal(r#", "warmup_steps": 10, "warmup_tokens": 500"#),
-            "training.warmup_steps is 10 and training.warmup_tokens is 500: give one of them"
+            "training.warmup_steps is 10: must be left out, or training.warmup_tokens 500: a schedule \
+             counts by one of them"
         );
         let text = refusal(r#", "learning_rate_minimum": 1e-5, "schedule": {"kind": "constant"}"#);
         assert!(text.starts_with("training.learning_rate_minimum is 0.00001"), "{text}");
         let text = refusal(r#", "schedule": {"kind": "linear", "decay_share": 0.2}"#);
-        assert!(text.starts_with("training.schedule.decay_share is 0.2: only"), "{text}");
+        assert!(
+            text.starts_with("training.schedule.decay_share is 0.2: must be left out"),
+            "{text}"
+        );
         let text = refusal(r#", "schedule": {"kind": "cosine", "decay": "square-root"}"#);
-        assert!(text.starts_with("training.schedule.decay is square-root: only"), "{text}");
+        assert!(text.starts_with("training.schedule.decay is square-root: must be left"), "{text}");
     }
 }

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use self::host::{check_measured, check_step, check_turned, host};
+use self::host::{check_held, check_measured, check_start, check_step, check_turned, host};
 use crate::calls::{self, PlannedCall};
 use crate::effects::effects;
 use crate::event::*;
@@ -207,8 +207,10 @@ impl DecisionAudit {
         let Some(state) = &mut self.state else {
             return match RunState::start(&recorded.event) {
                 Ok(state) => {
+                    let mut found = Vec::new();
+                    check_start(&state, recorded, &mut found);
                     self.state = Some(state);
-                    (Vec::new(), Vec::new())
+                    (found, Vec::new())
                 }
                 Err(reason) => {
                     let found = reason.to_string();
@@ -224,6 +226,7 @@ impl DecisionAudit {
             state.next_seq = recorded.seq;
         }
         check_turned(state, &mut self.due, recorded, &mut found);
+        check_held(state, recorded, &mut found);
         match &recorded.event {
             Event::StepRecorded(step) => {
                 check_step(state, recorded, step, &mut found);

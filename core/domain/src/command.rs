@@ -8,7 +8,6 @@ use crate::id::{BindingId, Digest};
 use crate::knobs;
 use crate::mentor::{Decided, Mentor};
 use crate::plugin::{Description, Limits, Outcome, World};
-use crate::rules::{self, Situation};
 use crate::state::Phase;
 
 /// A wish in a run's inbox.
@@ -146,32 +145,14 @@ impl Mentor {
             Command::Resume => Err("the run is not paused".to_owned()),
             // The run loop sees the obeyed wish, saves a checkpoint and then ends the run.
             Command::Stop => Ok(()),
-            Command::SetMixture { shares } => self.set_mixture(shares, &asked.by, decided),
-            wish @ (Command::SetLearningRate { .. } | Command::SetBatchSize { .. }) => {
+            wish @ (Command::SetMixture { .. }
+            | Command::SetLearningRate { .. }
+            | Command::SetBatchSize { .. }) => {
                 let turned = knobs::turned(self.state(), wish, &asked.by).transpose()?;
                 decided.events.extend(turned);
                 Ok(())
             }
         }
-    }
-
-    fn set_mixture(&self, shares: &[f64], by: &str, decided: &mut Decided) -> Result<(), String> {
-        let state = self.state();
-        let situation = Situation {
-            spec: &state.spec,
-            previous: state.newest_mixture(),
-            domain_tokens: &state.domain_tokens,
-            tokens_left: state.tokens_left(state.next_step, state.sequences),
-            rate_limited: false,
-        };
-        let ruled = rules::rule(shares, situation).map_err(|refused| refused.to_string())?;
-        decided.events.push(Event::MixtureSet(MixtureSet {
-            step: state.next_step,
-            mixture: ruled.mixture,
-            rules: ruled.rules,
-            by: by.to_owned(),
-        }));
-        Ok(())
     }
 
     fn bind(

@@ -89,7 +89,7 @@ fn mixture(state: &RunState, recorded: &StepRecorded, shares: &[f64], limited: b
         .collect();
     let situation = Situation {
         spec: &state.spec,
-        previous: state.newest_mixture(),
+        previous: Some(state.newest_mixture()),
         domain_tokens: &domain_tokens,
         tokens_left: state.tokens_left(recorded.step + 1, state.sequences + drawn),
         rate_limited: limited,
@@ -97,7 +97,7 @@ fn mixture(state: &RunState, recorded: &StepRecorded, shares: &[f64], limited: b
     match rules::rule(shares, situation) {
         Ok(ruled) => Effect::Mixture {
             mixture: ruled.mixture,
-            effective_step: recorded.step + 1 + state.spec.decision_lag,
+            effective_step: (recorded.step + 1).saturating_add(state.spec.decision_lag),
             rules: ruled.rules,
         },
         Err(refused) => Effect::Refused { reason: refused.to_string() },

@@ -4,8 +4,9 @@
 use serde::{Deserialize, Serialize};
 
 use crate::command::Command;
-use crate::event::{BatchSizeSet, Event, LearningRateSet};
+use crate::event::{BatchSizeSet, Event, LearningRateSet, MixtureSet};
 use crate::ramp;
+use crate::rules::{self, Ruled, Situation};
 use crate::schedule::{StepSpan, Warmup};
 use crate::spec::RunSpec;
 use crate::state::RunState;
@@ -144,8 +145,23 @@ pub(crate) fn turned(
             let set = BatchSizeSet { step, sequences, reason, by };
             Some(checked.map(|()| Event::BatchSizeSet(set)))
         }
+        Command::SetMixture { shares } => Some(mixture_set(state, shares, by)),
         _ => None,
     }
+}
+
+/// What an operator sets by hand skips the rate limit, not the caps.
+fn mixture_set(state: &RunState, shares: &[f64], by: String) -> Result<Event, String> {
+    let situation = Situation {
+        spec: &state.spec,
+        previous: Some(state.newest_mixture()),
+        domain_tokens: &state.domain_tokens,
+        tokens_left: state.tokens_left(state.next_step, state.sequences),
+        rate_limited: false,
+    };
+    let Ruled { mixture, rules } =
+        rules::rule(shares, situation).map_err(|refused| refused.to_string())?;
+    Ok(Event::MixtureSet(MixtureSet { step: state.next_step, mixture, rules, by }))
 }
 
 /// Whether a command may set this peak; `own` is the run file's, where it is known.

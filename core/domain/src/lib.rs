@@ -14,6 +14,7 @@ pub mod effects;
 pub mod event;
 pub mod id;
 pub mod knobs;
+pub mod limits;
 pub mod mentor;
 pub mod mixture;
 pub(crate) mod observe;

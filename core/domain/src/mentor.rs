@@ -11,6 +11,7 @@ use crate::calls::{self, PlannedCall};
 use crate::effects::{effects, gate_verdict};
 use crate::event::*;
 use crate::id::{BindingId, Digest};
+use crate::limits;
 use crate::plugin::{Outcome, Output, Plugins};
 use crate::state::RunState;
 use crate::step::{Knobs, PreStep, TrainReport, Verdict};
@@ -63,6 +64,13 @@ impl Mentor {
     /// What the log says the next step is trained under.
     pub fn knobs(&self) -> Knobs {
         self.state.knobs()
+    }
+
+    /// What must be recorded before the next step is drawn: its mixture, where a domain's epochs run
+    /// out.
+    pub fn hold(&self) -> Decided {
+        let limited = limits::held(&self.state).map(Event::MixtureLimited);
+        Decided { events: limited.into_iter().collect(), states: Vec::new() }
     }
 
     /// Whether the weights must be measured after the next step, and that recorded, before

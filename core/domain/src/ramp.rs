@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::settings::BadValue;
+use crate::settings::Faults;
 use crate::spec::TrainingSpec;
 
 /// Most sequences that a step may draw: eight times what a run of frontier size uses, and still a batch
@@ -96,18 +96,13 @@ impl TrainingSpec {
         self.sequences_after(0, self.steps)
     }
 
-    /// Refuses batches that cannot be drawn, naming the run file's key and its value.
-    ///
-    /// # Errors
-    /// At the first value that contradicts the others.
-    pub fn check_batch(&self) -> Result<(), BadValue> {
+    /// Refuses a ramp that cannot be climbed. Length and full batch are usable.
+    pub(crate) fn check_ramp(&self, faults: &mut Faults) {
         let full = self.sequences_per_step;
-        check_sequences(full)
-            .map_err(|must| BadValue::new("training.sequences_per_step", full, &must))?;
-        let Some(BatchRamp { from, by, over_sequences }) = self.batch_ramp else { return Ok(()) };
+        let Some(BatchRamp { from, by, over_sequences }) = self.batch_ramp else { return };
         if from == 0 || from >= full {
             let must = format!("must be at least 1 and below training.sequences_per_step {full}");
-            return Err(BadValue::new("training.batch_ramp.from", from, &must));
+            return faults.add("training.batch_ramp.from", from, must);
         }
         let rise = full - from;
         if by == 0 || !rise.is_multiple_of(by) || rise / by > INCREMENTS_MAX {
@@ -115,16 +110,13 @@ impl TrainingSpec {
                 "must divide the {rise} sequences from {from} to {full} into at most \
                  {INCREMENTS_MAX} increments"
             );
-            return Err(BadValue::new("training.batch_ramp.by", by, &must));
+            return faults.add("training.batch_ramp.by", by, must);
         }
         let drawn = self.sequences_of_run();
-        if over_sequences == 0 || over_sequences > drawn {
-            let steps = self.steps;
-            let must =
-                format!("must be at least 1 and at most the {drawn} that {steps} steps draw");
-            return Err(BadValue::new("training.batch_ramp.over_sequences", over_sequences, &must));
-        }
-        Ok(())
+        let steps = self.steps;
+        let must = format!("must be at least 1 and at most the {drawn} that {steps} steps draw");
+        let key = "training.batch_ramp.over_sequences";
+        faults.require((1..=drawn).contains(&over_sequences), key, over_sequences, must);
     }
 }
 
@@ -148,12 +140,19 @@ mod tests {
         TrainingSpec {
             steps,
             sequences_per_step: full,
-            micro_batch_sequences: 8,
+            micro_batch_sequences: 1,
             recompute_blocks: false,
             precision: Precision::F32,
             z_loss: 0.0,
             batch_ramp: Some(BatchRamp { from, by, over_sequences }),
         }
+    }
+
+    /// What is wrong with it; nothing where it is usable.
+    fn refusal(training: TrainingSpec) -> String {
+        let mut faults = Faults::default();
+        training.check(&mut faults);
+        faults.into_result().err().map_or_else(String::new, |faults| faults.to_string())
     }
 
     /// Aquila2-34B: 32 to 1024 by 32 over 2,000,000 samples, so 31 increments of 64,516.13 samples.
@@ -200,12 +199,11 @@ mod tests {
         let training = TrainingSpec { batch_ramp: None, ..training(100, 8, (1, 1, 1)) };
         assert_eq!((training.sequences_at(0), training.sequences_at(u64::MAX)), (8, 8));
         assert_eq!((training.sequences_of_run(), training.steps_until(9)), (800, 2));
-        assert!(training.check_batch().is_ok());
+        assert_eq!(refusal(training), "");
     }
 
     #[test]
     fn contradictions_are_refused_by_key_and_value() {
-        let refusal = |training: TrainingSpec| training.check_batch().unwrap_err().to_string();
         let text = refusal(training(100, 8, (8, 2, 30)));
         assert!(text.starts_with("training.batch_ramp.from is 8: must be at least 1"), "{text}");
         assert!(refusal(training(100, 8, (0, 2, 30))).starts_with("training.batch_ramp.from is 0"));
@@ -226,7 +224,7 @@ mod tests {
         assert!(refusal(training(10, 8, (2, 2, 0))).starts_with(key));
         let text = refusal(training(10, 70_000, (2, 2, 30)));
         assert!(text.starts_with("training.sequences_per_step is 70000"), "{text}");
-        assert!(training(10, 8, (2, 2, 30)).check_batch().is_ok());
+        assert_eq!(refusal(training(10, 8, (2, 2, 30))), "");
     }
 
     proptest! {
@@ -257,7 +255,7 @@ mod tests {
             let training = training(steps, full, (from, by, over));
             training.sequences_at(drawn);
             prop_assert!(training.sequences_after(drawn, steps) >= drawn);
-            let _ = training.check_batch();
+            refusal(training);
         }
     }
 }

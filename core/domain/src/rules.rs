@@ -1,14 +1,18 @@
-//! What the host enforces after a policy, rules version 1, in this order: normalise, rate limit, then
-//! floors, caps and epoch caps together. Floors and caps win over the rate limit.
+//! What the host makes of every mixture, whoever wants it, rules version 1, in this order: normalise,
+//! rate limit (of a policy's alone), then floors, caps and epoch caps together. Floors and caps win over
+//! the rate limit. When they are applied to a mixture that nobody has just asked for: `limits`.
 //!
 //! When they conflict: floors that sum above 1 are scaled down to sum to 1; caps that sum below 1 are
 //! scaled up to sum to 1. Only + - * / on f64, so the result is the same on any machine.
 
 use crate::mixture::{Mixture, NotAMixture, check_shares};
-use crate::spec::RunSpec;
+use crate::spec::{DomainSpec, RunSpec};
 
 /// The rules version that this file implements.
 pub const RULES_VERSION: u32 = 1;
+
+/// Name of the rule that gives way where caps leave no room for a mixture.
+pub(crate) const CAPS_RELAXED: &str = "caps-relaxed";
 
 /// A proposal after the rules.
 #[derive(Clone, Debug, PartialEq)]
@@ -24,8 +28,8 @@ pub struct Ruled {
 pub struct Situation<'a> {
     /// The run.
     pub spec: &'a RunSpec,
-    /// The newest decided mixture.
-    pub previous: &'a Mixture,
+    /// The newest decided mixture; none where this is the first.
+    pub previous: Option<&'a Mixture>,
     /// Target tokens drawn so far, per domain.
     pub domain_tokens: &'a [u64],
     /// Target tokens still to be trained on.
@@ -42,16 +46,17 @@ pub fn rule(shares: &[f64], situation: Situation<'_>) -> Result<Ruled, NotAMixtu
     let mut shares: Vec<f64> = shares.iter().map(|share| share / sum).collect();
     let mut rules = Vec::new();
     if situation.rate_limited
+        && let Some(previous) = situation.previous
         && let Some(limit) = situation.spec.rules.rate_limit
-        && limit_rate(&mut shares, &situation.previous.shares(), limit)
+        && limit_rate(&mut shares, &previous.shares(), limit)
     {
         rules.push("rate-limit".to_owned());
     }
     let mut bounds = Bounds::of(situation);
     bounds.relax(&mut rules);
     bounds.clamp(&mut shares, &mut rules);
-    let mixture = Mixture::from_shares(situation.previous.version + 1, &shares)?;
-    Ok(Ruled { mixture, rules })
+    let version = situation.previous.map_or(0, |previous| previous.version + 1);
+    Ok(Ruled { mixture: Mixture::from_shares(version, &shares)?, rules })
 }
 
 /// Moves `shares` back towards `previous` until their L1 distance is at most `limit`.
@@ -64,6 +69,11 @@ fn limit_rate(shares: &mut [f64], previous: &[f64], limit: f64) -> bool {
         *share = before + (*share - before) * limit / distance;
     }
     true
+}
+
+/// Tokens that a domain may still give before it has been read `max_epochs` times.
+pub(crate) fn tokens_left_of(domain: &DomainSpec, max_epochs: f64, served: u64) -> f64 {
+    (domain.tokens() as f64 * max_epochs - served as f64).max(0.0)
 }
 
 struct Bounds {
@@ -79,8 +89,7 @@ impl Bounds {
         let mut epoch_capped = vec![false; domains.len()];
         for (index, domain) in domains.iter().enumerate() {
             let Some(max_epochs) = domain.max_epochs else { continue };
-            let served = situation.domain_tokens[index] as f64;
-            let left = (domain.tokens() as f64 * max_epochs - served).max(0.0);
+            let left = tokens_left_of(domain, max_epochs, situation.domain_tokens[index]);
             let cap = left / situation.tokens_left.max(1) as f64;
             if cap < caps[index] {
                 caps[index] = cap;
@@ -104,7 +113,7 @@ impl Bounds {
             for cap in &mut self.caps {
                 *cap = if cap_sum > 0.0 { *cap / cap_sum } else { 1.0 / count };
             }
-            rules.push("caps-relaxed".to_owned());
+            rules.push(CAPS_RELAXED.to_owned());
         }
     }
 
@@ -160,7 +169,7 @@ mod tests {
         let previous = Mixture::from_shares(4, &vec![1.0; spec.domains.len()]).unwrap();
         let situation = Situation {
             spec,
-            previous: &previous,
+            previous: Some(&previous),
             domain_tokens: served,
             tokens_left: 1000,
             rate_limited: true,

@@ -4,7 +4,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::curve::Curve;
-use crate::settings::BadValue;
+use crate::settings::Faults;
 
 /// Linear warm-up to the peak, then down to the minimum at the end of the run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -128,45 +128,50 @@ impl Schedule {
         Schedule { peak, minimum: self.minimum * (peak / self.peak), ..self.clone() }
     }
 
-    /// Refuses what does not fit together, naming the run file's key and its value. `end` is what the
-    /// whole run draws, in the warm-up's unit.
-    ///
-    /// # Errors
-    /// At the first value that contradicts the others.
-    pub fn check(&self, end: u64) -> Result<(), BadValue> {
-        let bad = |key, value: f64, must: &str| Err(BadValue::new(key, value, must));
-        if !(self.peak.is_finite() && self.peak > 0.0) {
-            return bad("training.learning_rate", self.peak, "must be a finite number above 0");
+    /// Refuses what does not fit together, under the run file's keys. `end` is what the whole run draws,
+    /// in the warm-up's unit; none where that is not known yet.
+    pub fn check(&self, end: Option<u64>, faults: &mut Faults) {
+        let peak = self.peak;
+        // Weights are f32: a rate must be one there too.
+        if !(peak > 0.0 && (peak as f32) > 0.0 && (peak as f32).is_finite()) {
+            let must = "must be above 0 and finite in single precision";
+            faults.add("training.learning_rate", peak, must);
+        } else if !(self.minimum >= 0.0 && self.minimum <= peak) {
+            let must = format!("must be from 0 to training.learning_rate {peak}");
+            faults.add("training.learning_rate_minimum", self.minimum, must);
         }
-        if !(self.minimum >= 0.0 && self.minimum <= self.peak) {
-            let must = format!("must be from 0 to training.learning_rate {}", self.peak);
-            return bad("training.learning_rate_minimum", self.minimum, &must);
-        }
-        if let Shape::WarmupStableDecay { decay_share, decay } = self.shape {
-            if !(decay_share > 0.0 && decay_share <= 1.0) {
-                let must = "must be above 0 and at most 1";
-                return bad("training.schedule.decay_share", decay_share, must);
+        let decays = match self.shape {
+            Shape::WarmupStableDecay { decay_share, decay } => {
+                self.check_decay(decay_share, decay, faults).then_some(decay_share)
             }
-            if decay == Curve::Exponential && self.minimum == 0.0 {
-                let must = "must be above 0 for an exponential decay; or choose another \
-                            training.schedule.decay";
-                return bad("training.learning_rate_minimum", self.minimum, must);
-            }
-            let rest = end - decay_length(decay_share, end);
-            if self.warmup.length() > rest {
-                let unit = self.warmup.unit();
-                let must = format!(
-                    "must be at most the {rest} {unit} before the decay, which takes \
-                     training.schedule.decay_share {decay_share} of {end}"
-                );
-                return Err(BadValue::new(self.warmup.key(), self.warmup.length(), &must));
-            }
+            _ => None,
+        };
+        let Some(end) = end else { return };
+        let (warmup, unit) = (self.warmup.length(), self.warmup.unit());
+        if warmup > end {
+            let must = format!("must be at most the run's {end} {unit}");
+            faults.add(self.warmup.key(), warmup, must);
+        } else if let Some(share) = decays {
+            let rest = end - decay_length(share, end);
+            let must = format!(
+                "must be at most the {rest} {unit} before the decay, which takes \
+                 training.schedule.decay_share {share} of {end}"
+            );
+            faults.require(warmup <= rest, self.warmup.key(), warmup, must);
         }
-        if self.warmup.length() > end {
-            let must = format!("must be at most the run's {end} {}", self.warmup.unit());
-            return Err(BadValue::new(self.warmup.key(), self.warmup.length(), &must));
+    }
+
+    /// Whether its length is usable.
+    fn check_decay(&self, decay_share: f64, decay: Curve, faults: &mut Faults) -> bool {
+        if decay == Curve::Exponential && self.minimum == 0.0 {
+            let must = "must be above 0 for an exponential decay; or choose another \
+                        training.schedule.decay";
+            faults.add("training.learning_rate_minimum", self.minimum, must);
         }
-        Ok(())
+        let usable = decay_share > 0.0 && decay_share <= 1.0;
+        let must = "must be above 0 and at most 1";
+        faults.require(usable, "training.schedule.decay_share", decay_share, must);
+        usable
     }
 }
 

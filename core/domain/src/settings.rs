@@ -15,12 +15,6 @@ pub struct BadValue {
     pub must: String,
 }
 
-impl BadValue {
-    pub(crate) fn new(key: &str, value: impl Display, must: &str) -> BadValue {
-        BadValue { key: key.to_owned(), value: value.to_string(), must: must.to_owned() }
-    }
-}
-
 /// Faults of settings, in the order in which they were found.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Faults(Vec<BadValue>);
@@ -84,6 +78,16 @@ pub fn shown(text: &str) -> String {
     let left = characters.count();
     let head = head.escape_debug();
     if left == 0 { format!("\"{head}\"") } else { format!("\"{head}\" and {left} characters more") }
+}
+
+/// The key of what a run file says of `name` in `section`; quoted where the name is no plain word.
+pub fn key_of(section: &str, name: &str) -> String {
+    let plain = |c: char| c.is_alphanumeric() || "_-".contains(c);
+    if !name.is_empty() && name.chars().all(plain) && name.chars().count() < 60 {
+        format!("{section}.{name}")
+    } else {
+        format!("{section}.{}", shown(name))
+    }
 }
 
 /// Longest name of a run or a domain: it fits into a column of a terminal table and an index.

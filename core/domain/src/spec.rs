@@ -3,8 +3,11 @@
 //! A run file becomes a `RunSpec` once; its JSON stands in `RunStarted`, and a run refuses to go on
 //! under another.
 
+mod check;
+
 use serde::{Deserialize, Serialize};
 
+pub use self::check::{CLIP_NORM_MAX, Limits, STEPS_MAX, check_decision_lag, check_domains};
 use crate::id::Digest;
 use crate::precision::Precision;
 use crate::ramp::BatchRamp;
@@ -113,9 +116,10 @@ pub struct TrainingSpec {
     pub batch_ramp: Option<BatchRamp>,
 }
 
-/// `AdamW` (Loshchilov and Hutter, 1711.05101). Matrices decay, norms do not.
+/// `AdamW` (Loshchilov and Hutter, 1711.05101). Matrices decay, norms do not. What a run file leaves
+/// out is Aquila2's (arXiv 2408.07410, tables 12 and 13).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, default)]
 pub struct OptimizerSpec {
     /// Decay of the first moment.
     pub beta1: f64,
@@ -127,6 +131,12 @@ pub struct OptimizerSpec {
     pub weight_decay: f64,
     /// Global gradient norm to clip to.
     pub clip_norm: f64,
+}
+
+impl Default for OptimizerSpec {
+    fn default() -> Self {
+        OptimizerSpec { beta1: 0.9, beta2: 0.95, epsilon: 1e-8, weight_decay: 0.1, clip_norm: 1.0 }
+    }
 }
 
 /// A source of documents with its own cursor and losses.
@@ -184,7 +194,7 @@ pub struct RulesSpec {
 
 /// Held-out losses.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, default)]
 pub struct ValidationSpec {
     /// Steps between validations; 0 for only the first and last.
     pub every_steps: u64,
@@ -192,14 +202,26 @@ pub struct ValidationSpec {
     pub sequences_per_domain: u32,
 }
 
+impl Default for ValidationSpec {
+    fn default() -> Self {
+        ValidationSpec { every_steps: 100, sequences_per_domain: 8 }
+    }
+}
+
 /// When to save.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, default)]
 pub struct CheckpointSpec {
-    /// Steps between checkpoints.
+    /// Steps between checkpoints; 0 for only the one at the end.
     pub every_steps: u64,
     /// Checkpoints kept on disk; older ones are deleted after a newer one is on record.
     pub keep: u32,
+}
+
+impl Default for CheckpointSpec {
+    fn default() -> Self {
+        CheckpointSpec { every_steps: 100, keep: 2 }
+    }
 }
 
 /// A model shape that cannot be built.

@@ -12,7 +12,7 @@ use crate::mixture::Mixture;
 use crate::observe::{self, Seen};
 use crate::plugin::{OBSERVATIONS_MAX, Outcome};
 use crate::precision::LossScale;
-use crate::settings::BadValue;
+use crate::settings::Faults;
 use crate::spec::RunSpec;
 use crate::step::Verdict;
 
@@ -106,9 +106,9 @@ pub enum NotARun {
     /// A spec that this build does not read.
     #[error("the spec in run-started cannot be read: {0}")]
     BadSpec(#[from] serde_json::Error),
-    /// A batch ramp that nothing can be drawn by.
+    /// Batches that cannot be drawn.
     #[error("the spec in run-started cannot be obeyed: {0}")]
-    BadRamp(#[from] BadValue),
+    BadBatch(#[from] Faults),
 }
 
 impl RunState {
@@ -116,9 +116,9 @@ impl RunState {
     pub fn start(event: &Event) -> Result<RunState, NotARun> {
         let Event::RunStarted(started) = event else { return Err(NotARun::NoStart) };
         let spec: RunSpec = serde_json::from_str(&started.spec)?;
-        if spec.training.batch_ramp.is_some() {
-            spec.training.check_batch()?;
-        }
+        let mut faults = Faults::default();
+        spec.training.check(&mut faults);
+        faults.into_result()?;
         let count = spec.domains.len();
         Ok(RunState {
             attempt: 0,
@@ -194,7 +194,11 @@ impl RunState {
                 let seen = observe::validation(self, seq, validation);
                 self.remember(seen);
             }
-            Event::MixtureSet(set) => self.pending.push((set.step, set.mixture.clone())),
+            Event::MixtureSet(MixtureSet { step, mixture, .. })
+            | Event::MixtureLimited(MixtureLimited { step, mixture, .. }) => {
+                // What a policy has decided before, for steps to come, was decided after another mixture.
+                self.pending = vec![(*step, mixture.clone())];
+            }
             Event::LearningRateSet(set) => self.overrides.learning_rate_peak = Some(set.peak),
             Event::BatchSizeSet(set) => self.overrides.sequences_per_step = Some(set.sequences),
             Event::BindingChanged(changed) => self.apply_binding(seq, changed),

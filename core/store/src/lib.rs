@@ -18,6 +18,6 @@ pub use error::{Result, StoreError};
 pub use journal::{Journal, JournalLimits};
 pub use lease::WriterLease;
 pub use plugins::PluginRow;
-pub use private_postgres::{PrivatePostgres, database_url, default_data_dir};
+pub use private_postgres::{PrivatePostgres, database_exists, database_url, default_data_dir};
 pub use store::{ChainReport, Head, Store, StoredEvent};
 pub use views::{MetricPoint, Metrics, RunRow};

@@ -25,6 +25,12 @@ pub fn database_url(data_dir: &Path) -> Result<String> {
     }
 }
 
+/// Whether there is a database to read without making one.
+pub fn database_exists(data_dir: &Path) -> bool {
+    std::env::var_os("DATABASE_URL").is_some_and(|url| !url.is_empty())
+        || data_dir.join("postgres/PG_VERSION").exists()
+}
+
 /// `~/.local/share/heurimentor`, or `/var/lib/heurimentor` for root.
 pub fn default_data_dir() -> Result<PathBuf> {
     if Uid::effective().is_root() {

@@ -6,6 +6,7 @@ use crate::calls;
 use crate::effects::gate_verdict;
 use crate::event::*;
 use crate::knobs;
+use crate::limits;
 use crate::mixture::quotas;
 use crate::parameter_kind::kinds;
 use crate::state::RunState;
@@ -32,7 +33,8 @@ pub(super) fn check_turned(
 ) {
     let event = &recorded.event;
     let due_now = due.take();
-    let turns = matches!(event, Event::LearningRateSet(_) | Event::BatchSizeSet(_));
+    let turns =
+        matches!(event, Event::LearningRateSet(_) | Event::BatchSizeSet(_) | Event::MixtureSet(_));
     if (turns || due_now.is_some()) && due_now.as_ref() != Some(event) {
         let wanted = due_now.map_or("nothing was asked".to_owned(), |event| format!("{event:?}"));
         found.push(host(recorded, "what a command did", format!("{event:?}"), wanted));
@@ -47,6 +49,32 @@ pub(super) fn check_turned(
         found.push(host(recorded, "answer to a command", logged, wanted));
     } else {
         *due = turned.ok();
+    }
+}
+
+/// The first mixture is what the spec asks for, within its limits.
+pub(super) fn check_start(state: &RunState, recorded: &Recorded, found: &mut Vec<Divergence>) {
+    let due = match limits::first_mixture(&state.spec) {
+        Ok(first) => format!("{:?}", first.mixture),
+        Err(refused) => refused.to_string(),
+    };
+    let logged = format!("{:?}", state.prior);
+    if logged != due {
+        found.push(host(recorded, "first mixture", logged, due));
+    }
+}
+
+/// The mixture is held to the limits where a domain's epochs run out, and nowhere else.
+pub(super) fn check_held(state: &RunState, recorded: &Recorded, found: &mut Vec<Divergence>) {
+    let logged = match &recorded.event {
+        Event::MixtureLimited(limited) => Some(limited.clone()),
+        Event::StepRecorded(_) => None,
+        _ => return,
+    };
+    let due = limits::held(state);
+    if logged != due {
+        let (logged, due) = (format!("{logged:?}"), format!("{due:?}"));
+        found.push(host(recorded, "limits of the mixture", logged, due));
     }
 }
 

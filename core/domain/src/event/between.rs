@@ -18,7 +18,7 @@ pub struct ValidationRecorded {
 /// See [`Event::MixtureSet`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct MixtureSet {
-    /// First step drawn under it.
+    /// First step drawn under it. Mixtures that a policy has decided for later steps are void.
     pub step: u64,
     /// After the caps.
     pub mixture: Mixture,
@@ -26,6 +26,17 @@ pub struct MixtureSet {
     pub rules: Vec<String>,
     /// Who asked.
     pub by: String,
+}
+
+/// See [`Event::MixtureLimited`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct MixtureLimited {
+    /// First step drawn under it.
+    pub step: u64,
+    /// What the limits leave of the mixture before.
+    pub mixture: Mixture,
+    /// Rules that changed it, in order.
+    pub rules: Vec<String>,
 }
 
 /// See [`Event::LearningRateSet`].

@@ -58,6 +58,9 @@ pub enum Event {
     PluginInstalled(PluginInstalled),
     /// The weights after a step, because a plugin asked. The step's own event comes next.
     WeightsMeasured(WeightsMeasured),
+    /// The mixture in force would have read a domain more often than it may be: its share goes to
+    /// others.
+    MixtureLimited(MixtureLimited),
 }
 
 impl Event {
@@ -83,6 +86,7 @@ impl Event {
             Event::LearningRateSet(_) => 17,
             Event::BatchSizeSet(_) => 18,
             Event::WeightsMeasured(_) => 19,
+            Event::MixtureLimited(_) => 20,
         }
     }
 
@@ -107,6 +111,7 @@ impl Event {
             Event::RunInterrupted(event) => Some(event.step),
             Event::RunFinished(event) => Some(event.step),
             Event::WeightsMeasured(event) => Some(event.step),
+            Event::MixtureLimited(event) => Some(event.step),
         }
     }
 
@@ -122,7 +127,8 @@ impl Event {
             }
             Event::ValidationRecorded(_)
             | Event::PluginStateSaved(_)
-            | Event::WeightsMeasured(_) => false,
+            | Event::WeightsMeasured(_)
+            | Event::MixtureLimited(_) => false,
             _ => true,
         }
     }

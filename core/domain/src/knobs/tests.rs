@@ -61,9 +61,8 @@ fn schedule_by_sequences_ends_where_the_spec_plans_the_end() {
 
 #[test]
 fn numbers_near_the_end_of_the_range_do_not_panic() {
-    let mut spec = spec(2);
-    spec.training.steps = u64::MAX;
-    let mut state = state(&spec);
+    let mut state = state(&spec(2));
+    state.spec.training.steps = u64::MAX;
     for warmup in [Warmup::Steps(u64::MAX), Warmup::Sequences(u64::MAX), Warmup::Tokens(u64::MAX)] {
         state.spec.schedule.warmup = warmup;
         for place in [0, u64::MAX - 1, u64::MAX] {

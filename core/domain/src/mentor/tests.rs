@@ -17,6 +17,7 @@ use crate::spec::RunSpec;
 use crate::step::LossSums;
 use crate::testing::spec;
 
+mod limits;
 mod weights;
 
 /// Doubles the first domain's share each call; its state counts calls. Faults while `faulty` is 1, and
@@ -77,7 +78,7 @@ impl Run {
     fn of(spec: RunSpec) -> Run {
         let started = Event::RunStarted(RunStarted {
             spec: serde_json::to_string(&spec).unwrap(),
-            prior: crate::mixture::Mixture::from_shares(0, &[0.5, 0.5]).unwrap(),
+            prior: crate::limits::first_mixture(&spec).unwrap().mixture,
             environment: Environment {
                 build: Digest::ZERO,
                 device: String::new(),
@@ -148,6 +149,8 @@ impl Run {
 
     /// A step as the trainer makes it: one that is not finite is skipped.
     fn step_with_loss(&mut self, loss: f64) {
+        let held = self.mentor.hold();
+        self.take(held);
         let state = self.mentor.state();
         let mut carries = state.carries.clone();
         let counts = quotas(&state.mixture, state.next_sequences(), &mut carries);

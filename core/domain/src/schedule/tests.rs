@@ -10,7 +10,9 @@ fn at(schedule: &Schedule, step: u64, steps: u64) -> f64 {
 }
 
 fn refusal(schedule: &Schedule, end: u64) -> String {
-    schedule.check(end).unwrap_err().to_string()
+    let mut faults = Faults::default();
+    schedule.check(Some(end), &mut faults);
+    faults.into_result().err().map_or_else(String::new, |faults| faults.to_string())
 }
 
 #[test]
@@ -133,7 +135,7 @@ fn scaled_schedule_keeps_its_form() {
 
 #[test]
 fn contradictions_are_refused_by_key_and_value() {
-    assert!(COSINE.check(10).is_ok());
+    assert_eq!(refusal(&COSINE, 10), "");
     assert_eq!(
         refusal(&COSINE, 9),
         "training.warmup_steps is 10: must be at most the run's 9 steps"
@@ -143,7 +145,7 @@ fn contradictions_are_refused_by_key_and_value() {
         refusal(&tokens, 999),
         "training.warmup_tokens is 1000: must be at most the run's 999 tokens"
     );
-    for peak in [0.0, -1.0, f64::NAN, f64::INFINITY] {
+    for peak in [0.0, -1.0, 1e39, 1e-60, f64::NAN, f64::INFINITY] {
         let text = refusal(&Schedule { peak, ..COSINE }, 100);
         assert!(text.starts_with("training.learning_rate is "), "{text}");
     }
@@ -161,6 +163,8 @@ fn contradictions_are_refused_by_key_and_value() {
         assert!(text.starts_with("training.schedule.decay_share is "), "{text}");
     }
     assert!(refusal(&stable(0.1, Curve::Exponential), 100).contains("must be above 0 for an exp"));
+    let both = Schedule { peak: 0.0, ..stable(0.0, Curve::Linear) };
+    assert!(refusal(&both, 100).starts_with("2 settings cannot be used"));
     let text = refusal(&stable(0.95, Curve::Linear), 100);
     assert!(text.starts_with("training.warmup_steps is 10: must be at most the 5 steps"), "{text}");
 }

@@ -84,4 +84,5 @@ kinds! {
     LearningRateSet = 17: LearningRateSet;
     BatchSizeSet = 18: BatchSizeSet;
     WeightsMeasured = 19: WeightsMeasured;
+    MixtureLimited = 20: MixtureLimited;
 }

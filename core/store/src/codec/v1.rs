@@ -208,4 +208,8 @@ record! { BatchSizeSet of event::BatchSizeSet {
 
 record! { KindState of event::KindState { kind: String, std: Vec<f64>, norm: Vec<f64>, } }
 
+record! { MixtureLimited of event::MixtureLimited {
+    step: u64, mixture: Mixture, rules: Vec<String>,
+} }
+
 record! { WeightsMeasured of event::WeightsMeasured { step: u64, kinds: Vec<KindState>, } }

@@ -99,6 +99,11 @@ fn of(recorded: &Recorded) -> Vec<Decision<'_>> {
             let reason = "set by hand";
             vec![Decision { mixture: Some(&event.mixture), rules: &event.rules, reason, ..row }]
         }
+        Event::MixtureLimited(event) => {
+            let row = Decision { by: None, ..by_hand(recorded, event.step, "mixture", "") };
+            let reason = "held to the limits";
+            vec![Decision { mixture: Some(&event.mixture), rules: &event.rules, reason, ..row }]
+        }
         Event::LearningRateSet(event) => {
             let row = by_hand(recorded, event.step, "learning-rate", &event.by);
             vec![Decision { value: Some(event.peak), reason: &event.reason, ..row }]

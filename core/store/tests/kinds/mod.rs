@@ -161,6 +161,14 @@ fn decided() -> Vec<(String, Event)> {
             }),
         ),
         (
+            "mixture-limited".to_owned(),
+            Event::MixtureLimited(MixtureLimited {
+                step: 9,
+                mixture: Mixture::from_shares(5, &[0.25, 0.75]).unwrap(),
+                rules: vec!["epoch-cap".into()],
+            }),
+        ),
+        (
             "learning-rate-set".to_owned(),
             Event::LearningRateSet(LearningRateSet {
                 step: 9,
