@@ -29,6 +29,7 @@ mod throughput;
 mod timeline;
 mod train;
 mod training_choice;
+mod typed;
 mod validations;
 mod weights;
 mod worker;

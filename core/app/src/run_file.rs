@@ -1,10 +1,10 @@
 //! The run file: what a person writes. It becomes a `RunSpec` once, and nothing later reads it.
 //!
-//! YAML or TOML by the file's ending. Unknown keys are refused with the nearest known one.
+//! How it is read from text is in `typed`, and what is wrong with its values in `settings`.
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Context, Result, anyhow};
 use hm_data::PrepareSpec;
 use hm_domain::event::{FailurePolicy, Role};
 use hm_domain::spec::{CheckpointSpec, Limits, OptimizerSpec, RulesSpec, ValidationSpec};
@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::training_choice::TrainingChoice;
+use crate::typed;
 
 /// A run as typed.
 #[derive(Clone, Debug, Deserialize, Serialize)]
@@ -111,12 +112,12 @@ impl RunFile {
     pub(crate) fn read(path: &Path, sets: &[String]) -> Result<RunFile> {
         let text = std::fs::read_to_string(path)
             .with_context(|| format!("cannot read run file {}", path.display()))?;
-        let mut value = parse(path, &text)?;
+        let mut value = typed::parse(path, &text)?;
         for set in sets {
-            apply_set(&mut value, set)?;
+            typed::apply_set(&mut value, set)?;
         }
-        let mut file: RunFile =
-            serde_path_to_error::deserialize(&value).map_err(|error| explain(path, &error))?;
+        let mut file: RunFile = typed::read(value)
+            .map_err(|faults| anyhow!("run file {}: {faults}", path.display()))?;
         let folder = path.parent().map_or_else(PathBuf::new, Path::to_path_buf);
         file.data.resolve_paths(&folder);
         file.model.from = file.model.from.take().map(|path| folder.join(path));
@@ -153,89 +154,5 @@ impl RunFile {
             rate_limit: self.rules.rate_limit,
             freeze_steps: self.rules.freeze_steps,
         }
-    }
-}
-
-fn parse(path: &Path, text: &str) -> Result<Value> {
-    match path.extension().and_then(|ending| ending.to_str()) {
-        Some("toml") => {
-            toml::from_str(text).map_err(|error| anyhow!("{}: {error}", path.display()))
-        }
-        Some("yaml" | "yml") => {
-            serde_saphyr::from_str(text).map_err(|error| anyhow!("{}: {error}", path.display()))
-        }
-        _ => bail!("run file {} ends in neither .yaml, .yml nor .toml", path.display()),
-    }
-}
-
-/// Sets one value: as JSON if it reads as JSON, else as text.
-fn apply_set(value: &mut Value, set: &str) -> Result<()> {
-    let (path, text) =
-        set.split_once('=').ok_or_else(|| anyhow!("--set {set}: expected a.b=value"))?;
-    let new = serde_json::from_str(text).unwrap_or_else(|_| Value::String(text.to_owned()));
-    let mut place = value;
-    for key in path.split('.') {
-        if let Value::Array(items) = place {
-            let count = items.len();
-            place =
-                key.parse::<usize>().ok().and_then(|index| items.get_mut(index)).ok_or_else(
-                    || anyhow!("--set {set}: `{key}` is not one of {count} positions"),
-                )?;
-            continue;
-        }
-        if place.is_null() {
-            *place = empty_object();
-        }
-        let Value::Object(fields) = place else {
-            bail!("--set {set}: `{key}` would go below a plain value");
-        };
-        place = fields.entry(key).or_insert(Value::Null);
-    }
-    *place = new;
-    Ok(())
-}
-
-/// serde's message, with the nearest known key where one is unknown.
-fn explain(path: &Path, error: &serde_path_to_error::Error<serde_json::Error>) -> anyhow::Error {
-    let message = error.inner().to_string();
-    let mut quoted = message.split('`').skip(1).step_by(2);
-    let mut nearest = String::new();
-    if (message.starts_with("unknown field") || message.starts_with("unknown variant"))
-        && let Some(unknown) = quoted.next()
-        && let Some(best) = quoted.max_by(|a, b| {
-            strsim::jaro_winkler(unknown, a).total_cmp(&strsim::jaro_winkler(unknown, b))
-        })
-    {
-        nearest = format!("; did you mean `{best}`?");
-    }
-    anyhow!("{}: at {}: {message}{nearest}", path.display(), error.path())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn set_reaches_into_tables_and_lists() {
-        let mut value = serde_json::json!({"training": {"steps": 1}, "plugins": [{"plugin": "a"}]});
-        apply_set(&mut value, "training.steps=300").unwrap();
-        apply_set(&mut value, "plugins.0.plugin=odm@0.1.0").unwrap();
-        apply_set(&mut value, "rules.rate_limit=null").unwrap();
-        let expected = serde_json::json!({
-            "training": {"steps": 300}, "plugins": [{"plugin": "odm@0.1.0"}],
-            "rules": {"rate_limit": null}
-        });
-        assert_eq!(value, expected);
-        assert!(apply_set(&mut value, "training.steps.deep=1").is_err());
-        assert!(apply_set(&mut value, "plugins.7.plugin=x").is_err());
-        assert!(apply_set(&mut value, "nonsense").is_err());
-    }
-
-    #[test]
-    fn unknown_key_names_the_nearest() {
-        let value = serde_json::json!({"beta3": 0.9});
-        let error = serde_path_to_error::deserialize::<_, OptimizerSpec>(&value).unwrap_err();
-        let text = explain(Path::new("run.yaml"), &error).to_string();
-        assert!(text.contains("`beta3`") && text.contains("did you mean `beta"), "{text}");
     }
 }
