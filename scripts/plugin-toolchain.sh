@@ -35,7 +35,9 @@ download() {
   local library llvm
   library=$(field libstd-rust-web-dev Depends | grep -oE 'libstd-rust-web-[0-9.]*[0-9]' | head -n 1)
   llvm=$(field "$library" Depends | grep -oE 'libllvm[0-9]+' | head -n 1)
-  apt-get download -qq "rustc-web=$1" "rust-web-src=$1" "libstd-rust-web-dev=$1" "$library=$1" "$llvm"
+  # Root reads the folder, the user that apt would download as perhaps not.
+  apt-get download -qq -o APT::Sandbox::User=root \
+    "rustc-web=$1" "rust-web-src=$1" "libstd-rust-web-dev=$1" "$library=$1" "$llvm"
 }
 
 # Fetches the newest compiler that the lists offer. Lists may be old: they then offer one that is too

@@ -27,7 +27,7 @@ case $1 in
   update) cp "$PLACE/mirror" "$PLACE/lists" ;;
   download)
     [ "$(cat "$PLACE/lists")" = "$(cat "$PLACE/mirror")" ] || exit 100
-    for package in "${@:3}"; do cat "$PLACE/lists" >"${package%%=*}_.deb"; done ;;
+    for package in "${@:5}"; do cat "$PLACE/lists" >"${package%%=*}_.deb"; done ;;
 esac
 END
 stand_in dpkg <<'END'
