@@ -17,6 +17,7 @@ pub mod knobs;
 pub mod mentor;
 pub mod mixture;
 pub(crate) mod observe;
+pub mod outcome;
 pub mod parameter_kind;
 pub mod plugin;
 pub mod precision;
