@@ -85,8 +85,10 @@ async fn journal_survives_its_server_with_nothing_lost_or_doubled() {
     let (mut journal, said) = journal(&bench, limits).await;
     let going_on = Arc::new(AtomicBool::new(true));
     let going = going_on.clone();
+    let (begun, begins) = std::sync::mpsc::channel();
     let writer = std::thread::spawn(move || {
         journal.commit(0, vec![started(2)], vec![]).unwrap();
+        begun.send(()).unwrap();
         let mut index = 0;
         while going.load(Ordering::Relaxed) {
             journal.record(0, vec![step(index)], vec![]).unwrap();
@@ -98,6 +100,7 @@ async fn journal_survives_its_server_with_nothing_lost_or_doubled() {
     });
     let heard = said.clone();
     tokio::task::spawn_blocking(move || {
+        begins.recv().unwrap();
         for crash in [false, true] {
             let outages = count(&heard, "trying again");
             if crash {
