@@ -1,13 +1,10 @@
 //! What `hm train --dry-run` says a run will need, against what one needs.
 
-use crate::place::Place;
+use std::process::Stdio;
 
-/// Peak resident bytes of a process so far (Linux).
-fn peak(process: u32) -> Option<u64> {
-    let text = std::fs::read_to_string(format!("/proc/{process}/status")).ok()?;
-    let line = text.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
-    line.trim().trim_end_matches("kB").trim().parse().ok().map(|kilobytes: u64| kilobytes * 1024)
-}
+use wait4::Wait4 as _;
+
+use crate::place::Place;
 
 #[test]
 fn dry_run_says_within_a_tenth_what_memory_a_run_uses() {
@@ -35,13 +32,12 @@ fn dry_run_says_within_a_tenth_what_memory_a_run_uses() {
         let expected = parts.map(|(_, bytes)| bytes.as_u64().unwrap()).sum::<u64>()
             + said["costs"]["process_bytes"].as_u64().unwrap();
 
-        let mut worker = place.train_in_background(name, &sets);
-        let mut used = 0;
-        while worker.0.try_wait().unwrap().is_none() {
-            used = used.max(peak(worker.0.id()).unwrap_or_default());
-            std::thread::sleep(std::time::Duration::from_millis(5));
-        }
-        assert_eq!(worker.end().0, Some(0));
+        let run: Vec<&str> = arguments.iter().map(String::as_str).collect();
+        let mut worker = place.hm(&run).stdout(Stdio::null()).spawn().unwrap();
+        // The kernel's own account of the process, of all its time.
+        let ended = worker.wait4().unwrap();
+        assert!(ended.status.success());
+        let used = ended.rusage.maxrss;
         let ratio = used as f64 / expected as f64;
         assert!((0.9..1.1).contains(&ratio), "{name}: {used} bytes used, {expected} expected");
     }

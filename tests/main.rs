@@ -6,6 +6,7 @@ mod costs;
 mod demo;
 mod examples;
 mod generate;
+mod hold;
 mod hostile;
 mod hugging_face;
 mod limits;

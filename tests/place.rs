@@ -134,11 +134,20 @@ impl Place {
         self.sql(&query).parse().unwrap()
     }
 
+    /// Waits until a query answers so.
+    pub(crate) fn wait_for(&self, query: &str, answer: &str) {
+        let begun = Instant::now();
+        while self.sql(query) != answer {
+            assert!(begun.elapsed() < Duration::from_secs(300), "{query} does not answer {answer}");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
     /// Waits until a run has trained so many steps.
     pub(crate) fn wait_for_step(&self, name: &str, steps: u64) {
         let begun = Instant::now();
         while self.steps(name) < steps {
-            assert!(begun.elapsed() < Duration::from_secs(120), "{name} did not reach {steps}");
+            assert!(begun.elapsed() < Duration::from_secs(300), "{name} did not reach {steps}");
             std::thread::sleep(Duration::from_millis(20));
         }
     }
@@ -171,9 +180,21 @@ pub(crate) struct Background(pub(crate) Child);
 impl Background {
     /// Asks it to end in good order, as Ctrl-C does, and gives its exit code.
     pub(crate) fn interrupt(mut self) -> Option<i32> {
+        self.signal_interrupt();
+        self.0.wait().unwrap().code()
+    }
+
+    /// Asks it to end and does not wait.
+    pub(crate) fn signal_interrupt(&self) {
         let id = self.0.id().to_string();
         assert!(Command::new("kill").args(["-INT", &id]).status().unwrap().success());
-        self.0.wait().unwrap().code()
+    }
+
+    /// Waits until it has written this to standard error.
+    pub(crate) fn says(&mut self, text: &str) {
+        let mut lines = BufReader::new(self.0.stderr.as_mut().unwrap()).lines();
+        let found = lines.any(|line| line.unwrap().contains(text));
+        assert!(found, "it ended and never said `{text}`");
     }
 
     /// Waits for its end: exit code and standard error.

@@ -1,11 +1,13 @@
 //! What the audit finds when somebody with the database in their hands changes the log.
 
+use std::process::Stdio;
+
 use hm_domain::chain::Envelope;
 use hm_domain::event::{Effect, Event};
 use hm_domain::id::{Digest, RunId};
 use hm_store::codec;
 
-use crate::place::Place;
+use crate::place::{Background, Place};
 
 /// A trained run to change; each test has its own.
 fn trained() -> Place {
@@ -142,10 +144,9 @@ pub(crate) fn forge(place: &Place, seq: u64, change: fn(&mut Event) -> bool) -> 
 #[test]
 fn resume_that_disagrees_with_the_log_stops_unless_it_is_accepted_and_logged() {
     let place = Place::with_run_file();
-    let sets = ["plugins=[]", "checkpoint.every_steps=1000"];
-    let mut worker = place.train_in_background("run", &sets);
+    let sets = ["plugins=[]", "checkpoint.every_steps=1000000", "training.steps=1000000"];
+    let worker = place.train_in_background("run", &sets);
     place.wait_for_step("run", 30);
-    worker.0.kill().unwrap();
     drop(worker);
     forge(&place, 10, |event| match event {
         Event::StepRecorded(step) => {
@@ -160,8 +161,10 @@ fn resume_that_disagrees_with_the_log_stops_unless_it_is_accepted_and_logged() {
     assert!(text.contains("disagrees with the log: step"), "{text}");
     assert!(text.contains("--accept-divergence"), "{text}");
     args.push("--accept-divergence");
-    place.ok(&args);
-    assert_eq!(place.sql("select ending from run"), "completed");
+    let worker = Background(place.hm(&args).stderr(Stdio::piped()).spawn().unwrap());
+    place.wait_for("select count(*) from event where kind = 13", "1");
+    place.wait_for_step("run", place.steps("run") + 1);
+    assert_eq!(worker.interrupt(), Some(130));
     let resumed =
         place.sql("select encode(payload, 'hex') from event where kind = 13 order by seq");
     let Ok(Event::RunResumed(resumed)) = codec::decode(13, 1, &from_hex(resumed.trim())) else {

@@ -23,9 +23,12 @@ fn place() -> Place {
 impl Place {
     /// Trains until the second measurement is on record, and kills the worker.
     fn kill_after_second_measurement(&self, name: &str, sets: &[&str]) {
-        let mut worker = self.train_in_background(name, sets);
-        self.wait_for_step(name, 210);
-        worker.0.kill().unwrap();
+        let hold = self.hold_at_checkpoint(300);
+        let worker = self.train_in_background(name, sets);
+        hold.reached();
+        drop(worker);
+        hold.release();
+        assert!(self.measured(name).starts_with("99 199"), "{}", self.measured(name));
     }
 
     /// Steps at which a run was measured, from the log itself.

@@ -25,10 +25,12 @@ fn killed_run_resumes_to_the_same_end_and_every_decision_audits_clean() {
     let place = Place::with_run_file();
     place.train("unbroken", &[]);
 
-    let mut worker = place.train_in_background("broken", &[]);
-    place.wait_for_step("broken", 35);
-    worker.0.kill().unwrap();
+    // Past a checkpoint, while the next one is being put on record.
+    let hold = place.hold_at_checkpoint(60);
+    let worker = place.train_in_background("broken", &[]);
+    hold.reached();
     drop(worker);
+    hold.release();
     place.train("broken", &[]);
 
     assert_eq!(place.final_checkpoint("broken"), place.final_checkpoint("unbroken"));
@@ -51,9 +53,12 @@ fn interrupted_run_goes_on_where_it_stood_and_ends_like_an_unbroken_one() {
     let place = Place::with_run_file();
     place.train("unbroken", &[]);
 
+    let hold = place.hold_at_checkpoint(30);
     let worker = place.train_in_background("stopped", &[]);
-    place.wait_for_step("stopped", 20);
-    assert_eq!(worker.interrupt(), Some(130));
+    hold.reached();
+    worker.signal_interrupt();
+    hold.release();
+    assert_eq!(worker.end().0, Some(130));
     let state = "select state from run where name = 'stopped'";
     assert_eq!(place.sql(state), "interrupted");
     place.train("stopped", &[]);
@@ -70,7 +75,7 @@ const RAMPED: [&str; 5] = [
     "training.batch_ramp={\"from\":2,\"by\":2,\"over_sequences\":150}",
     "training.warmup_tokens=4000",
     "training.schedule={\"kind\":\"warmup-stable-decay\",\"decay_share\":0.3,\"decay\":\"square-root\"}",
-    "checkpoint.every_steps=25",
+    "checkpoint.every_steps=20",
     "checkpoint.keep=100",
 ];
 
@@ -79,11 +84,12 @@ fn killed_run_with_a_ramp_ends_like_an_unbroken_one_to_the_bit() {
     let place = Place::with_run_file();
     place.train("unbroken", &RAMPED);
 
-    let mut worker = place.train_in_background("broken", &RAMPED);
     // Within the ramp, and past a checkpoint within it.
-    place.wait_for_step("broken", 32);
-    worker.0.kill().unwrap();
+    let hold = place.hold_at_checkpoint(40);
+    let worker = place.train_in_background("broken", &RAMPED);
+    hold.reached();
     drop(worker);
+    hold.release();
     place.train("broken", &RAMPED);
 
     assert_eq!(place.final_checkpoint("broken"), place.final_checkpoint("unbroken"));
@@ -100,9 +106,17 @@ fn killed_run_with_a_ramp_ends_like_an_unbroken_one_to_the_bit() {
 #[test]
 fn knobs_turned_while_it_trains_are_obeyed_logged_replayed_and_audited() {
     let place = Place::with_run_file();
-    let sets = ["training.steps=400", "training.warmup_steps=10", "checkpoint.every_steps=1000"];
-    let mut worker = place.train_in_background("run", &sets);
-    place.wait_for_step("run", 15);
+    let sets = ["training.steps=400", "training.warmup_steps=10", "checkpoint.every_steps=100"];
+    let hold = place.hold_at_checkpoint(100);
+    let worker = place.train_in_background("run", &sets);
+    hold.reached();
+    // Asked for while the run stands, and let in together with its checkpoint: it stands again soon.
+    let mut pause = place.hm(&["runs", "pause", "run"]).spawn().unwrap();
+    let asking = "select count(*) from pg_stat_activity where wait_event_type = 'Lock' and \
+        query like 'insert into command%'";
+    place.wait_for(asking, "1");
+    hold.release();
+    assert!(pause.wait().unwrap().success());
     let reason = ["--reason", "spikes since the new segment"];
     let text = place.ok(&[&["runs", "learning-rate", "run", "5e-4"], &reason[..]].concat());
     assert!(text.contains("set-learning-rate: done at step"), "{text}");
@@ -111,11 +125,12 @@ fn knobs_turned_while_it_trains_are_obeyed_logged_replayed_and_audited() {
     // The worker's own bound, which the terminal does not know.
     let text = place.refused(&["runs", "learning-rate", "run", "0.5"], 1);
     assert!(text.contains("0.5 is more than 10 times the run's own of 0.001"), "{text}");
-    let turned = place.steps("run");
-    place.wait_for_step("run", turned + 20);
-    worker.0.kill().unwrap();
+    let hold = place.hold_at_checkpoint(place.steps("run") + 1);
+    place.ok(&["runs", "resume", "run"]);
+    hold.reached();
     drop(worker);
-    // No checkpoint is there: all of it is trained again, under the knobs as they were turned.
+    hold.release();
+    // What came after the last checkpoint is trained again, under the knobs as they were turned.
     place.train("run", &sets);
 
     let decided = "select kind, value, issued_by is not null, reason from decision \
@@ -137,9 +152,11 @@ fn knobs_turned_while_it_trains_are_obeyed_logged_replayed_and_audited() {
 #[test]
 fn unfinished_run_refuses_another_spec_and_names_the_difference() {
     let place = Place::with_run_file();
+    let hold = place.hold_at_checkpoint(30);
     let worker = place.train_in_background("loop", &[]);
-    place.wait_for_step("loop", 5);
-    assert_eq!(worker.interrupt(), Some(130));
+    hold.reached();
+    drop(worker);
+    hold.release();
     let args = place.train_args("loop", &["seed=4"]);
     let text = place.refused(&args.iter().map(String::as_str).collect::<Vec<_>>(), 2);
     assert!(text.contains("seed was 3, is 4") && text.contains("--new"), "{text}");

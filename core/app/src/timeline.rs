@@ -148,7 +148,7 @@ impl Timeline<'_> {
         for receipt in &step.receipts {
             let name = self.names.binding(receipt.binding).to_owned();
             if receipt.outcome != Outcome::Ok {
-                let detail = fault(&receipt.outcome);
+                let detail = receipt.outcome.to_string();
                 let title = format!("{name} failed; its state stays");
                 self.finding(place, Severity::Warning, title, detail);
             }
@@ -314,20 +314,6 @@ fn asked(answered: &CommandAnswered) -> String {
     match body["plugin"].as_str() {
         Some(plugin) => format!("{kind} {plugin}"),
         None => kind.to_owned(),
-    }
-}
-
-fn fault(outcome: &Outcome) -> String {
-    match outcome {
-        Outcome::Ok => "no fault".to_owned(),
-        Outcome::GuestError(message) => message.clone(),
-        Outcome::Trap(kind) => format!("it trapped: {kind}"),
-        Outcome::OutOfFuel => "it used up its fuel".to_owned(),
-        Outcome::Deadline => "it ran into the deadline".to_owned(),
-        Outcome::HostMemory => "the machine had no memory for it".to_owned(),
-        Outcome::StackOverflow => "it overflowed the stack".to_owned(),
-        Outcome::TooLarge(what) => format!("it answered too much: {what}"),
-        Outcome::NotCalled(why) => format!("it was not called: {why}"),
     }
 }
 

@@ -170,7 +170,7 @@ impl Mentor {
         let Some((bytes, _)) = reply.value else {
             return Err(match reply.outcome {
                 Outcome::GuestError(message) => format!("the plugin refuses: {message}"),
-                other => format!("init of {} failed: {other:?}", candidate.description.name),
+                other => format!("init of {} failed: {other}", candidate.description.name),
             });
         };
         let step = self.state().next_step;

@@ -211,11 +211,9 @@ impl Mentor {
                     && facts.role == Role::Active
                     && facts.failure == FailurePolicy::StopRun;
                 stops.then(|| {
-                    let name = &facts.description.name;
-                    format!(
-                        "plugin {name} of binding {} failed: {:?}",
-                        receipt.binding, receipt.outcome
-                    )
+                    let (name, id, outcome) =
+                        (&facts.description.name, receipt.binding, &receipt.outcome);
+                    format!("plugin {name} (binding {id}, failure stop-run) failed: {outcome}")
                 })
             })
         })

@@ -6,6 +6,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::id::Digest;
+pub use crate::outcome::Outcome;
 use crate::step::{PreStep, Verdict};
 
 /// Observations a plugin is shown at once; older ones are dropped and counted.
@@ -278,45 +279,6 @@ pub enum Output {
     Verdict(Verdict),
     /// From `watch`.
     Findings(Vec<Finding>),
-}
-
-/// How a call ended.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case", tag = "class", content = "message")]
-pub enum Outcome {
-    /// With a state and an output.
-    Ok,
-    /// The plugin said no, in its own words.
-    GuestError(String),
-    /// It trapped: `unreachable`, `out-of-bounds`, `memory-limit`...
-    Trap(String),
-    /// It used up its fuel.
-    OutOfFuel,
-    /// It ran into the wall-clock watchdog. Not provable.
-    Deadline,
-    /// The machine had no memory for it. Not provable.
-    HostMemory,
-    /// It overflowed the native stack. Not provable.
-    StackOverflow,
-    /// It answered more or larger values than the limits allow.
-    TooLarge(String),
-    /// The call was never made: the plugin is not loaded in this process, or its world has no such
-    /// function. It says nothing about the plugin. Not provable.
-    NotCalled(String),
-}
-
-impl Outcome {
-    /// Whether an auditor can expect the same outcome again (fuel: under the same engine only).
-    pub fn provable(&self, same_engine: bool) -> bool {
-        match self {
-            Outcome::Deadline
-            | Outcome::HostMemory
-            | Outcome::StackOverflow
-            | Outcome::NotCalled(_) => false,
-            Outcome::OutOfFuel => same_engine,
-            Outcome::Ok | Outcome::GuestError(_) | Outcome::Trap(_) | Outcome::TooLarge(_) => true,
-        }
-    }
 }
 
 /// The answer to a [`Request`].

@@ -13,6 +13,7 @@ mod host;
 mod load;
 mod outcome;
 mod pack;
+mod producers;
 mod schema;
 mod v0_1_0;
 

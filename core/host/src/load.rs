@@ -10,6 +10,7 @@ use crate::call::Program;
 use crate::checks::{Check, Passed, Protocol, say};
 use crate::guest::{Guest, linker};
 use crate::host::{Host, Loaded};
+use crate::producers;
 
 /// The interface version that this host speaks.
 const INTERFACE: &str = "0.1.0";
@@ -58,7 +59,7 @@ fn component(engine: &Engine, wasm: &[u8]) -> Passed<Component> {
     let component = Component::new(engine, wasm).map_err(|error| {
         format!("not a valid component, perhaps cut off or built for another engine: {error:#}")
     })?;
-    Ok((component, "a component, compiled".to_owned()))
+    Ok((component, format!("a component, built by {}; it compiles here", producers::told(wasm))))
 }
 
 /// The interface version that the component speaks.

@@ -38,6 +38,8 @@ fn our_own_plugins_pass_every_check() {
             checked.checks.iter().all(|check| check.passed && !check.message.contains("not tried"))
         );
         assert!(host.is_loaded(&checked.digest));
+        let compiler = &checked.checks[1].message;
+        assert!(compiler.starts_with("a component, built by rustc 1."), "{compiler}");
     }
 }
 

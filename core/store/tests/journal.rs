@@ -28,6 +28,20 @@ async fn journal(bench: &Bench, limits: JournalLimits) -> (Journal, Arc<Mutex<Ve
     (Journal::open(lease, handle, limits, notice), said)
 }
 
+/// How often a journal has said something.
+fn count(said: &Mutex<Vec<String>>, words: &str) -> usize {
+    said.lock().unwrap().iter().filter(|notice| notice.contains(words)).count()
+}
+
+/// Waits until a journal has said something more often than so many times.
+fn wait_for(said: &Mutex<Vec<String>>, words: &str, times: usize) {
+    let begun = Instant::now();
+    while count(said, words) <= times {
+        assert!(begun.elapsed() < Duration::from_secs(120), "`{words}` is never said");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn journal_survives_its_connection_with_nothing_lost_or_doubled() {
     let mut bench = bench().await;
@@ -41,13 +55,20 @@ async fn journal_survives_its_connection_with_nothing_lost_or_doubled() {
         }
         journal.close().unwrap();
     });
-    let mut killed = 0;
+    let (mut killed, mut seen) = (0, -1);
     while !writer.is_finished() {
+        // Only after some progress, or a slow machine would come to nothing.
+        let text = "select count(*) from event";
+        let written: i64 = sqlx::query_scalar(text).fetch_one(&mut bench.admin).await.unwrap();
+        if written == seen {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+            continue;
+        }
+        seen = written;
         // Whoever holds a writer's lock is a writer.
         let text = "select count(pg_terminate_backend(l.pid)) from pg_locks l join pg_database d \
                     on d.oid = l.database where locktype = 'advisory' and datname = current_database()";
         killed += sqlx::query_scalar::<_, i64>(text).fetch_one(&mut bench.admin).await.unwrap();
-        tokio::time::sleep(std::time::Duration::from_millis(120)).await;
     }
     writer.join().unwrap();
     assert!(killed > 0 && !said.lock().unwrap().is_empty(), "no connection was killed");
@@ -64,8 +85,10 @@ async fn journal_survives_its_server_with_nothing_lost_or_doubled() {
     let (mut journal, said) = journal(&bench, limits).await;
     let going_on = Arc::new(AtomicBool::new(true));
     let going = going_on.clone();
+    let (begun, begins) = std::sync::mpsc::channel();
     let writer = std::thread::spawn(move || {
         journal.commit(0, vec![started(2)], vec![]).unwrap();
+        begun.send(()).unwrap();
         let mut index = 0;
         while going.load(Ordering::Relaxed) {
             journal.record(0, vec![step(index)], vec![]).unwrap();
@@ -75,18 +98,22 @@ async fn journal_survives_its_server_with_nothing_lost_or_doubled() {
         journal.close().unwrap();
         index
     });
+    let heard = said.clone();
     tokio::task::spawn_blocking(move || {
+        begins.recv().unwrap();
         for crash in [false, true] {
-            std::thread::sleep(Duration::from_millis(300));
+            let outages = count(&heard, "trying again");
             if crash {
                 cluster.crash();
             } else {
                 cluster.postgres.stop().unwrap();
             }
-            std::thread::sleep(Duration::from_millis(600));
+            wait_for(&heard, "trying again", outages);
+            wait_for(&heard, "the run waits for it", 0);
             cluster.restart();
+            wait_for(&heard, "the log is written again", outages);
+            wait_for(&heard, "the log has caught up", 0);
         }
-        std::thread::sleep(Duration::from_millis(300));
     })
     .await
     .unwrap();
@@ -127,7 +154,7 @@ async fn commit_fails_with_a_sentence_when_patience_is_over() {
     })
     .await
     .unwrap();
-    assert!((1400..10_000).contains(&waited.as_millis()), "{waited:?}");
+    assert!((1400..60_000).contains(&waited.as_millis()), "{waited:?}");
     for refusal in refusals {
         assert!(matches!(refusal, StoreError::JournalStopped(_)), "{refusal}");
         let sentence = refusal.to_string();

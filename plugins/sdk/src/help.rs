@@ -23,15 +23,18 @@ impl Observation {
         self.columns.iter().find(|column| column.name == name)?.values.iter().copied().collect()
     }
 
-    /// Per domain its mean training loss of the step in nats per token, where it had tokens. Needs
-    /// the columns `loss_sum` and `loss_tokens`.
+    /// Per domain its mean training loss of the step in nats per token. None where it had no tokens, and
+    /// where what came out is not a number: a plugin's state must not remember that. Needs the columns
+    /// `loss_sum` and `loss_tokens`.
     ///
     /// # Errors
     /// When one of the columns was not shown.
     pub fn mean_losses(&self) -> Result<Vec<Option<f64>>, String> {
         let tokens = self.column("loss_tokens")?;
         let mean = |(sum, tokens): (&Option<f64>, &Option<f64>)| match (sum, tokens) {
-            (Some(sum), Some(tokens)) if *tokens > 0.0 => Some(sum / tokens),
+            (Some(sum), Some(tokens)) if *tokens > 0.0 => {
+                Some(sum / tokens).filter(|loss| loss.is_finite())
+            }
             _ => None,
         };
         Ok(self.column("loss_sum")?.iter().zip(tokens).map(mean).collect())
@@ -100,6 +103,10 @@ mod tests {
         assert_eq!(seen.layers("weight_std.q_proj"), Some(vec![0.5, 0.25, 2.0]));
         assert_eq!(seen.layers("weight_std.k_proj"), None);
         assert_eq!(seen.mean_losses(), Ok(vec![Some(2.0), None, None]));
+        for odd in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY] {
+            seen.columns[1].values[0] = Some(odd);
+            assert_eq!(seen.mean_losses(), Ok(vec![None; 3]));
+        }
         seen.columns.pop();
         assert!(seen.mean_losses().unwrap_err().contains("`loss_tokens`"));
     }

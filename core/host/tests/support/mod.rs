@@ -44,12 +44,14 @@ pub(crate) fn describing(name: &str, how: &str) -> Vec<u8> {
     pack(&module).unwrap()
 }
 
-/// Small limits, so that misbehaviour ends soon.
+/// Small limits, so that misbehaviour ends soon; but fuel and time enough that each kind meets its own
+/// limit first, whatever compiler built the guests and however slow the machine is.
 pub(crate) fn limits() -> Limits {
     Limits {
-        fuel: 20_000_000,
         memory_bytes_max: 16 << 20,
-        deadline_ms: 20_000,
+        stack_bytes_max: 128 << 10,
+        output_bytes_max: 128 << 10,
+        deadline_ms: 120_000,
         ..Limits::default()
     }
 }
@@ -104,7 +106,11 @@ pub(crate) fn observations(step: u64) -> Observations {
         gradient_norm: 1.0,
         mixture_version: 0,
         shares: vec![0.5, 0.5],
-        columns: vec![column("loss_sum", [64.0, 32.0]), column("loss_tokens", [32.0, 32.0])],
+        columns: vec![
+            column("loss_sum", [64.0, 32.0]),
+            column("loss_tokens", [32.0, 32.0]),
+            column("loss_weight", [1.0, 1.0]),
+        ],
     };
     Observations { dropped: 0, entries: vec![entry] }
 }

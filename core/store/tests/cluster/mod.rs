@@ -53,9 +53,12 @@ impl Cluster {
 
     /// Ends it so that it cannot even remove its pid file.
     pub(crate) fn kill(&self) {
+        let children = self.children();
         self.signal(Signal::SIGKILL);
         // Its children notice, and let go of its memory.
-        std::thread::sleep(std::time::Duration::from_millis(1000));
+        while children.iter().any(|&child| is_alive(child)) {
+            std::thread::sleep(std::time::Duration::from_millis(20));
+        }
     }
 
     /// The file that names the server's process.
@@ -63,11 +66,35 @@ impl Cluster {
         self.folder.path().join("postgres/postmaster.pid")
     }
 
-    fn signal(&self, signal: Signal) {
+    fn pid(&self) -> i32 {
         let text = std::fs::read_to_string(self.pid_file()).unwrap();
-        let pid = text.lines().next().unwrap().parse().unwrap();
-        nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), signal).unwrap();
+        text.lines().next().unwrap().parse().unwrap()
     }
+
+    /// Processes that the server started.
+    fn children(&self) -> Vec<i32> {
+        let parent = self.pid();
+        let all = std::fs::read_dir("/proc").unwrap();
+        let pids = all.filter_map(|entry| entry.unwrap().file_name().to_str()?.parse().ok());
+        pids.filter(|&pid| status(pid).is_some_and(|(_, of)| of == parent)).collect()
+    }
+
+    fn signal(&self, signal: Signal) {
+        nix::sys::signal::kill(nix::unistd::Pid::from_raw(self.pid()), signal).unwrap();
+    }
+}
+
+/// State and parent of a process, if there is one (Linux).
+fn status(pid: i32) -> Option<(String, i32)> {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The program's name, in brackets, may hold anything.
+    let mut after_name = text.rsplit_once(") ")?.1.split(' ');
+    Some((after_name.next()?.to_owned(), after_name.next()?.parse().ok()?))
+}
+
+/// Whether a process has not ended; one that nobody has buried yet has.
+fn is_alive(pid: i32) -> bool {
+    status(pid).is_some_and(|(state, _)| state != "Z" && state != "X")
 }
 
 /// One server as long as any test uses it.

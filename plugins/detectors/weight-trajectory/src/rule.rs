@@ -39,6 +39,11 @@ pub struct Strayed {
     pub threshold: f64,
 }
 
+/// Times the mean that a distance counts for at most, and below which part of it the mean is begun anew:
+/// one look at a broken model, before or after it is armed, must not set what every later one is held
+/// against. Ours, as the whole threshold is.
+const LEAP: f64 = 10.0;
+
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 struct Mean {
     value: f64,
@@ -81,20 +86,26 @@ impl Memory {
     }
 
     /// The threshold, if the distance is above it. The mean learns every distance, this one too: what
-    /// stays high is told some times and is then how the run is.
+    /// stays high is told some times and is then how the run is; what falls far is so at once.
     fn judge(&mut self, kind: usize, distance: f64) -> Option<f64> {
         let Rule { factor, window, armed_after } = self.rule;
         let mean = &mut self.means[kind];
         let threshold = factor * mean.value;
         let armed = mean.count >= armed_after && mean.value > 0.0;
+        let learned = if armed { distance.min(LEAP * mean.value) } else { distance };
+        if distance < mean.value / LEAP {
+            *mean = Mean::default();
+        }
         mean.count = (mean.count + 1).min(window.max(armed_after).max(1));
-        mean.value += (distance - mean.value) / f64::from(mean.count.min(window.max(1)));
+        mean.value += (learned - mean.value) / f64::from(mean.count.min(window.max(1)));
         (armed && distance > threshold).then_some(threshold)
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     const RULE: Rule = Rule { factor: 3.0, window: 10, armed_after: 5 };
@@ -145,8 +156,8 @@ mod tests {
         }
         // By now a distance counts one part in ten of a mean of nearly 6.
         let before = memory.means[0].value;
-        memory.take(at(60, 5.75 + 51.0 * 1.5));
-        assert!((memory.means[0].value - before * 0.9).abs() < 1e-9, "{before}");
+        memory.take(at(60, 5.75 + 51.0 * 1.5 + 0.75));
+        assert!((memory.means[0].value - (before * 0.9 + 0.3)).abs() < 1e-9, "{before}");
     }
 
     #[test]
@@ -169,5 +180,35 @@ mod tests {
         assert_eq!(memory.take(Measured { attempt: 1, ..at(5, 50.0) }), []);
         assert_eq!(memory.means, armed().means);
         assert_eq!(memory.take(Measured { attempt: 1, ..at(6, 51.0) }).len(), 1);
+    }
+
+    #[test]
+    fn one_look_at_broken_weights_is_forgotten_within_the_window() {
+        // Before it is armed.
+        let mut memory = Memory::new(RULE, 1);
+        memory.take(at(0, 1e38));
+        (1..9).for_each(|step| assert_eq!(memory.take(at(step, step as f64 / 4.0)), []));
+        assert_eq!(memory.means[0].value, 1.0);
+        assert_eq!(memory.take(at(9, 3.25)).len(), 1);
+        // And after: there and back are told, as ten times the mean are they learned.
+        let mut memory = armed();
+        assert_eq!(memory.take(at(6, 1e38)).len(), 1);
+        assert_eq!(memory.take(at(7, 1.75)).len(), 1);
+        (8..30).for_each(|step| assert_eq!(memory.take(at(step, step as f64 / 4.0)), []));
+        assert!((1.0..2.0).contains(&memory.means[0].value), "{memory:?}");
+    }
+
+    proptest! {
+        #[test]
+        fn means_stay_numbers_whatever_is_measured(
+            seen in prop::collection::vec((0u32..2, 0u64..1 << 60, prop::collection::vec(any::<f64>(), 0..4)), 0..60),
+        ) {
+            let mut memory = Memory::new(RULE, 1);
+            for (step, (attempt, tokens, stds)) in (0..).zip(seen) {
+                let told = memory.take(Measured { attempt, step, tokens, stds: vec![stds] });
+                prop_assert!(told.iter().all(|strayed| strayed.distance > strayed.threshold));
+                prop_assert!(memory.means[0].value.is_finite() && memory.means[0].value >= 0.0);
+            }
+        }
     }
 }

@@ -1,6 +1,9 @@
 //! Ways to misbehave, for tests of the host. A call misbehaves as the configuration says:
 //! `{"at": "step", "how": "loop"}`. `describe` has no configuration, so the tests write its behaviour
 //! over [`DESCRIBE`] in the built module.
+//!
+//! Each way meets its own limit first, whatever the compiler makes of it: memory is taken in pages that
+//! nobody writes to, texts are little longer than the limits, recursion keeps nothing in memory.
 
 use heurimentor::Level;
 use heurimentor::bindings::policy::heurimentor::plugin::types::{Description, Error};
@@ -9,8 +12,8 @@ use heurimentor::bindings::policy::heurimentor::plugin::types::{Description, Err
 #[used]
 static DESCRIBE: [u8; 24] = *b"describe=honest         ";
 
-/// Bytes of state, or of text, that no limit of the tests allows.
-const TOO_MUCH: usize = 2 << 20;
+/// Bytes of state, or of text, that no limit of the tests allows: more than a state may have by default.
+const TOO_MUCH: usize = 300 << 10;
 
 /// How to behave at each call: the state.
 pub struct Plan {
@@ -53,10 +56,10 @@ impl Plan {
     }
 }
 
-/// A text of which a list may hold many without much memory: the strings are all the same bytes.
+/// Texts of 64 KiB of which a list may hold many without much memory: they are all the same bytes.
 /// Nobody may drop them.
 pub fn aliases(count: usize) -> Vec<String> {
-    let text: &'static mut [u8] = vec![b'x'; 1 << 20].leak();
+    let text: &'static mut [u8] = vec![b'x'; 64 << 10].leak();
     let alias = || {
         // SAFETY: none; a guest may do to itself what it likes. The host must survive it.
         unsafe { String::from_raw_parts(text.as_ptr().cast_mut(), text.len(), text.len()) }
@@ -74,14 +77,12 @@ fn misbehave(how: &str) -> Result<(), Error> {
         "loop" => loop {
             std::hint::black_box(how);
         },
-        "hoard" => {
-            let mut hoard = Vec::new();
-            loop {
-                hoard.push(vec![1u8; 1 << 20]);
-                std::hint::black_box(&hoard);
-            }
-        }
-        "grow" => grow(),
+        // A megabyte at a time.
+        "hoard" => loop {
+            grow(16);
+        },
+        // More than 4 GiB at once.
+        "grow" => grow(u16::MAX),
         "trap" => trap(),
         "recurse" => {
             std::hint::black_box(recurse(1));
@@ -126,15 +127,18 @@ pub fn describe(name: &str, detector: bool) -> Description {
     }
 }
 
+/// Not a loop in disguise: what is done with the answer depends on the order.
 #[inline(never)]
 fn recurse(depth: u64) -> u64 {
-    if std::hint::black_box(depth) == 0 { 0 } else { recurse(depth + 1) + 1 }
+    if depth == u64::MAX { 0 } else { recurse(depth + 1).rotate_left(1) ^ depth }
 }
 
-/// More than 4 GiB at once.
-fn grow() {
+/// So many pages of 64 KiB more, untouched.
+fn grow(pages: u16) {
     #[cfg(target_arch = "wasm32")]
-    std::hint::black_box(core::arch::wasm32::memory_grow(0, u16::MAX.into()));
+    std::hint::black_box(core::arch::wasm32::memory_grow(0, pages.into()));
+    #[cfg(not(target_arch = "wasm32"))]
+    let _ = pages;
 }
 
 /// `unreachable` on the wasm target; natively the crate is only checked.

@@ -37,8 +37,7 @@ impl Guest for HostilePolicy {
                 vec![1.0; count]
             }
             "aliases" => {
-                diagnostics =
-                    hostile::aliases(10_000).into_iter().map(|text| (text, 0.0)).collect();
+                diagnostics = hostile::aliases(1_000).into_iter().map(|text| (text, 0.0)).collect();
                 vec![1.0; count]
             }
             _ => vec![f64::NAN; count],

@@ -13,6 +13,8 @@ pub struct Odm {
     /// First step after which it decides.
     first_step: u64,
     rewards: Rewards,
+    /// What people call the domains.
+    names: Vec<String>,
 }
 
 #[derive(Deserialize)]
@@ -31,7 +33,8 @@ impl Policy for Odm {
     const NAME: &'static str = "odm";
     const VERSION: &'static str = env!("CARGO_PKG_VERSION");
     const DOCUMENTATION: &'static str = "Online Data Mixing (2312.02406), perplexity form: samples \
-        more of the domains with the higher smoothed perplexity, never less than a shrinking floor.";
+        more of the domains with the higher smoothed perplexity, never less than a shrinking floor. \
+        A loss that is no number is left out, one above 20 nats counts as 20.";
     const CONFIG_SCHEMA: &'static str = r#"{
   "type": "object",
   "additionalProperties": false,
@@ -51,6 +54,7 @@ impl Policy for Odm {
             smoothing: config.smoothing,
             first_step: facts.bound_at_step + warm_up,
             rewards: Rewards(vec![None; domains.len()]),
+            names: domains.iter().map(|domain| domain.name.clone()).collect(),
         })
     }
 
@@ -68,8 +72,19 @@ impl Policy for Odm {
             return Ok(Vec::new());
         };
         let exploration = rule::exploration(self.rewards.0.len() as f64, t);
-        let action = Action::set_mixture(self.rewards.shares(t), "smoothed perplexity by domain");
+        let action = Action::set_mixture(self.rewards.shares(t), self.reason());
         Ok(vec![action.with("exploration", exploration)])
+    }
+}
+
+impl Odm {
+    /// What people read beside the decision.
+    fn reason(&self) -> String {
+        let told = |(domain, reward): (usize, f64)| format!("{reward:.2} ({})", self.names[domain]);
+        match self.rewards.extremes().map(|extremes| extremes.map(told)) {
+            Some([low, high]) => format!("smoothed perplexity from {low} to {high}"),
+            None => "no perplexity yet".to_owned(),
+        }
     }
 }
 

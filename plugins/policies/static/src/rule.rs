@@ -35,19 +35,22 @@ pub fn target(
             return Err(format!("shares: `{name}` has {share}: it must be 0 or a positive number"));
         }
     }
-    let sum: f64 = wanted.iter().sum();
-    if sum <= 0.0 || !sum.is_finite() {
+    if wanted.iter().all(|share| *share == 0.0) {
         let names: Vec<_> = domains.iter().map(|(name, _)| *name).collect();
         let names = names.join(", ");
-        return Err(format!("shares of {names} sum to {sum}: give at least one a positive share"));
+        return Err(format!("shares of {names} sum to 0: give at least one a positive share"));
     }
-    Ok(wanted.iter().map(|share| share / sum).collect())
+    // Numbers so large that their sum is none are added up on a smaller scale.
+    let sum: f64 = wanted.iter().sum();
+    let scale = if sum.is_finite() { 1.0 } else { wanted.len() as f64 };
+    let sum: f64 = wanted.iter().map(|share| share / scale).sum();
+    Ok(wanted.iter().map(|share| share / scale / sum).collect())
 }
 
-/// Whether two mixtures are not the same.
+/// Whether two mixtures are not the same; what is not a number is like nothing.
 pub fn differ(left: &[f64], right: &[f64]) -> bool {
-    left.len() != right.len()
-        || left.iter().zip(right).any(|(left, right)| (left - right).abs() > TOLERANCE)
+    let alike = |(left, right): (&f64, &f64)| (left - right).abs() <= TOLERANCE;
+    left.len() != right.len() || !left.iter().zip(right).all(alike)
 }
 
 /// What is kept between calls.
@@ -83,6 +86,8 @@ impl Memory {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     const DOMAINS: [(&str, f64); 2] = [("web", 0.75), ("code", 0.25)];
@@ -121,5 +126,24 @@ mod tests {
         assert_eq!(memory.ask(4, &[0.6, 0.4]), None);
         assert!(memory.ask(3 + ASK_AGAIN_STEPS, &[0.6, 0.4]).is_some());
         assert_eq!(memory.ask(3 + ASK_AGAIN_STEPS, &[0.5, 0.5]), None);
+    }
+
+    #[test]
+    fn shown_shares_that_are_no_numbers_are_another_mixture() {
+        let mut memory = Memory::new(vec![0.5, 0.5]);
+        memory.ask(0, &[0.5, 0.5]);
+        assert!(memory.ask(1, &[f64::NAN, 0.5]).is_some());
+    }
+
+    proptest! {
+        #[test]
+        fn shares_of_any_size_become_a_mixture(
+            web in prop_oneof![Just(0.0), Just(f64::MAX), 0.0..f64::MAX, 0.0..1e-300],
+            code in prop_oneof![Just(f64::MAX), Just(f64::MIN_POSITIVE), 1e-300..f64::MAX],
+        ) {
+            let target = shares(&[("web", web), ("code", code)]).unwrap();
+            prop_assert!((target.iter().sum::<f64>() - 1.0).abs() < 1e-12);
+            prop_assert!(target.iter().all(|share| (0.0..=1.0).contains(share)), "{target:?}");
+        }
     }
 }

@@ -1,0 +1,65 @@
+//! Meeting a run in its middle, however fast the machine is: the database does not take a checkpoint of it
+//! until the test lets go, and no run goes past a checkpoint that is not on record.
+
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::process::{Child, Stdio};
+use std::time::{Duration, Instant};
+
+use crate::place::Place;
+
+/// Holds runs of a place; lets go when it is released.
+pub(crate) struct Hold<'a> {
+    place: &'a Place,
+    /// A session that has the lock which the checkpoint waits for, as long as its input is open.
+    session: Child,
+}
+
+impl Place {
+    /// From now on no checkpoint of this step or a later one gets on record.
+    pub(crate) fn hold_at_checkpoint(&self, step: u64) -> Hold<'_> {
+        let mut psql = self.hm(&["db", "psql", "--", "-qAt"]);
+        let mut session = psql.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        session
+            .stdin
+            .as_mut()
+            .unwrap()
+            .write_all(b"select pg_advisory_lock(9), 'held';\n")
+            .unwrap();
+        let mut said = String::new();
+        BufReader::new(session.stdout.take().unwrap()).read_line(&mut said).unwrap();
+        assert_eq!(said.trim(), "|held");
+        self.sql(&format!(
+            "create function hold() returns trigger language plpgsql as $$ begin \
+             if new.step >= {step} then perform pg_advisory_xact_lock(9); end if; return new; end $$; \
+             create trigger hold before insert on checkpoint for each row execute function hold()"
+        ));
+        Hold { place: self, session }
+    }
+}
+
+impl Hold<'_> {
+    /// Waits until a run stands at the checkpoint: all steps before it are done, and none after.
+    pub(crate) fn reached(&self) {
+        let begun = Instant::now();
+        let waiting = "select count(*) from pg_locks where locktype = 'advisory' and not granted";
+        while self.place.sql(waiting) == "0" {
+            assert!(begun.elapsed() < Duration::from_secs(300), "no run comes to the checkpoint");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// Lets the run go on, and later ones pass.
+    pub(crate) fn release(mut self) {
+        drop(self.session.stdin.take());
+        self.session.wait().unwrap();
+        self.place.sql("drop trigger hold on checkpoint; drop function hold");
+    }
+}
+
+impl Drop for Hold<'_> {
+    fn drop(&mut self) {
+        // Of a test that failed; a session that was released has ended.
+        let _ = self.session.kill();
+        let _ = self.session.wait();
+    }
+}
