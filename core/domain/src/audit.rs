@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use self::host::{check_measured, check_step, check_turned, host};
+use self::host::{check_ending, check_measured, check_step, check_turned, host};
 use crate::calls::{self, PlannedCall};
 use crate::effects::effects;
 use crate::event::*;
@@ -224,6 +224,7 @@ impl DecisionAudit {
             state.next_seq = recorded.seq;
         }
         check_turned(state, &mut self.due, recorded, &mut found);
+        check_ending(state, recorded, &mut found);
         match &recorded.event {
             Event::StepRecorded(step) => {
                 check_step(state, recorded, step, &mut found);

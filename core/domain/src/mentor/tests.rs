@@ -17,6 +17,7 @@ use crate::spec::RunSpec;
 use crate::step::LossSums;
 use crate::testing::spec;
 
+mod ending;
 mod weights;
 
 /// Doubles the first domain's share each call; its state counts calls. Faults while `faulty` is 1, and
