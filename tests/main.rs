@@ -4,6 +4,7 @@
 mod bad_input;
 mod costs;
 mod demo;
+mod ends;
 mod examples;
 mod generate;
 mod hold;

@@ -32,7 +32,7 @@ pub(crate) enum Command {
     Prepare(RunFileArgs),
     /// Train, or go on with the unfinished run of that name
     #[command(
-        after_help = "Examples:\n  hm train -c run.yaml\n  hm train -c run.yaml --set training.steps=300 --new"
+        after_help = "A run that is interrupted, killed or cannot be saved goes on with the same command. One that has ended\ndoes not: --new starts another of its name.\n\nExit code: 0 all steps are done, or stopped by command; 1 the run halted or failed; 2 an error; 3 unfinished, since\nits last checkpoint could not be saved: the same command catches up and saves; 130 interrupted.\n\nExamples:\n  hm train -c run.yaml\n  hm train -c run.yaml --set training.steps=300 --new"
     )]
     Train(TrainArgs),
     /// Read a Hugging Face folder of a Llama or Aquila model into weights that a run starts from
@@ -104,7 +104,7 @@ pub(crate) struct RunFileArgs {
 pub(crate) struct TrainArgs {
     #[command(flatten)]
     pub(crate) file: RunFileArgs,
-    /// Start another run, even if one of this name is unfinished
+    /// Start another run from step 0, even if one of this name is unfinished or has ended
     #[arg(long)]
     pub(crate) new: bool,
     /// Print what would be trained and what it would cost, and stop

@@ -2,8 +2,12 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
+
+/// How soon a wait notices that it is over.
+const LOOK_INTERVAL: Duration = Duration::from_millis(50);
 
 /// Raised by the first signal. Cloning shares it.
 #[derive(Clone, Default)]
@@ -24,6 +28,15 @@ impl Interrupt {
         })
         .context("cannot listen for Ctrl-C")?;
         Ok(interrupt)
+    }
+
+    /// Waits so long, or until it is raised; whether it is.
+    pub(crate) fn wait(&self, time: Duration) -> bool {
+        let begun = Instant::now();
+        while !self.raised() && begun.elapsed() < time {
+            std::thread::sleep(LOOK_INTERVAL.min(time));
+        }
+        self.raised()
     }
 
     /// Whether the work should end.

@@ -1,8 +1,8 @@
 //! Catch-up: from the last checkpoint the log is trained again, under the logged verdicts and
-//! decisions, and compared with what was logged. Nothing is appended twice and no plugin decides.
+//! decisions, and compared with what was logged. Nothing is appended twice and no plugin decides. Where
+//! the newest checkpoint is damaged an older one serves, and where none is whole the run's beginning.
 
 use std::collections::BTreeMap;
-use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 use hm_data::Sampler;
@@ -14,7 +14,9 @@ use hm_domain::state::RunState;
 use hm_domain::step::Knobs;
 use hm_store::Store;
 use hm_train::Trainer;
+use serde_json::Value;
 
+use crate::checkpoints::{Checkpoints, TakenUp};
 use crate::progress;
 use crate::registry::Registry;
 use crate::workplace::Workplace;
@@ -29,6 +31,8 @@ pub(crate) struct CaughtUp {
     pub(crate) checkpoint: Option<Digest>,
     /// Step of that checkpoint.
     pub(crate) checkpoint_step: u64,
+    /// Newer ones that are not whole.
+    pub(crate) passed_over: Vec<PassedOver>,
     /// Steps trained again.
     pub(crate) steps: u64,
     /// Largest relative difference of a loss, a norm or a weight state.
@@ -43,32 +47,39 @@ pub(crate) fn catch_up(
     store: &Store,
     id: RunId,
     (trainer, sampler): (&mut Trainer, &mut Sampler),
-    checkpoints: &Path,
+    checkpoints: &mut Checkpoints,
 ) -> Result<(RunState, KeptStates, CaughtUp)> {
     let runtime = &workplace.runtime;
-    let from = runtime.block_on(last_usable_checkpoint(store, id, checkpoints))?;
-    let done = runtime.block_on(store.run(id))?.map_or(0, |row| row.next_step.max(0) as u64);
-    let bar = progress::bar(done, "catching up with the log");
     let first = runtime.block_on(store.read(id, 0, 1))?;
     let mut state = RunState::start(&first.first().context("the run has no events")?.event)?;
+    let on_record = runtime.block_on(store.checkpoints(id))?;
+    let on_record = on_record.iter().map(on_record_as).collect::<Result<Vec<_>>>()?;
+    let keep = state.spec.checkpoint.keep as usize;
+    let (taken_up, passed_over) = checkpoints.take_up(on_record.into_iter(), keep, trainer);
+    say_what_is_passed_over(&passed_over, taken_up.as_ref());
+    let done = runtime.block_on(store.run(id))?.map_or(0, |row| row.next_step.max(0) as u64);
+    let bar = progress::bar(done, "catching up with the log");
     let mut kept = KeptStates::default();
-    let mut caught_up = CaughtUp::default();
+    let mut caught_up = CaughtUp { passed_over, ..CaughtUp::default() };
+    let from = taken_up.as_ref().map(|taken_up| taken_up.seq);
     loop {
         let page = runtime.block_on(store.read(id, state.next_seq, PAGE_EVENTS))?;
         if page.is_empty() {
             break;
         }
         for recorded in &page {
-            if let Event::StepRecorded(step) = &recorded.event
-                && from.is_none_or(|seq| recorded.seq > seq)
-            {
-                train_again(&state, step, trainer, sampler, &mut caught_up)?;
-                bar.set_position(step.step + 1);
+            match &recorded.event {
+                Event::StepRecorded(step) if from.is_none_or(|seq| recorded.seq > seq) => {
+                    train_again(&state, step, trainer, sampler, &mut caught_up)?;
+                    bar.set_position(step.step + 1);
+                }
+                Event::CheckpointSaved(saved) => checkpoints.note(saved.clone()),
+                _ => {}
             }
             kept.fold(&state, &recorded.event);
             state.apply(&recorded.event);
-            if Some(recorded.seq) == from {
-                load(&state, checkpoints, (trainer, sampler), &mut caught_up)?;
+            if let Some(taken_up) = taken_up.as_ref().filter(|it| it.seq == recorded.seq) {
+                begin_from(taken_up, &state, sampler, &mut caught_up)?;
             }
         }
     }
@@ -76,36 +87,40 @@ pub(crate) fn catch_up(
     Ok((state, kept, caught_up))
 }
 
-/// Seq of the newest checkpoint on record whose folder is on disk.
-async fn last_usable_checkpoint(
-    store: &Store,
-    id: RunId,
-    checkpoints: &Path,
-) -> Result<Option<u64>> {
-    for row in store.checkpoints(id).await? {
-        let folder = row["folder"].as_str().unwrap_or_default();
-        if checkpoints.join(folder).is_dir() {
-            return Ok(row["seq"].as_u64());
-        }
-        eprintln!("checkpoint {folder} is on record but not on disk");
-    }
-    Ok(None)
+/// A row of the checkpoints on record: its event's seq, and what that says.
+fn on_record_as(row: &Value) -> Result<(u64, CheckpointSaved)> {
+    let number = |column: &str| row[column].as_u64().with_context(|| format!("no {column}"));
+    let text = |column: &str| row[column].as_str().with_context(|| format!("no {column}"));
+    let saved = || -> Result<_> {
+        let (step, bytes) = (number("step")?, number("bytes")?);
+        let (digest, folder) = (text("digest")?.parse()?, text("folder")?.to_owned());
+        Ok((number("seq")?, CheckpointSaved { step, digest, folder, bytes }))
+    };
+    saved().context("a checkpoint on record cannot be read: rebuild it with `hm db rebuild`")
 }
 
-/// Takes up the checkpoint that the last folded event names.
-fn load(
+fn say_what_is_passed_over(passed_over: &[PassedOver], taken_up: Option<&TakenUp>) {
+    for PassedOver { step, reason, .. } in passed_over {
+        eprintln!("the checkpoint of step {step} is passed over: {reason}");
+    }
+    match taken_up {
+        _ if passed_over.is_empty() => {}
+        Some(older) => eprintln!("the older one of step {} is whole", older.saved.step),
+        None => eprintln!("no older one is whole: the log is trained again from step 0"),
+    }
+}
+
+/// The log has come to the checkpoint that the trainer has taken up: both must be of the same step.
+fn begin_from(
+    taken_up: &TakenUp,
     state: &RunState,
-    checkpoints: &Path,
-    (trainer, sampler): (&mut Trainer, &mut Sampler),
+    sampler: &mut Sampler,
     caught_up: &mut CaughtUp,
 ) -> Result<()> {
-    let saved = state
-        .checkpoint
-        .as_ref()
-        .context("the log names no checkpoint here: rebuild it with `hm db rebuild`")?;
-    let content = trainer
-        .load(&checkpoints.join(&saved.folder), saved.digest)
-        .with_context(|| format!("checkpoint {} cannot be loaded", saved.folder))?;
+    let TakenUp { saved, content, .. } = taken_up;
+    if state.checkpoint.as_ref() != Some(saved) {
+        bail!("the log names no checkpoint here: rebuild it with `hm db rebuild`");
+    }
     if content.next_step != state.next_step {
         let (held, logged) = (content.next_step, state.next_step);
         bail!("checkpoint {} is of step {held}, the log of step {logged}", saved.folder);

@@ -115,7 +115,7 @@ impl Timeline<'_> {
                 (Checkpoint, "checkpoint saved".to_owned(), detail)
             }
             Event::CheckpointFailed(failed) => {
-                (Checkpoint, "checkpoint failed; the run went on".to_owned(), failed.reason.clone())
+                (Checkpoint, "checkpoint failed".to_owned(), failed.reason.clone())
             }
             Event::CommandAnswered(answered) => {
                 let word = if answered.refusal.is_some() { "refused" } else { "obeyed" };
@@ -126,10 +126,13 @@ impl Timeline<'_> {
             Event::RunContinued(_) => (Run, "run went on".to_owned(), String::new()),
             Event::RunResumed(resumed) => {
                 let agreed = if resumed.agreed { "agreed" } else { "disagreed" };
-                let detail = format!(
+                let mut detail = format!(
                     "from step {}, {} steps trained again: they {agreed} with the log",
                     resumed.checkpoint_step, resumed.caught_up_steps
                 );
+                for PassedOver { step, reason, .. } in &resumed.passed_over {
+                    detail += &format!("; the checkpoint of step {step} is passed over: {reason}");
+                }
                 (Run, "run taken up again".to_owned(), detail)
             }
             Event::RunInterrupted(end) => (Run, "worker ended".to_owned(), end.reason.clone()),

@@ -1,10 +1,12 @@
 //! `hm train`: prepare, find or start the run, catch up, train.
 
-use anyhow::Result;
-use hm_domain::event::Ending;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use anyhow::{Result, bail};
 use hm_domain::id::RunId;
-use hm_store::Store;
+use hm_store::{RunRow, Store};
 use hm_train::DeviceChoice;
+use indicatif::HumanDuration;
 
 use crate::cli::TrainArgs;
 use crate::dry_run::dry_run;
@@ -13,9 +15,10 @@ use crate::interrupt::Interrupt;
 use crate::outlook;
 use crate::prepare::prepared;
 use crate::resolve::resolve;
+use crate::run_end::Outcome;
 use crate::run_file::RunFile;
-use crate::run_loop::Outcome;
 use crate::settings;
+use crate::typed_again::{typed_again, typed_beside};
 use crate::worker::Worker;
 use crate::workplace::Workplace;
 
@@ -54,40 +57,36 @@ pub(crate) fn train(workplace: &Workplace, args: &TrainArgs) -> Result<u8> {
     let interrupt = Interrupt::install()?;
     let store = workplace.store()?;
     let trained = run_to_its_end(workplace, &store, &file, &how, interrupt)?;
+    let Trained { id, outcome, .. } = &trained;
     if args.file.json {
         println!("{}", summary(&file, &trained));
     } else {
         if let Some(speed) = &trained.speed {
             println!("{speed}");
         }
-        match &trained.outcome {
+        match outcome {
             Outcome::Finished(_, reason) => {
-                println!("run {} ended: {reason}", file.name);
-                println!("check it with: hm audit {}", file.name);
+                println!("run {} ({id}) ended: {reason}", file.name);
+                let audit = typed_beside(&["audit", &id.to_string()]);
+                println!("check it with: {audit}");
             }
-            Outcome::Interrupted => {
-                println!("saved; go on with: hm train -c {}", args.file.config.display());
-            }
+            _ => println!("{}", outcome.sentence(&typed_again())),
         }
     }
-    Ok(match trained.outcome {
-        Outcome::Finished(Ending::Completed | Ending::Stopped, _) => 0,
-        Outcome::Finished(Ending::Halted | Ending::Failed, _) => 1,
-        Outcome::Interrupted => 130,
-    })
+    Ok(outcome.exit_code())
 }
 
 fn summary(file: &RunFile, trained: &Trained) -> serde_json::Value {
     let Trained { id, outcome, throughput, .. } = trained;
-    let (ending, reason) = match outcome {
-        Outcome::Finished(ending, reason) => (serde_json::json!(ending), reason.as_str()),
-        Outcome::Interrupted => (serde_json::Value::Null, "interrupted"),
+    let ending = match outcome {
+        Outcome::Finished(ending, _) => Some(ending),
+        Outcome::Unsaved(_) | Outcome::Interrupted { .. } => None,
     };
     serde_json::json!({
         "run": id,
         "name": file.name,
         "ending": ending,
-        "reason": reason,
+        "reason": outcome.reason(),
         "throughput": throughput,
     })
 }
@@ -101,13 +100,13 @@ pub(crate) fn run_to_its_end(
     interrupt: Interrupt,
 ) -> Result<Trained> {
     settings::check(workplace, Some(store), file)?;
+    let unfinished = if how.new { None } else { unfinished(workplace, store, &file.name)? };
     let (manifest, folder) = prepared(workplace, file)?;
     let (spec, first) = resolve(file, &manifest)?;
-    let unfinished = workplace.runtime.block_on(store.find_unfinished(&spec.name))?;
     let weights = file.initial_weights()?;
     let places = (folder.as_path(), weights.as_ref());
     let worker = Worker::new(workplace, store, &spec, places, how, interrupt)?;
-    let mut run = match unfinished.filter(|_| !how.new) {
+    let mut run = match unfinished {
         Some(id) => worker.take_up(id, &spec, &file.plugins, how.accept_divergence)?,
         None => {
             for remark in outlook::remarks(&spec, &first) {
@@ -121,4 +120,36 @@ pub(crate) fn run_to_its_end(
     run.journal.close()?;
     let (speed, throughput) = (run.progress.speed.sentence(), run.progress.speed.json());
     Ok(Trained { id: run.id, outcome, speed, throughput })
+}
+
+/// The unfinished run of a name; none where there never was a run of it. One that has ended is not
+/// begun again by the same command typed again: that would repeat its training without a word.
+fn unfinished(workplace: &Workplace, store: &Store, name: &str) -> Result<Option<RunId>> {
+    let runtime = &workplace.runtime;
+    if let Some(id) = runtime.block_on(store.find_unfinished(name))? {
+        return Ok(Some(id));
+    }
+    let Some(id) = runtime.block_on(store.find_run(name))? else { return Ok(None) };
+    let Some(RunRow { name: found, next_step, steps, ending, reason, last_at, .. }) =
+        runtime.block_on(store.run(id))?
+    else {
+        return Ok(None);
+    };
+    // A name that is another run's id names no run of that name.
+    let Some(ending) = ending.filter(|_| found == name) else { return Ok(None) };
+    let reason = reason.map_or(String::new(), |reason| format!(" ({reason})"));
+    let export = typed_beside(&["export", &id.to_string(), "--output", "FOLDER"]);
+    bail!(
+        "run `{name}` ({id}) has ended already: {ending} at step {next_step} of {steps}, {} \
+         ago{reason}; --new starts another run of that name from step 0; to train its weights \
+         further, {export}, then hm import FOLDER --output WEIGHTS, and a run of another name with \
+         model: {{ from: WEIGHTS }}, which begins its data and its optimizer's moments anew",
+        since(last_at)
+    )
+}
+
+/// Time since then, as people say it.
+fn since(micros: i64) -> HumanDuration {
+    let then = UNIX_EPOCH + Duration::from_micros(micros.max(0) as u64);
+    HumanDuration(SystemTime::now().duration_since(then).unwrap_or_default())
 }

@@ -1,6 +1,6 @@
 //! A worker takes a run: a new one from its spec, or an unfinished one by catching up with its log.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context, Result, anyhow, bail};
@@ -14,8 +14,8 @@ use hm_domain::spec::RunSpec;
 use hm_domain::state::RunState;
 use hm_store::{Journal, JournalLimits, Store, WriterLease};
 use hm_train::{InitialWeights, Trainer};
-use serde_json::Value;
 
+use crate::checkpoints::Checkpoints;
 use crate::environment::environment;
 use crate::interrupt::Interrupt;
 use crate::progress::RunProgress;
@@ -23,6 +23,7 @@ use crate::registry::Registry;
 use crate::resume::{self, CaughtUp};
 use crate::run_file::PluginChoice;
 use crate::run_loop::Run;
+use crate::spec_change::difference;
 use crate::throughput::Throughput;
 use crate::train::How;
 use crate::workplace::Workplace;
@@ -76,6 +77,7 @@ impl<'a> Worker<'a> {
             self.registry.candidate(plugin, config).map_err(refused)?;
         }
         let id = RunId(uuid::Uuid::now_v7());
+        let checkpoints = self.checkpoints(id)?;
         let lease = self.workplace.runtime.block_on(self.store.start_run(id, &spec.name))?;
         let started = Event::RunStarted(RunStarted {
             spec: serde_json::to_string(spec)?,
@@ -86,7 +88,7 @@ impl<'a> Worker<'a> {
         let state = RunState::start(&started)?;
         let mut journal = self.journal(lease);
         journal.commit(0, vec![started], Vec::new())?;
-        let mut run = self.run(id, state, journal)?;
+        let mut run = self.run(id, state, journal, checkpoints);
         bind_all(&mut run, plugins)?;
         Ok(run)
     }
@@ -101,12 +103,17 @@ impl<'a> Worker<'a> {
     ) -> Result<Run> {
         let lease = self.workplace.runtime.block_on(self.store.acquire_writer(id))?;
         self.refuse_damaged_or_another(id, spec)?;
-        let checkpoints = self.checkpoints(id);
+        let mut checkpoints = self.checkpoints(id)?;
         let (trainer, sampler) = (&mut self.trainer, &mut self.sampler);
-        let (state, kept, caught_up) =
-            resume::catch_up(self.workplace, &self.store, id, (trainer, sampler), &checkpoints)?;
-        let CaughtUp { checkpoint, checkpoint_step, steps, difference_max, disagreement } =
-            caught_up;
+        let (state, kept, caught_up) = resume::catch_up(
+            self.workplace,
+            &self.store,
+            id,
+            (trainer, sampler),
+            &mut checkpoints,
+        )?;
+        let CaughtUp { checkpoint, checkpoint_step, passed_over, steps, .. } = caught_up;
+        let CaughtUp { difference_max, disagreement, .. } = caught_up;
         eprintln!("resumed from step {checkpoint_step}, {steps} steps caught up");
         if let Some(sentence) = &disagreement {
             eprintln!("catch-up disagrees with the log: {sentence}");
@@ -122,10 +129,11 @@ impl<'a> Worker<'a> {
             caught_up_steps: steps,
             agreed: disagreement.is_none(),
             difference_max,
+            passed_over,
             environment: environment(&self.trainer)?,
         });
         let journal = self.journal(lease);
-        let mut run = self.run(id, state, journal)?;
+        let mut run = self.run(id, state, journal, checkpoints);
         run.accepts_divergence = accept_divergence;
         for (binding, bytes) in states {
             run.mentor.restore(binding, bytes);
@@ -150,18 +158,23 @@ impl<'a> Worker<'a> {
         let Some(Event::RunStarted(started)) = first.map(|recorded| recorded.event) else {
             bail!("the log of run {id} does not begin with run-started");
         };
-        let then: Value = serde_json::from_str(&started.spec)?;
-        match difference("", &then, &serde_json::to_value(spec)?) {
+        let then: RunSpec = serde_json::from_str(&started.spec)?;
+        match difference(&then, spec) {
             None => Ok(()),
-            Some(place) => bail!(
-                "the unfinished run `{}` has another spec: {place}; train it as it was, or start another with --new",
+            Some(differs) => bail!(
+                "the unfinished run `{}` has another spec: {differs}; train it as it was, or start \
+                 another of that name from step 0 with --new",
                 spec.name
             ),
         }
     }
 
-    fn checkpoints(&self, id: RunId) -> PathBuf {
-        self.workplace.data_dir.join("checkpoints").join(id.to_string())
+    /// Makes their folder, so that a place where none can be saved is known before anything is trained.
+    fn checkpoints(&self, id: RunId) -> Result<Checkpoints> {
+        let folder = self.workplace.data_dir.join("checkpoints").join(id.to_string());
+        std::fs::create_dir_all(&folder)
+            .with_context(|| format!("cannot make {} for checkpoints", folder.display()))?;
+        Ok(Checkpoints::new(folder))
     }
 
     fn journal(&self, lease: WriterLease) -> Journal {
@@ -170,12 +183,9 @@ impl<'a> Worker<'a> {
         Journal::open(lease, handle, JournalLimits::default(), say)
     }
 
-    fn run(self, id: RunId, state: RunState, journal: Journal) -> Result<Run> {
-        let checkpoints = self.checkpoints(id);
-        std::fs::create_dir_all(&checkpoints)
-            .with_context(|| format!("cannot make {}", checkpoints.display()))?;
+    fn run(self, id: RunId, state: RunState, journal: Journal, checkpoints: Checkpoints) -> Run {
         let progress = RunProgress::new(state.spec.training.steps, state.next_step, self.speed);
-        Ok(Run {
+        Run {
             id,
             mentor: Mentor::new(state, Arc::new(self.registry.host.clone())),
             journal,
@@ -186,7 +196,7 @@ impl<'a> Worker<'a> {
             progress,
             accepts_divergence: false,
             interrupt: self.interrupt,
-        })
+        }
     }
 }
 
@@ -203,34 +213,4 @@ fn bind_all(run: &mut Run, plugins: &[PluginChoice]) -> Result<()> {
         }
     }
     Ok(())
-}
-
-/// First place where two values differ, with both.
-fn difference(place: &str, then: &Value, now: &Value) -> Option<String> {
-    use Value::{Array, Object};
-    let below =
-        |key: &str| if place.is_empty() { key.to_owned() } else { format!("{place}.{key}") };
-    match (then, now) {
-        (Object(a), Object(b)) if a.keys().eq(b.keys()) => {
-            a.iter().find_map(|(key, value)| difference(&below(key), value, &b[key]))
-        }
-        (Array(a), Array(b)) if a.len() == b.len() => (0..a.len())
-            .find_map(|index| difference(&below(&index.to_string()), &a[index], &b[index])),
-        _ => (then != now).then(|| format!("{place} was {then}, is {now}")),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn difference_names_the_first_place_with_both_values() {
-        let then = serde_json::json!({"a": {"b": [1, 2]}, "c": "x"});
-        let now = serde_json::json!({"a": {"b": [1, 3]}, "c": "y"});
-        assert_eq!(difference("", &then, &then), None);
-        assert_eq!(difference("", &then, &now).unwrap(), "a.b.1 was 2, is 3");
-        let other_keys = serde_json::json!({"a": {"b": [1, 2]}, "d": "x"});
-        assert!(difference("", &then, &other_keys).is_some());
-    }
 }

@@ -7,7 +7,9 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use self::host::{check_held, check_measured, check_start, check_step, check_turned, host};
+use self::host::{
+    check_ending, check_held, check_measured, check_start, check_step, check_turned, host,
+};
 use crate::calls::{self, PlannedCall};
 use crate::effects::effects;
 use crate::event::*;
@@ -227,6 +229,7 @@ impl DecisionAudit {
         }
         check_turned(state, &mut self.due, recorded, &mut found);
         check_held(state, recorded, &mut found);
+        check_ending(state, recorded, &mut found);
         match &recorded.event {
             Event::StepRecorded(step) => {
                 check_step(state, recorded, step, &mut found);

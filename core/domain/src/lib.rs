@@ -11,6 +11,7 @@ pub mod checkpoint;
 pub mod command;
 pub mod curve;
 pub mod effects;
+pub mod ending;
 pub mod event;
 pub mod id;
 pub mod knobs;

@@ -12,7 +12,7 @@ use crate::effects::{effects, gate_verdict};
 use crate::event::*;
 use crate::id::{BindingId, Digest};
 use crate::limits;
-use crate::plugin::{Outcome, Output, Plugins};
+use crate::plugin::{Output, Plugins};
 use crate::state::RunState;
 use crate::step::{Knobs, PreStep, TrainReport, Verdict};
 
@@ -199,24 +199,6 @@ impl Mentor {
     /// Takes in the first state of a binding that is being made.
     pub(crate) fn adopt(&mut self, binding: BindingId, bytes: Vec<u8>) {
         self.plugin_states.insert(binding, bytes);
-    }
-
-    /// Whether a fault of the last recorded step asks for the run to stop.
-    pub fn must_stop(&self, decided: &Decided) -> Option<String> {
-        decided.events.iter().find_map(|event| {
-            let Event::StepRecorded(step) = event else { return None };
-            step.receipts.iter().find_map(|receipt| {
-                let facts = &self.state.bindings[&receipt.binding].facts;
-                let stops = receipt.outcome != Outcome::Ok
-                    && facts.role == Role::Active
-                    && facts.failure == FailurePolicy::StopRun;
-                stops.then(|| {
-                    let (name, id, outcome) =
-                        (&facts.description.name, receipt.binding, &receipt.outcome);
-                    format!("plugin {name} (binding {id}, failure stop-run) failed: {outcome}")
-                })
-            })
-        })
     }
 }
 

@@ -59,6 +59,11 @@ impl LossScale {
         LossScale { factor, good_steps: 0 }
     }
 
+    /// Whether a step under it cannot be helped by a smaller one.
+    pub fn is_at_its_floor(self) -> bool {
+        self.factor <= BOUNDS.0
+    }
+
     /// The scale after a step.
     pub fn after(self, precision: Precision, step: &PreStep) -> LossScale {
         let LossScale { factor, good_steps } = self;

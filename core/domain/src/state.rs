@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use crate::batch::Cursor;
 use crate::checkpoint::CheckpointState;
+use crate::ending::{self, Due, NonFinite};
 use crate::event::*;
 use crate::id::{BindingId, Digest};
 use crate::knobs::Overrides;
@@ -89,8 +90,12 @@ pub struct RunState {
     pub validated: Option<u64>,
     /// Last checkpoint on record.
     pub checkpoint: Option<CheckpointSaved>,
+    /// Steps whose loss or gradients were no numbers.
+    pub non_finite: NonFinite,
     /// What it is doing.
     pub phase: Phase,
+    /// How it must end, once a gate, a fault or a person has said so.
+    pub(crate) must_end: Option<Due>,
     /// What the weights were after the next step, from when they are measured until it is recorded.
     pub measured: Option<WeightsMeasured>,
     /// Newest observations, oldest first.
@@ -140,7 +145,9 @@ impl RunState {
             validation_due: false,
             validated: None,
             checkpoint: None,
+            non_finite: NonFinite::default(),
             phase: Phase::Running,
+            must_end: None,
             measured: None,
             seen: VecDeque::new(),
             spec,
@@ -208,10 +215,12 @@ impl RunState {
             Event::RunPaused(_) => self.phase = Phase::Paused,
             Event::RunContinued(_) => self.phase = Phase::Running,
             Event::RunFinished(finished) => self.phase = Phase::Finished(finished.ending),
+            Event::CommandAnswered(answered) => {
+                self.must_end = self.must_end.take().or_else(|| ending::ended_by_answer(answered));
+            }
             Event::RunStarted(_)
             | Event::PluginStateSaved(_)
             | Event::CheckpointFailed(_)
-            | Event::CommandAnswered(_)
             | Event::RunResumed(_)
             | Event::RunInterrupted(_)
             | Event::PluginInstalled(_) => {}
@@ -221,6 +230,9 @@ impl RunState {
 
     fn apply_step(&mut self, seq: u64, step: &StepRecorded) {
         let seen = observe::step(self, seq, step);
+        self.must_end = self.must_end.take().or_else(|| self.ended_by_step(step));
+        let checkpoint = self.checkpoint.as_ref().map(|saved| saved.step);
+        self.non_finite = self.non_finite.after(step, self.loss_scale, checkpoint);
         self.measured = None;
         self.next_step = step.step + 1;
         self.tokens = step.tokens;

@@ -100,6 +100,14 @@ impl Trainer {
         Ok(state)
     }
 
+    /// Whether a folder holds the checkpoint of this digest, whole.
+    pub fn verify(&self, folder: &Path, expected: Digest) -> Result<()> {
+        match self.read(folder)?.digest {
+            found if found == expected => Ok(()),
+            found => Err(TrainError::Digest { folder: folder.to_owned(), found, expected }),
+        }
+    }
+
     /// Reads a folder that must hold this model's tensors and no others, each byte once.
     fn read(&self, folder: &Path) -> Result<Read> {
         let path = folder.join(STATE_FILE);

@@ -16,10 +16,11 @@ use crate::audit::{self, Level};
 use crate::cli::DemoArgs;
 use crate::interrupt::Interrupt;
 use crate::plugins;
+use crate::run_end::Outcome;
 use crate::run_file::RunFile;
-use crate::run_loop::Outcome;
 use crate::serve::Page;
 use crate::train::{How, Trained, run_to_its_end};
+use crate::typed_again::typed_again;
 use crate::workplace::{Workplace, user};
 
 /// Plugins of the demo's run: a policy that steers, a detector that watches.
@@ -37,13 +38,16 @@ pub(crate) fn demo(workplace: &Workplace, args: &DemoArgs) -> Result<u8> {
     install_plugins(workplace, &store, args.plugins.as_deref())?;
     let file = run_file(workplace, args)?;
     let device = DeviceChoice::Auto;
-    let how = How { new: false, accept_divergence: false, device, peak_tflops: None };
+    // A demo is there to be seen again: one that has ended is followed by another.
+    let unfinished = workplace.runtime.block_on(store.find_unfinished(&file.name))?;
+    let new = unfinished.is_none();
+    let how = How { new, accept_divergence: false, device, peak_tflops: None };
     let Trained { id, outcome, .. } =
         run_to_its_end(workplace, &store, &file, &how, interrupt.clone())?;
-    if outcome == Outcome::Interrupted {
-        println!("saved; `hm demo` goes on from here");
+    if !matches!(outcome, Outcome::Finished(..)) {
+        println!("{}", outcome.sentence(&typed_again()));
         page.close(workplace)?;
-        return Ok(130);
+        return Ok(outcome.exit_code());
     }
     println!("\nAuditing: every decision of the run is executed again from the log.");
     let registry = workplace.registry(&store)?;

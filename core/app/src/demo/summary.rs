@@ -6,7 +6,7 @@ use hm_domain::id::RunId;
 use hm_store::Store;
 
 use crate::audit::Report;
-use crate::run_loop::Outcome;
+use crate::run_end::Outcome;
 use crate::validations;
 
 /// Prints the summary of an ended run.

@@ -4,6 +4,7 @@
 use super::Divergence;
 use crate::calls;
 use crate::effects::gate_verdict;
+use crate::ending::Due;
 use crate::event::*;
 use crate::knobs;
 use crate::limits;
@@ -143,4 +144,26 @@ pub(super) fn check_step(
         _ => spec.optimizer.clip_norm,
     };
     compare("effective clip", step.effective_clip.to_string(), clip.to_string());
+}
+
+/// Nothing is trained once a run must end; it ends as it must. That it failed where nothing else says
+/// so is the worker's word: a plugin of its file, or weights that could not be saved.
+pub(super) fn check_ending(state: &RunState, recorded: &Recorded, found: &mut Vec<Divergence>) {
+    let finished = match &recorded.event {
+        Event::StepRecorded(_) => None,
+        Event::RunFinished(finished) => Some(finished),
+        _ => return,
+    };
+    let due = state.ending_due();
+    let failed_by_itself = finished.is_some_and(|finished| finished.ending == Ending::Failed)
+        && due.as_ref().is_none_or(|due| due.ending != Ending::Failed);
+    let logged =
+        finished.map(|finished| Due { ending: finished.ending, reason: finished.reason.clone() });
+    if logged != due && !failed_by_itself {
+        let text = |due: Option<Due>| match due {
+            Some(Due { ending, reason }) => format!("{ending:?}: {reason}"),
+            None => "the run goes on".to_owned(),
+        };
+        found.push(host(recorded, "end of the run", text(logged), text(due)));
+    }
 }

@@ -40,7 +40,7 @@ pub enum Event {
     PluginStateSaved(PluginStateSaved),
     /// A checkpoint is on disk.
     CheckpointSaved(CheckpointSaved),
-    /// A checkpoint could not be saved; the run went on.
+    /// A checkpoint could not be saved.
     CheckpointFailed(CheckpointFailed),
     /// A wish from outside was obeyed or refused.
     CommandAnswered(CommandAnswered),
@@ -50,7 +50,7 @@ pub enum Event {
     RunContinued(RunContinued),
     /// A worker took the run up again.
     RunResumed(RunResumed),
-    /// The worker ended before the run did, in good order.
+    /// The worker ended before the run did, and says why.
     RunInterrupted(RunInterrupted),
     /// The run ended.
     RunFinished(RunFinished),

@@ -81,8 +81,21 @@ pub struct RunResumed {
     pub agreed: bool,
     /// Largest relative difference of a loss, 0 when they agreed.
     pub difference_max: f64,
+    /// Newer checkpoints on record that could not be taken up, newest first.
+    pub passed_over: Vec<PassedOver>,
     /// What executes it now.
     pub environment: Environment,
+}
+
+/// A checkpoint on record that a worker could not take up.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PassedOver {
+    /// Its step.
+    pub step: u64,
+    /// Its digest.
+    pub checkpoint: Digest,
+    /// Why not, in a sentence.
+    pub reason: String,
 }
 
 /// See [`Event::RunInterrupted`].
@@ -104,7 +117,7 @@ pub enum Ending {
     Stopped,
     /// Halted by a gate.
     Halted,
-    /// Stopped by a failure policy.
+    /// Nothing more could be learned, or a failure policy stopped it.
     Failed,
 }
 

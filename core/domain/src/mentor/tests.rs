@@ -17,6 +17,7 @@ use crate::spec::RunSpec;
 use crate::step::LossSums;
 use crate::testing::spec;
 
+mod ending;
 mod limits;
 mod weights;
 
@@ -137,11 +138,8 @@ impl Run {
     }
 
     fn bind(&mut self) {
-        self.bind_with(FailurePolicy::FallBack);
-    }
-
-    fn bind_with(&mut self, failure: FailurePolicy) {
         let (config, role) = (serde_json::json!({}), Role::Active);
+        let failure = FailurePolicy::FallBack;
         let plugin = "scripted".to_owned();
         assert_eq!(self.command(Command::Bind { plugin, config, role, failure }), None);
     }
@@ -243,20 +241,6 @@ fn faults_fall_back_to_the_prior_and_then_quarantine() {
     run.step();
     let Event::StepRecorded(step) = &run.log[calls].event else { panic!("no step") };
     assert!(step.receipts.is_empty());
-}
-
-#[test]
-fn fault_under_stop_run_ends_the_run_with_a_sentence() {
-    let mut run = Run::start();
-    run.bind_with(FailurePolicy::StopRun);
-    run.plugins.faulty.store(1, Ordering::Relaxed);
-    (0..2).for_each(|_| run.step());
-    let faulted =
-        run.log.iter().rev().find(|recorded| matches!(recorded.event, Event::StepRecorded(_)));
-    let events = vec![faulted.unwrap().event.clone()];
-    let reason = run.mentor.must_stop(&Decided { events, states: Vec::new() }).unwrap();
-    let due = "plugin scripted (binding #0, failure stop-run) failed: it used up its fuel";
-    assert_eq!(reason, due);
 }
 
 #[test]

@@ -183,9 +183,11 @@ record! { RunPaused of event::RunPaused { step: u64, } }
 
 record! { RunContinued of event::RunContinued { step: u64, } }
 
+record! { PassedOver of event::PassedOver { step: u64, checkpoint: [u8; 32], reason: String, } }
+
 record! { RunResumed of event::RunResumed {
     step: u64, checkpoint: Option<[u8; 32]>, checkpoint_step: u64, caught_up_steps: u64,
-    agreed: bool, difference_max: f64, environment: Environment,
+    agreed: bool, difference_max: f64, passed_over: Vec<PassedOver>, environment: Environment,
 } }
 
 record! { RunInterrupted of event::RunInterrupted { step: u64, reason: String, } }

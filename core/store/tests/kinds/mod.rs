@@ -286,6 +286,11 @@ fn life() -> Vec<(String, Event)> {
             caught_up_steps: 2,
             agreed: true,
             difference_max: 0.0,
+            passed_over: vec![PassedOver {
+                step: 13,
+                checkpoint: Digest::of(b"newer"),
+                reason: "state.json: no such file".into(),
+            }],
             environment: samples::environment(),
         })
     };

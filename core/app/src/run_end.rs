@@ -1,0 +1,227 @@
+//! How this worker's part of a run ends: the last checkpoint, and the event that says why.
+//!
+//! A run is sealed only with its last weights on disk. Where they cannot be saved it stays unfinished,
+//! and the next worker catches up with the log and saves.
+
+use std::any::Any;
+use std::panic::AssertUnwindSafe;
+use std::time::Duration;
+
+use anyhow::{Error, Result, anyhow};
+use hm_domain::ending::Due;
+use hm_domain::event::*;
+use hm_domain::mentor::Decided;
+use hm_train::{SavedCheckpoint, TrainError};
+
+use crate::checkpoints::has_no_room;
+use crate::inbox::Inbox;
+use crate::run_loop::Run;
+
+/// Pauses between the tries of a run's last checkpoint: a disk that is full for a moment costs nothing,
+/// and nobody waits long for one that stays full.
+const LAST_CHECKPOINT_PAUSES: [Duration; 4] = [
+    Duration::from_secs(1),
+    Duration::from_secs(2),
+    Duration::from_secs(4),
+    Duration::from_secs(8),
+];
+
+/// Why the loop ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    /// The run is over.
+    Finished(Ending, String),
+    /// The run must end, but cannot be saved: it stays unfinished.
+    Unsaved(String),
+    /// This worker was asked to end; the run can go on.
+    Interrupted {
+        /// Why no checkpoint could be saved, if so.
+        unsaved: Option<String>,
+    },
+}
+
+impl Outcome {
+    /// What it means for the person who typed the command, which is given to go on with.
+    pub(crate) fn sentence(&self, command: &str) -> String {
+        match self {
+            Outcome::Finished(_, reason) => format!("ended: {reason}"),
+            Outcome::Unsaved(reason) => format!(
+                "the run is unfinished: {reason}; its log holds every step, so make room and catch \
+                 up with: {command}"
+            ),
+            Outcome::Interrupted { unsaved: None } => format!("saved; go on with: {command}"),
+            Outcome::Interrupted { unsaved: Some(reason) } => format!(
+                "no checkpoint could be saved: {reason}; the log holds every step, so catch up \
+                 and go on with: {command}"
+            ),
+        }
+    }
+
+    /// Why the loop ended, and what was lost.
+    pub(crate) fn reason(&self) -> String {
+        match self {
+            Outcome::Finished(_, reason) | Outcome::Unsaved(reason) => reason.clone(),
+            Outcome::Interrupted { unsaved: None } => "interrupted".to_owned(),
+            Outcome::Interrupted { unsaved: Some(reason) } => {
+                format!("interrupted; no checkpoint could be saved: {reason}")
+            }
+        }
+    }
+
+    /// As `hm train --help` tells them.
+    pub(crate) fn exit_code(&self) -> u8 {
+        match self {
+            Outcome::Finished(Ending::Completed | Ending::Stopped, _) => 0,
+            Outcome::Finished(Ending::Halted | Ending::Failed, _) => 1,
+            Outcome::Unsaved(_) => 3,
+            Outcome::Interrupted { .. } => 130,
+        }
+    }
+}
+
+impl Run {
+    /// Trains until the run is over or this worker must end. What ends it otherwise, a panic too, is
+    /// written into the log before it is given back.
+    pub(crate) fn train(&mut self, inbox: &Inbox) -> Result<Outcome> {
+        let trained = std::panic::catch_unwind(AssertUnwindSafe(|| self.train_on(inbox)));
+        let trained = trained.unwrap_or_else(|panic| Err(said_by(&*panic)));
+        if let Err(error) = &trained {
+            self.tell(error);
+        }
+        trained
+    }
+
+    /// Ends the run as it must, once what it ends with is on disk.
+    pub(crate) fn finish(&mut self, due: Due) -> Result<Outcome> {
+        let Due { ending, reason } = due;
+        let step = self.mentor.state().next_step;
+        if ending == Ending::Completed && !self.validated_at(step) {
+            self.validate()?;
+        }
+        if let Some(error) = self.checkpoint(&LAST_CHECKPOINT_PAUSES)? {
+            let reason = format!("{reason}, but the last checkpoint could not be saved: {error}");
+            self.interrupted(reason.clone())?;
+            return Ok(Outcome::Unsaved(reason));
+        }
+        let event = Event::RunFinished(RunFinished { step, ending, reason: reason.clone() });
+        self.commit(Decided { events: vec![event], states: Vec::new() })?;
+        Ok(Outcome::Finished(ending, reason))
+    }
+
+    /// Ends a run that could not begin: nothing was trained, so there is nothing to save.
+    pub(crate) fn give_up(&mut self, reason: String) -> Result<()> {
+        let step = self.mentor.state().next_step;
+        let event = Event::RunFinished(RunFinished { step, ending: Ending::Failed, reason });
+        self.commit(Decided { events: vec![event], states: Vec::new() })
+    }
+
+    /// Saves a checkpoint and leaves the run to another worker.
+    pub(crate) fn leave_in_good_order(&mut self) -> Result<Outcome> {
+        self.progress.say("saving a checkpoint; Ctrl-C again ends at once");
+        let unsaved = self.checkpoint(&[])?.map(|error| error.to_string());
+        let reason = "interrupted from the terminal".to_owned();
+        self.interrupted(match &unsaved {
+            None => reason,
+            Some(error) => format!("{reason}; no checkpoint could be saved: {error}"),
+        })?;
+        Ok(Outcome::Interrupted { unsaved })
+    }
+
+    fn interrupted(&mut self, reason: String) -> Result<()> {
+        let step = self.mentor.state().next_step;
+        let event = Event::RunInterrupted(RunInterrupted { step, reason });
+        self.commit(Decided { events: vec![event], states: Vec::new() })
+    }
+
+    /// Leaves the reason in the log, where that can still be written.
+    fn tell(&mut self, error: &Error) {
+        if let Err(unwritten) = self.interrupted(format!("{error:#}")) {
+            self.progress.say(&format!("the log does not say why this worker ends: {unwritten:#}"));
+        }
+    }
+
+    /// Keeps all plugin states and saves a checkpoint, with a further try after each of `pauses`. Why
+    /// it could not be saved, if so: that is logged too.
+    pub(crate) fn checkpoint(&mut self, pauses: &[Duration]) -> Result<Option<TrainError>> {
+        let step = self.mentor.state().next_step;
+        if self.checkpoints.hold(step) {
+            return Ok(None);
+        }
+        let kept = self.mentor.keep_states();
+        self.record(kept)?;
+        let mut tried = self.save();
+        for pause in pauses {
+            let Err(error) = &tried else { break };
+            self.progress.say(&format!(
+                "the last checkpoint cannot be saved: {error}; trying again in {} s, Ctrl-C leaves \
+                 the run unfinished",
+                pause.as_secs()
+            ));
+            if self.interrupt.wait(*pause) {
+                break;
+            }
+            tried = self.save();
+        }
+        match tried {
+            Ok(SavedCheckpoint { digest, folder, bytes }) => {
+                let saved = CheckpointSaved { step, digest, folder, bytes };
+                let event = Event::CheckpointSaved(saved.clone());
+                self.commit(Decided { events: vec![event], states: Vec::new() })?;
+                self.checkpoints.note_whole(saved);
+                self.prune();
+                Ok(None)
+            }
+            Err(error) => {
+                self.progress.say(&format!("checkpoint at step {step} failed: {error}"));
+                let reason = error.to_string();
+                let event = Event::CheckpointFailed(CheckpointFailed { step, reason });
+                self.commit(Decided { events: vec![event], states: Vec::new() })?;
+                Ok(Some(error))
+            }
+        }
+    }
+
+    /// One try. A disk that is full is given the room of older checkpoints, all but the newest.
+    fn save(&mut self) -> Result<SavedCheckpoint, TrainError> {
+        let content = self.mentor.state().checkpoint_state();
+        let tried = self.trainer.save(self.checkpoints.folder(), &content);
+        let Err(error) = tried else { return tried };
+        if !has_no_room(&error) || self.must_keep_all() {
+            return Err(error);
+        }
+        match self.checkpoints.make_room(&self.trainer) {
+            Ok(deleted) if deleted.is_empty() => return Err(error),
+            Ok(deleted) => {
+                let steps = deleted.iter().map(|saved| saved.step.to_string()).collect::<Vec<_>>();
+                let steps = steps.join(", ");
+                self.progress
+                    .say(&format!("{error}: older checkpoints make room, of step {steps}"));
+            }
+            Err(stays) => self.progress.say(&format!("an old checkpoint stays: {stays:#}")),
+        }
+        self.trainer.save(self.checkpoints.folder(), &content)
+    }
+
+    /// Deletes checkpoints beyond the newest `keep`. Only after a newer one is on record.
+    fn prune(&mut self) {
+        if self.must_keep_all() {
+            return;
+        }
+        let keep = self.mentor.state().spec.checkpoint.keep as usize;
+        if let Err(error) = self.checkpoints.prune(keep, &self.trainer) {
+            self.progress.say(&format!("an old checkpoint stays: {error:#}"));
+        }
+    }
+
+    /// While nothing is learned the checkpoints from before are the good ones.
+    fn must_keep_all(&self) -> bool {
+        self.mentor.state().non_finite.in_a_row > 0
+    }
+}
+
+/// What a thread said as it panicked; its place has been printed already.
+fn said_by(panic: &(dyn Any + Send)) -> Error {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
+    anyhow!("this worker panicked: {}", text.unwrap_or("it did not say why"))
+}

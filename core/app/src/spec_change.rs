@@ -1,0 +1,116 @@
+//! How the spec of a run file differs from that of its unfinished run: every setting under the key that
+//! a person types, with both values, and what only follows from another setting told after it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use hm_domain::spec::{DomainSpec, RunSpec, SegmentSpec};
+use serde_json::Value;
+
+/// Differences told one by one: more of them say that it is another run altogether.
+const TOLD_MAX: usize = 12;
+
+/// Where a part of the spec is typed. What is not here is typed as it stands.
+const TYPED: [(&str, &str); 6] = [
+    ("schedule.peak", "training.learning_rate"),
+    ("schedule.minimum", "training.learning_rate_minimum"),
+    ("schedule.shape.", "training.schedule."),
+    ("schedule.", "training."),
+    ("tokenizer", "data.tokenizer"),
+    ("initial_weights", "model.from"),
+];
+
+/// What a key's value follows from, unless it is typed itself: keys that begin so.
+const FOLLOWS: [(&str, &[&str]); 7] = [
+    ("training.micro_batch_sequences", &["training.sequences_per_step"]),
+    ("training.warmup_", &["training.steps"]),
+    ("training.learning_rate_minimum", &["training.learning_rate"]),
+    ("mixture.", &[DATA]),
+    ("data.tokenizer", &[DATA]),
+    ("model.vocabulary", &[DATA, "data.tokenizer"]),
+    (HELD_OUT, &[DATA]),
+];
+
+const DATA: &str = "data of domain ";
+const HELD_OUT: &str = "held-out data of domain ";
+
+/// What is another in `now` than `then`, in a sentence; none where all is the same.
+pub(crate) fn difference(then: &RunSpec, now: &RunSpec) -> Option<String> {
+    let (then, now) = (typed(then), typed(now));
+    let keys: BTreeSet<&String> = then.keys().chain(now.keys()).collect();
+    let differ: Vec<&String> =
+        keys.into_iter().filter(|key| then.get(*key) != now.get(*key)).collect();
+    let follows = |key: &&String| {
+        let causes = FOLLOWS.iter().filter(|(begins, _)| key.starts_with(begins));
+        causes
+            .flat_map(|(_, causes)| *causes)
+            .any(|cause| differ.iter().any(|other| other != key && other.starts_with(cause)))
+    };
+    let (following, first): (Vec<&String>, Vec<&String>) =
+        differ.iter().copied().partition(follows);
+    let tell = |keys: &[&String]| {
+        let value = |of: &BTreeMap<String, String>, key: &String| {
+            of.get(key).cloned().unwrap_or_else(|| "not set".to_owned())
+        };
+        let one =
+            |key: &&String| format!("{key} was {}, is {}", value(&then, key), value(&now, key));
+        let mut told: Vec<String> = keys.iter().take(TOLD_MAX).map(one).collect();
+        if keys.len() > TOLD_MAX {
+            told.push(format!("and {} more", keys.len() - TOLD_MAX));
+        }
+        told.join("; ")
+    };
+    match (&first[..], &following[..]) {
+        ([], []) => None,
+        (first, []) => Some(tell(first)),
+        (first, following) => Some(format!("{}; and with that {}", tell(first), tell(following))),
+    }
+}
+
+/// A spec's settings by the keys that they are typed under.
+fn typed(spec: &RunSpec) -> BTreeMap<String, String> {
+    let mut settings = BTreeMap::new();
+    let mut value = serde_json::to_value(spec).expect("a spec is plain data");
+    if let Value::Object(fields) = &mut value {
+        fields.remove("domains");
+    }
+    flatten("", &value, &mut settings);
+    spec.domains.iter().for_each(|domain| domain_settings(domain, &mut settings));
+    settings
+}
+
+fn flatten(place: &str, value: &Value, settings: &mut BTreeMap<String, String>) {
+    if let Value::Object(fields) = value {
+        for (key, value) in fields {
+            let dot = if place.is_empty() { "" } else { "." };
+            flatten(&format!("{place}{dot}{key}"), value, settings);
+        }
+    } else if !value.is_null() {
+        let found = TYPED.iter().find(|(part, _)| place.starts_with(part));
+        let key = found.map_or(place.to_owned(), |(part, typed)| place.replacen(part, typed, 1));
+        settings.insert(key, value.to_string());
+    }
+}
+
+fn domain_settings(domain: &DomainSpec, settings: &mut BTreeMap<String, String>) {
+    let DomainSpec { name, prior, floor, cap, max_epochs, segments, validation } = domain;
+    settings.insert(format!("mixture.{name}"), prior.to_string());
+    for (key, value) in [("floor", Some(*floor)), ("cap", Some(*cap)), ("max_epochs", *max_epochs)]
+    {
+        if let Some(value) = value {
+            settings.insert(format!("limits.{name}.{key}"), value.to_string());
+        }
+    }
+    let data = segments.iter().map(shown).collect::<Vec<_>>().join(" and ");
+    settings.insert(format!("{DATA}{name}"), data);
+    if let Some(held_out) = validation {
+        settings.insert(format!("{HELD_OUT}{name}"), shown(held_out));
+    }
+}
+
+fn shown(segment: &SegmentSpec) -> String {
+    let SegmentSpec { digest, documents, tokens, .. } = segment;
+    format!("{documents} documents of {tokens} tokens ({})", digest.short())
+}
+
+#[cfg(test)]
+mod tests;

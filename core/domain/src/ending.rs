@@ -1,0 +1,138 @@
+//! When a run is over, and how: a rule of its log alone. A worker that dies between the reason and the
+//! event that ends the run leaves that event to the next one, and an audit comes to the same.
+
+use crate::command::Command;
+use crate::event::*;
+use crate::plugin::Outcome;
+use crate::precision::LossScale;
+use crate::state::RunState;
+use crate::step::Verdict;
+
+/// Steps in a row without a finite loss and finite gradients after which a run has failed. Each of them
+/// is skipped, so the weights stay as they are and only other data could help: a step or two may be
+/// such data, so many are not. An f16 run first lowers its loss scale to the floor.
+pub const NON_FINITE_STEPS_MAX: u32 = 20;
+
+/// How a run must end, and why.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Due {
+    /// How.
+    pub ending: Ending,
+    /// Why, in a sentence.
+    pub reason: String,
+}
+
+impl Due {
+    fn new(ending: Ending, reason: String) -> Due {
+        Due { ending, reason }
+    }
+}
+
+/// Steps whose loss or gradients were no numbers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct NonFinite {
+    /// In the whole run.
+    pub steps: u64,
+    /// In a row, up to the last step.
+    pub in_a_row: u64,
+    /// Those of the row that no smaller loss scale could have helped.
+    pub counted: u32,
+    /// First step of the row.
+    pub since: u64,
+    /// Step of the last checkpoint on record when the row began.
+    pub checkpoint: Option<u64>,
+}
+
+impl NonFinite {
+    /// After a step that was trained under `scale` and came after `checkpoint`.
+    pub(crate) fn after(
+        self,
+        step: &StepRecorded,
+        scale: LossScale,
+        checkpoint: Option<u64>,
+    ) -> NonFinite {
+        if step.pre_step.is_finite() {
+            return NonFinite { steps: self.steps, ..NonFinite::default() };
+        }
+        let first = self.in_a_row == 0;
+        NonFinite {
+            steps: self.steps + 1,
+            in_a_row: self.in_a_row + 1,
+            counted: self.counted + u32::from(scale.is_at_its_floor()),
+            since: if first { step.step } else { self.since },
+            checkpoint: if first { checkpoint } else { self.checkpoint },
+        }
+    }
+
+    fn failure(&self) -> Option<String> {
+        let NonFinite { in_a_row, since, checkpoint, .. } = *self;
+        let kept = checkpoint.map_or("no checkpoint is".to_owned(), |step| {
+            format!("the newest checkpoint from before them is that of step {step}")
+        });
+        (self.counted >= NON_FINITE_STEPS_MAX).then(|| {
+            format!(
+                "loss or gradients of {in_a_row} steps in a row, since step {since}, were no finite \
+                 numbers and nothing was learned from them: try a smaller training.learning_rate, a \
+                 longer warm-up or a smaller optimizer.clip_norm; {kept}"
+            )
+        })
+    }
+}
+
+impl RunState {
+    /// How the run must end now, if it must.
+    pub fn ending_due(&self) -> Option<Due> {
+        if let Some(due) = &self.must_end {
+            return Some(self.with_skipped(due.clone()));
+        }
+        if let Some(reason) = self.non_finite.failure() {
+            return Some(Due::new(Ending::Failed, reason));
+        }
+        let done = self.next_step >= self.spec.training.steps;
+        let completed = || Due::new(Ending::Completed, "all steps are done".to_owned());
+        done.then(|| self.with_skipped(completed()))
+    }
+
+    /// Says how many steps came to nothing: whoever looks at the end alone is to hear of it.
+    fn with_skipped(&self, due: Due) -> Due {
+        let (skipped, steps) = (self.non_finite.steps, self.next_step);
+        if skipped == 0 {
+            return due;
+        }
+        let reason = format!(
+            "{}; skipped since loss or gradients were no finite numbers: {skipped} of {steps} steps",
+            due.reason
+        );
+        Due { reason, ..due }
+    }
+
+    /// What a step says of the run's end: a gate's halt, or a fault that stops the run. `self` is the
+    /// state before the step.
+    pub(crate) fn ended_by_step(&self, step: &StepRecorded) -> Option<Due> {
+        if step.verdict == Verdict::Halt {
+            let reason = format!("a gate halted the run at step {}", step.step);
+            return Some(Due::new(Ending::Halted, reason));
+        }
+        step.receipts.iter().find_map(|receipt| {
+            let facts = &self.bindings.get(&receipt.binding)?.facts;
+            let stops = receipt.outcome != Outcome::Ok
+                && facts.role == Role::Active
+                && facts.failure == FailurePolicy::StopRun;
+            stops.then(|| {
+                let (name, outcome) = (&facts.description.name, &receipt.outcome);
+                let binding = receipt.binding;
+                let reason = format!(
+                    "plugin {name} (binding {binding}, failure stop-run) failed: {outcome}"
+                );
+                Due::new(Ending::Failed, reason)
+            })
+        })
+    }
+}
+
+/// What an answer says of the run's end: whether it obeys a stop.
+pub(crate) fn ended_by_answer(answered: &CommandAnswered) -> Option<Due> {
+    let stops = answered.refusal.is_none()
+        && serde_json::from_str::<Command>(&answered.asked).is_ok_and(|it| it == Command::Stop);
+    stops.then(|| Due::new(Ending::Stopped, format!("stopped by {}", answered.by)))
+}

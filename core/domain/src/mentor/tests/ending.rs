@@ -1,0 +1,145 @@
+//! How a run must end follows from its log, live and in an audit.
+
+use super::*;
+use crate::ending::{Due, NON_FINITE_STEPS_MAX};
+use crate::precision::Precision;
+
+impl Run {
+    fn due(&self) -> Option<Due> {
+        self.mentor.state().ending_due()
+    }
+
+    fn steps_with_loss(&mut self, count: u32, loss: f64) {
+        (0..count).for_each(|_| self.step_with_loss(loss));
+    }
+
+    fn event(&mut self, event: Event) {
+        self.take(Decided { events: vec![event], states: Vec::new() });
+    }
+
+    fn finish(&mut self, ending: Ending, reason: &str) {
+        let step = self.mentor.state().next_step;
+        self.event(Event::RunFinished(RunFinished { step, ending, reason: reason.to_owned() }));
+    }
+
+    fn checkpoint(&mut self) {
+        let step = self.mentor.state().next_step;
+        let folder = format!("{step}");
+        let saved = CheckpointSaved { step, digest: Digest::ZERO, folder, bytes: 1 };
+        self.event(Event::CheckpointSaved(saved));
+    }
+}
+
+#[test]
+fn twenty_steps_in_a_row_without_numbers_end_the_run_as_failed() {
+    let mut run = Run::start();
+    run.steps_with_loss(5, 2.0);
+    run.checkpoint();
+    run.steps_with_loss(2, 2.0);
+    run.steps_with_loss(NON_FINITE_STEPS_MAX - 1, f64::NAN);
+    assert_eq!(run.due(), None);
+    run.checkpoint();
+    run.steps_with_loss(1, f64::INFINITY);
+    let Due { ending, reason } = run.due().unwrap();
+    assert_eq!(ending, Ending::Failed);
+    for part in ["20 steps in a row, since step 7", "of step 5", "training.learning_rate"] {
+        assert!(reason.contains(part), "{reason}");
+    }
+    run.finish(ending, &reason);
+    assert_eq!(run.audit(), Proofs::default());
+}
+
+#[test]
+fn fewer_are_told_at_the_end_and_a_good_one_between_them_begins_the_count_anew() {
+    let mut run = Run::start();
+    for _ in 0..2 {
+        run.steps_with_loss(NON_FINITE_STEPS_MAX - 1, f64::NAN);
+        run.step();
+    }
+    run.steps_with_loss(60, 2.0);
+    let Due { ending, reason } = run.due().unwrap();
+    assert_eq!(ending, Ending::Completed);
+    let due = "all steps are done; skipped since loss or gradients were no finite numbers: 38 of 100 steps";
+    assert_eq!(reason, due);
+    run.finish(ending, &reason);
+    assert_eq!(run.audit(), Proofs::default());
+}
+
+#[test]
+fn overflow_that_a_smaller_loss_scale_may_help_does_not_count() {
+    let mut spec = spec(2);
+    spec.training.precision = Precision::F16;
+    let mut run = Run::of(spec);
+    // From 65,536 to 1 it is halved 16 times.
+    run.steps_with_loss(16 + NON_FINITE_STEPS_MAX - 1, f64::NAN);
+    assert_eq!(run.due(), None);
+    run.steps_with_loss(1, f64::NAN);
+    assert!(run.due().unwrap().reason.contains("36 steps in a row, since step 0"));
+}
+
+#[test]
+fn obeyed_stop_is_due_whatever_comes_after_it_until_the_run_has_ended() {
+    let mut run = Run::start();
+    run.steps_with_loss(3, 2.0);
+    assert_eq!(run.command(Command::Stop), None);
+    assert_eq!(run.command(Command::Pause), None);
+    let due = run.due().unwrap();
+    assert_eq!((due.ending, due.reason.as_str()), (Ending::Stopped, "stopped by test"));
+    // A worker that died here leaves a log in which it is due still.
+    let mut folded = RunState::start(&run.log[0].event).unwrap();
+    run.log[1..].iter().for_each(|recorded| folded.apply(&recorded.event));
+    assert_eq!(folded.ending_due(), Some(due.clone()));
+    run.finish(due.ending, &due.reason);
+    assert_eq!(run.audit(), Proofs::default());
+}
+
+#[test]
+fn fault_of_a_plugin_without_which_the_run_must_not_go_on_ends_it() {
+    let mut run = Run::start();
+    let (role, failure) = (Role::Active, FailurePolicy::StopRun);
+    let (plugin, config) = ("scripted".to_owned(), serde_json::json!({}));
+    assert_eq!(run.command(Command::Bind { plugin, config, role, failure }), None);
+    run.plugins.faulty.store(1, Ordering::Relaxed);
+    run.steps_with_loss(2, 2.0);
+    let due = run.due().unwrap();
+    let reason = "plugin scripted (binding #0, failure stop-run) failed: it used up its fuel";
+    assert_eq!((due.ending, due.reason.as_str()), (Ending::Failed, reason));
+}
+
+#[test]
+fn halt_of_a_gate_ends_the_run() {
+    let mut run = Run::start();
+    run.steps_with_loss(3, 2.0);
+    let mut step = run.log.last().unwrap().event.clone();
+    let Event::StepRecorded(halted) = &mut step else { panic!("no step") };
+    (halted.step, halted.verdict) = (3, Verdict::Halt);
+    run.event(step);
+    let due = run.due().unwrap();
+    let reason = "a gate halted the run at step 3";
+    assert_eq!((due.ending, due.reason.as_str()), (Ending::Halted, reason));
+}
+
+#[test]
+fn end_that_does_not_follow_from_the_log_is_named() {
+    let ended_as = |ending, reason: &str| {
+        let mut run = Run::start();
+        run.steps_with_loss(NON_FINITE_STEPS_MAX, f64::NAN);
+        run.finish(ending, reason);
+        run.first_divergence()
+    };
+    let failed = "some other reason";
+    assert_eq!(ended_as(Ending::Completed, "all steps are done"), "end of the run");
+    assert_eq!(ended_as(Ending::Failed, failed), "end of the run");
+    let mut early = Run::start();
+    early.step();
+    early.finish(Ending::Completed, "all steps are done");
+    assert_eq!(early.first_divergence(), "end of the run");
+    // One step more than there may be.
+    let mut on = Run::start();
+    on.steps_with_loss(NON_FINITE_STEPS_MAX + 1, f64::NAN);
+    assert_eq!(on.first_divergence(), "end of the run");
+    // That it could not begin is the worker's word.
+    let mut unbound = Run::start();
+    unbound.finish(Ending::Failed, "plugin `x` of the run file could not be bound: it refuses");
+    assert_eq!(unbound.audit(), Proofs::default());
+}
