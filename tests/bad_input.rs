@@ -19,7 +19,14 @@ fn run_file_with_a_mistake_is_refused_by_name_and_value() {
     let text = refused("training:", "trainning:");
     assert!(text.contains("did you mean `training`"), "{text}");
     let text = refused("preset: nano", "preset: nanno");
-    assert!(text.contains("`nanno`") && text.contains("nano, tiny"), "{text}");
+    assert!(text.contains(r#"model.preset is "nanno": must be one of nano, tiny"#), "{text}");
+    let text = refused("preset: nano", "preset: nano, heads: 3, layers: 0");
+    assert!(text.contains("model.layers is 0: must be at least 1"), "{text}");
+    assert!(text.contains("model.heads is 3: must divide model.hidden_size 64"), "{text}");
+    let text = refused("preset: nano", "preset: nano, sequence_length: 16000000");
+    assert!(text.contains("of memory by plan") && text.contains("are free"), "{text}");
+    let text = refused("steps: 120,", "steps: 120, learning_rate: 1.0e38,");
+    assert!(text.contains("must be at most 3.4e31, or updates leave single precision"), "{text}");
     let text = refused("model:", "mixture: { plain: 0.9, numbers: 0.3 }\nmodel:");
     assert!(text.contains("sum to 1.2"), "{text}");
     let text = refused("model:", "mixture: { plane: 0.9 }\nmodel:");

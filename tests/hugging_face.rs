@@ -198,9 +198,12 @@ fn what_cannot_be_exported_imported_or_started_from_is_refused_by_name() {
         let error = place.train_refused_under(sets);
         assert!(error.contains(sentence), "{error}");
     };
-    refused(&[r#"model={"preset":"nano","from":"weights"}"#], "both the preset `nano`");
-    refused(&["model={}"], "model names no shape");
+    refused(&[r#"model={"preset":"nano","from":"weights"}"#], "leave one of the two out");
+    refused(&["model={}"], "model.preset is not given: must be one of nano");
     refused(&[r#"model={"from":"model"}"#], "no weights of `hm import`");
+    let other = r#"model={"from":"weights","layers":3,"init_std":0.1}"#;
+    refused(&[other], "model.layers is 3: the weights of model.from have 2");
+    refused(&[other], "model.init_std is 0.1: model.from brings all weights");
     let long = r#"model={"from":"weights","sequence_length":65}"#;
     refused(&[long], "model.sequence_length is 65: the weights of model.from have seen 64");
     let file = place.path("weights/model.safetensors");

@@ -129,5 +129,5 @@ impl Checkpoints {
 /// Whether a checkpoint could not be saved since there was no room for it.
 pub(crate) fn has_no_room(error: &TrainError) -> bool {
     use std::io::ErrorKind::{QuotaExceeded, StorageFull};
-    matches!(error, TrainError::File { source, .. } if matches!(source.kind(), StorageFull | QuotaExceeded))
+    matches!(error, TrainError::File { reason, .. } if matches!(reason.kind(), StorageFull | QuotaExceeded))
 }

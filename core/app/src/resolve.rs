@@ -1,19 +1,17 @@
 //! What a run file means, given what was prepared: the resolved spec and the first mixture.
 
-use anyhow::{Result, anyhow, bail};
+use anyhow::Result;
 use hm_data::Manifest;
-use hm_domain::id::Digest;
 use hm_domain::limits::first_mixture;
 use hm_domain::rules::Ruled;
 use hm_domain::settings::{Faults, bad_name, key_of, shown};
 use hm_domain::spec::*;
-use hm_train::{InitialWeights, preset};
 
 use crate::run_file::RunFile;
 
 /// Refuses what does not fit the data, all of it at once. The file by itself is sound.
 pub(crate) fn resolve(file: &RunFile, manifest: &Manifest) -> Result<(RunSpec, Ruled)> {
-    let (model, initial_weights) = model(file, manifest)?;
+    let (model, initial_weights) = file.model.resolve(manifest.vocabulary)?;
     let mut faults = Faults::default();
     check_names(file, manifest, &mut faults);
     let shares = prior(file, manifest, &mut faults);
@@ -95,51 +93,6 @@ pub(crate) fn some(names: &[&str]) -> String {
     match names.len().saturating_sub(NAMES_SHOWN_MAX) {
         0 => names.join(", "),
         more => format!("{} and {more} more", names[..NAMES_SHOWN_MAX].join(", ")),
-    }
-}
-
-/// Shape of the model, and the digest of the weights it starts from, if any.
-fn model(file: &RunFile, manifest: &Manifest) -> Result<(ModelSpec, Option<Digest>)> {
-    let choice = &file.model;
-    match (&choice.preset, file.initial_weights()?) {
-        (Some(name), None) => {
-            let mut model = preset(name).ok_or_else(|| {
-                anyhow!("model.preset `{name}` is not one of {}", hm_train::PRESETS.join(", "))
-            })?;
-            model.vocabulary = manifest.vocabulary;
-            model.sequence_length = choice.sequence_length.unwrap_or(model.sequence_length);
-            model.qk_norm = choice.qk_norm;
-            model.check()?;
-            Ok((model, None))
-        }
-        (None, Some(_)) if choice.qk_norm => {
-            bail!("model.qk_norm is true: the weights of model.from have no norms for heads")
-        }
-        (None, Some(InitialWeights { mut model, digest, .. })) => {
-            let (tokens, rows) = (manifest.vocabulary, model.vocabulary);
-            if tokens > rows {
-                bail!(
-                    "the tokenizer has {tokens} ids, the weights of model.from {rows} rows for them"
-                );
-            }
-            let length = choice.sequence_length.unwrap_or(model.sequence_length);
-            if length > model.sequence_length {
-                let longest = model.sequence_length;
-                bail!(
-                    "model.sequence_length is {length}: the weights of model.from have seen {longest} at most"
-                );
-            }
-            model.sequence_length = length;
-            model.check()?;
-            Ok((model, Some(digest)))
-        }
-        (Some(name), Some(_)) => {
-            bail!("model names both the preset `{name}` and weights to start from: leave one out")
-        }
-        (None, None) => bail!(
-            "model names no shape: set model.preset to one of {}, or model.from to a folder of `hm import`",
-            hm_train::PRESETS.join(", ")
-        ),
     }
 }
 

@@ -8,10 +8,10 @@ use anyhow::{Context, Result, anyhow};
 use hm_data::PrepareSpec;
 use hm_domain::event::{FailurePolicy, Role};
 use hm_domain::spec::{CheckpointSpec, Limits, OptimizerSpec, RulesSpec, ValidationSpec};
-use hm_train::InitialWeights;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::model_choice::ModelChoice;
 use crate::training_choice::TrainingChoice;
 use crate::typed;
 
@@ -54,22 +54,6 @@ pub(crate) struct RunFile {
     /// Plugins bound at the start.
     #[serde(default)]
     pub(crate) plugins: Vec<PluginChoice>,
-}
-
-/// A preset or imported weights, and what to change in its shape.
-#[derive(Clone, Debug, Deserialize, Serialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct ModelChoice {
-    #[serde(default)]
-    pub(crate) preset: Option<String>,
-    /// Folder that `hm import` made: its shape, its weights and, unless the data names another, its
-    /// tokenizer.
-    #[serde(default)]
-    pub(crate) from: Option<PathBuf>,
-    #[serde(default)]
-    pub(crate) sequence_length: Option<u32>,
-    #[serde(default)]
-    pub(crate) qk_norm: bool,
 }
 
 #[derive(Clone, Debug, Deserialize, Serialize)]
@@ -130,7 +114,7 @@ impl RunFile {
         if let Some(folder) = &self.model.from
             && self.data.tokenizer.is_none()
         {
-            let tokenizer = self.initial_weights()?.and_then(|weights| weights.tokenizer());
+            let tokenizer = self.model.initial_weights()?.and_then(|weights| weights.tokenizer());
             let folder = folder.display();
             self.data.tokenizer = Some(tokenizer.ok_or_else(|| {
                 anyhow!(
@@ -139,13 +123,6 @@ impl RunFile {
             })?);
         }
         Ok(())
-    }
-
-    /// The weights to start from, if any.
-    pub(crate) fn initial_weights(&self) -> Result<Option<InitialWeights>> {
-        let Some(folder) = &self.model.from else { return Ok(None) };
-        let context = || format!("model.from {}: no weights of `hm import`", folder.display());
-        InitialWeights::read(folder).map(Some).with_context(context)
     }
 
     pub(crate) fn rules_spec(&self) -> RulesSpec {

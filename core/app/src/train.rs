@@ -103,7 +103,7 @@ pub(crate) fn run_to_its_end(
     let unfinished = if how.new { None } else { unfinished(workplace, store, &file.name)? };
     let (manifest, folder) = prepared(workplace, file)?;
     let (spec, first) = resolve(file, &manifest)?;
-    let weights = file.initial_weights()?;
+    let weights = file.model.initial_weights()?;
     let places = (folder.as_path(), weights.as_ref());
     let worker = Worker::new(workplace, store, &spec, places, how, interrupt)?;
     let mut run = match unfinished {

@@ -13,11 +13,13 @@ use hm_domain::mixture::Mixture;
 use hm_domain::spec::RunSpec;
 use hm_domain::state::RunState;
 use hm_store::{Journal, JournalLimits, Store, WriterLease};
-use hm_train::{InitialWeights, Trainer};
+use hm_train::{Devices, InitialWeights, Trainer};
 
 use crate::checkpoints::Checkpoints;
 use crate::environment::environment;
+use crate::free_memory::free_memory;
 use crate::interrupt::Interrupt;
+use crate::memory;
 use crate::progress::RunProgress;
 use crate::registry::Registry;
 use crate::resume::{self, CaughtUp};
@@ -52,7 +54,16 @@ impl<'a> Worker<'a> {
         if !hm_train::keep_freed_memory() {
             tracing::info!("this C library is not glibc: steps pay for memory that it gives back");
         }
-        let mut trainer = Trainer::new(spec, &how.device)?;
+        let devices = Devices::open(&how.device)?;
+        eprintln!("{devices}");
+        // What a GPU has is not known before it is full.
+        if devices.are_cpu()
+            && let Some(free) = free_memory()
+            && let Some(warning) = memory::admit(spec, free)?
+        {
+            eprintln!("{warning}");
+        }
+        let mut trainer = Trainer::on(spec, devices)?;
         if let (Some(weights), Some(digest)) = (weights, spec.initial_weights) {
             // Those that the spec names, even if the folder has been imported anew since.
             trainer.start_from(&InitialWeights { digest, ..weights.clone() })?;

@@ -18,6 +18,7 @@ pub mod knobs;
 pub mod limits;
 pub mod mentor;
 pub mod mixture;
+pub(crate) mod model_spec;
 pub(crate) mod observe;
 pub mod outcome;
 pub mod parameter_kind;

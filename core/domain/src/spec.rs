@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 pub use self::check::{CLIP_NORM_MAX, Limits, STEPS_MAX, check_decision_lag, check_domains};
 use crate::id::Digest;
+pub use crate::model_spec::ModelSpec;
 use crate::precision::Precision;
 use crate::ramp::BatchRamp;
 use crate::schedule::Schedule;
@@ -45,37 +46,6 @@ pub struct RunSpec {
     /// so that a spec from before this was known reads and writes the same.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub initial_weights: Option<Digest>,
-}
-
-/// An Aquila2 decoder (arXiv 2408.07410, section 3.1 and table 1).
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct ModelSpec {
-    /// Decoder blocks.
-    pub layers: u32,
-    /// Width of the residual stream.
-    pub hidden_size: u32,
-    /// Inner width of the `SwiGLU` feed-forward.
-    pub ffn_size: u32,
-    /// Query heads.
-    pub heads: u32,
-    /// Key and value heads; query heads share them in equal groups.
-    pub kv_heads: u32,
-    /// Rows of embedding and head, after padding.
-    pub vocabulary: u32,
-    /// Tokens a sequence holds.
-    pub sequence_length: u32,
-    /// Base of the rotary embedding.
-    pub rope_base: f64,
-    /// Epsilon of every `RMSNorm`.
-    pub norm_epsilon: f64,
-    /// Initial weight of every `RMSNorm`.
-    pub norm_init: f64,
-    /// Standard deviation of initial matrices.
-    pub init_std: f64,
-    /// Whether every query and key head is normalised before it turns (Henry and others, 2010.04245).
-    #[serde(default, skip_serializing_if = "is_false")]
-    pub qk_norm: bool,
 }
 
 fn is_false(value: &bool) -> bool {
@@ -224,90 +194,9 @@ impl Default for CheckpointSpec {
     }
 }
 
-/// A model shape that cannot be built.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("model.{field} is {value}: {must}")]
-pub struct BadShape {
-    /// Name of the field.
-    pub field: &'static str,
-    /// Its value.
-    pub value: u32,
-    /// What it must be.
-    pub must: String,
-}
-
-impl ModelSpec {
-    /// Width of one head.
-    pub fn head_size(&self) -> u32 {
-        self.hidden_size / self.heads
-    }
-
-    /// Refuses shapes that no decoder has, naming the field and its value.
-    pub fn check(&self) -> Result<(), BadShape> {
-        let bad = |field, value, must: &str| Err(BadShape { field, value, must: must.to_owned() });
-        for (field, value) in [
-            ("layers", self.layers),
-            ("hidden_size", self.hidden_size),
-            ("ffn_size", self.ffn_size),
-            ("heads", self.heads),
-            ("kv_heads", self.kv_heads),
-            ("vocabulary", self.vocabulary),
-            ("sequence_length", self.sequence_length),
-        ] {
-            if value == 0 {
-                return bad(field, value, "must be at least 1");
-            }
-        }
-        if !self.hidden_size.is_multiple_of(self.heads) {
-            let must = format!("must divide hidden_size {}", self.hidden_size);
-            return bad("heads", self.heads, &must);
-        }
-        if !self.heads.is_multiple_of(self.kv_heads) {
-            return bad("kv_heads", self.kv_heads, &format!("must divide heads {}", self.heads));
-        }
-        if !self.head_size().is_multiple_of(2) {
-            return bad("heads", self.heads, "must leave heads of even size for rotary embedding");
-        }
-        Ok(())
-    }
-
-    /// Trainable parameters: embedding, head, and per block q, k, v, o, gate, up, down and two norms.
-    pub fn parameter_count(&self) -> u64 {
-        let [layers, hidden, ffn, vocabulary] =
-            [self.layers, self.hidden_size, self.ffn_size, self.vocabulary].map(u64::from);
-        let kv = u64::from(self.kv_heads) * u64::from(self.head_size());
-        let qk_norm = if self.qk_norm { 2 * u64::from(self.head_size()) } else { 0 };
-        let block = 2 * hidden * hidden + 2 * hidden * kv + 3 * hidden * ffn + 2 * hidden + qk_norm;
-        2 * vocabulary * hidden + layers * block + hidden
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn aquila2_34b() -> ModelSpec {
-        ModelSpec {
-            layers: 60,
-            hidden_size: 6144,
-            ffn_size: 24576,
-            heads: 48,
-            kv_heads: 8,
-            vocabulary: 100008,
-            sequence_length: 4096,
-            rope_base: 10000.0,
-            norm_epsilon: 1e-5,
-            norm_init: 0.3,
-            init_std: 0.0165,
-            qk_norm: false,
-        }
-    }
-
-    #[test]
-    fn counts_the_parameters_of_aquila2_34b() {
-        // 2·100008·6144 + 60·(2·6144² + 2·6144·1024 + 3·6144·24576 + 2·6144) + 6144, by hand.
-        assert_eq!(aquila2_34b().parameter_count(), 33_693_554_688);
-    }
 
     #[test]
     fn spec_from_before_initial_weights_reads_and_writes_the_same() {
@@ -318,12 +207,5 @@ mod tests {
         let started = RunSpec { initial_weights: Some(Digest::of(b"weights")), ..spec };
         let text = serde_json::to_string(&started).unwrap();
         assert_eq!(serde_json::from_str::<RunSpec>(&text).unwrap(), started);
-    }
-
-    #[test]
-    fn heads_that_do_not_divide_are_refused_by_name() {
-        let refused = ModelSpec { kv_heads: 7, ..aquila2_34b() }.check().unwrap_err();
-        assert_eq!(refused.to_string(), "model.kv_heads is 7: must divide heads 48");
-        assert!(aquila2_34b().check().is_ok());
     }
 }

@@ -33,6 +33,7 @@ pub(crate) fn spec(domain_count: usize) -> RunSpec {
             norm_epsilon: 1e-5,
             norm_init: 1.0,
             init_std: 0.02,
+            scaled_init: true,
             qk_norm: false,
         },
         training: TrainingSpec {

@@ -2,6 +2,8 @@
 //!
 //! The digest covers canonical content only: for each parameter in path order its path, shape, values
 //! and both moments as little-endian f32, then the state's JSON. Not names, times or folders.
+//!
+//! Both ways go tensor by tensor, hashed on the way, so that no second copy of a model is in memory.
 
 use std::path::Path;
 
@@ -9,12 +11,14 @@ use burn::tensor::{Tensor, TensorData};
 use hm_domain::checkpoint::CheckpointState;
 use hm_domain::id::Digest;
 
-use crate::checkpoint_folder::{self, Content, MODEL_FILE, MOMENTS, MOMENTS_FILE, STATE_FILE};
+use crate::checkpoint_folder::{
+    self, MODEL_FILE, MOMENTS, MOMENTS_FILE, PartFolder, STATE_FILE, TensorFiles,
+};
 use crate::content_digest::{CHECKPOINT, ContentDigest};
 use crate::error::{Result, TrainError, at};
-use crate::ops::{DeviceFailed, read};
-use crate::parameters::{self, Parameter, rows_and_columns};
-use crate::tensor_file::TensorFile;
+use crate::parameters::{self, Parameter, Parameters, rows_and_columns};
+use crate::replica::Replica;
+use crate::tensor_file::{LITTLE_ENDIAN_NUMBERS, TensorFile, TensorWriter, little_endian};
 use crate::trainer::Trainer;
 
 /// A checkpoint on disk.
@@ -28,58 +32,70 @@ pub struct SavedCheckpoint {
     pub bytes: u64,
 }
 
-fn digest(contents: &[Content], state_json: &[u8]) -> Digest {
-    let mut digest = ContentDigest::new(CHECKPOINT);
-    for Content { path, shape, parts } in contents {
-        digest.parameter(path, shape);
-        parts.iter().for_each(|part| digest.numbers(part));
-    }
-    digest.bytes(state_json);
-    digest.finish()
-}
-
-/// A checkpoint as it was read: its shapes are the model's, its digest is that of its content.
-struct Read {
-    contents: Vec<Content>,
-    state_json: Vec<u8>,
-    digest: Digest,
-}
-
 impl Trainer {
     /// Saves a checkpoint under `parent`, which is made if it is not there.
     ///
     /// On any error every checkpoint that was whole is whole still. One of the same content that is
     /// there already is kept if it is whole, and replaced if it is damaged.
+    ///
+    /// # Errors
+    /// [`TrainError::WeightsNotFinite`] where a weight or a moment is NaN or infinite: no run could go
+    /// on from there. Others where the disk or the device fails.
     pub fn save(&self, parent: &Path, state: &CheckpointState) -> Result<SavedCheckpoint> {
-        let numbers = |tensor: &Tensor<2>| read(tensor.clone());
-        let contents: Vec<Content> = self
-            .parameters()
-            .iter()
-            .map(|(path, p)| {
-                let [value, first, second] =
-                    [&p.value, &p.first_moment, &p.second_moment].map(numbers);
-                let parts = [value?, first?, second?];
-                Ok(Content { path: path.clone(), shape: p.shape.clone(), parts })
-            })
-            .collect::<std::result::Result<_, DeviceFailed>>()
-            .map_err(|error| self.failed(&error))?;
-        let state_json = serde_json::to_vec(state).expect("a state is plain data");
-        let digest = digest(&contents, &state_json);
-        let folder = format!("a{:03}-s{:010}-{}", state.attempt, state.next_step, digest.short());
-        let whole = parent.join(&folder);
         std::fs::create_dir_all(parent).map_err(at(parent))?;
         checkpoint_folder::remove_leftovers(parent)?;
-        let bytes = if whole.is_dir() && self.read(&whole).is_ok_and(|read| read.digest == digest) {
+        let stem = format!("a{:03}-s{:010}", state.attempt, state.next_step);
+        let part = PartFolder::begin(parent, &stem)?;
+        let mut files = part.tensor_files(&parameters::shapes(&self.model))?;
+        let mut digest = ContentDigest::new(CHECKPOINT);
+        self.team.filled().on_first(|replica| self.write(replica, &mut files, &mut digest))?;
+        let state_json = serde_json::to_vec(state).expect("a state is plain data");
+        digest.bytes(&state_json);
+        let digest = digest.finish();
+        let folder = format!("{stem}-{}", digest.short());
+        let whole = parent.join(&folder);
+        let same = |found: (Vec<u8>, Digest)| found.1 == digest;
+        let bytes = if whole.is_dir() && self.read(&whole, &mut |_, _, _| ()).is_ok_and(same) {
             checkpoint_folder::bytes_on_disk(&whole)?
         } else {
-            checkpoint_folder::write(&whole, &contents, &state_json)?
+            part.install(files, &state_json, &whole)?
         };
         Ok(SavedCheckpoint { folder, digest, bytes })
     }
 
+    /// Writes and hashes every parameter.
+    fn write(
+        &self,
+        replica: &Replica,
+        TensorFiles { model, moments }: &mut TensorFiles,
+        digest: &mut ContentDigest,
+    ) -> Result<()> {
+        for (path, parameter) in replica.parameters() {
+            digest.parameter(path, &parameter.shape);
+            let [first, second] = MOMENTS.map(|ending| format!("{path}{ending}"));
+            let mut write = |name: &str, tensor: &Tensor<2>, file: &mut TensorWriter| {
+                let write = |numbers: &[f32]| write_finite(name, numbers, file, digest);
+                replica.decoder.ops.numbers(tensor, write).map_err(|error| self.failed(&error))?
+            };
+            write(path, &parameter.value, model)?;
+            write(&first, &parameter.first_moment, moments)?;
+            write(&second, &parameter.second_moment, moments)?;
+        }
+        Ok(())
+    }
+
     /// Loads a checkpoint whose digest is on record. On any error nothing of the trainer has changed.
     pub fn load(&mut self, folder: &Path, expected: Digest) -> Result<CheckpointState> {
-        let Read { contents, state_json, digest: found } = self.read(folder)?;
+        let mut parameters = Parameters::new();
+        let (state_json, found) = self.team.on_first(|replica| {
+            self.read(folder, &mut |path, shape, parts| {
+                let size = rows_and_columns(&shape);
+                let tensor =
+                    |part| Tensor::from_data(TensorData::new(part, size), replica.device());
+                let [value, first_moment, second_moment] = parts.map(tensor);
+                parameters.insert(path, Parameter { shape, value, first_moment, second_moment });
+            })
+        })?;
         if found != expected {
             return Err(TrainError::Digest { folder: folder.to_owned(), found, expected });
         }
@@ -90,26 +106,28 @@ impl Trainer {
             let (held, run) = (state.loss_weights.len(), self.domain_count);
             return Err(broken(format!("is of a run with {held} domains, this run has {run}")));
         }
-        for Content { path, shape, parts } in contents {
-            let (size, device) = (rows_and_columns(&shape), self.first().device());
-            let [value, first_moment, second_moment] =
-                parts.map(|part| Tensor::from_data(TensorData::new(part, size), device));
-            self.set_parameter(path, Parameter { shape, value, first_moment, second_moment });
-        }
+        self.team.take(parameters);
         self.updates = state.updates;
         Ok(state)
     }
 
     /// Whether a folder holds the checkpoint of this digest, whole.
     pub fn verify(&self, folder: &Path, expected: Digest) -> Result<()> {
-        match self.read(folder)?.digest {
-            found if found == expected => Ok(()),
-            found => Err(TrainError::Digest { folder: folder.to_owned(), found, expected }),
+        let (_, found) = self.read(folder, &mut |_, _, _| {})?;
+        if found == expected {
+            return Ok(());
         }
+        Err(TrainError::Digest { folder: folder.to_owned(), found, expected })
     }
 
-    /// Reads a folder that must hold this model's tensors and no others, each byte once.
-    fn read(&self, folder: &Path) -> Result<Read> {
+    /// Reads a folder that must hold this model's tensors and no others, each byte once. `each` is
+    /// given every parameter's path, shape, values and moments; what comes back is the state's JSON and
+    /// the digest of all that was read.
+    fn read(
+        &self,
+        folder: &Path,
+        each: &mut dyn FnMut(String, Vec<usize>, [Vec<f32>; 3]),
+    ) -> Result<(Vec<u8>, Digest)> {
         let path = folder.join(STATE_FILE);
         let state_json = std::fs::read(&path).map_err(at(&path))?;
         let shapes = parameters::shapes(&self.model);
@@ -117,18 +135,38 @@ impl Trainer {
         model.expect_count(shapes.len())?;
         let moments = TensorFile::open(&folder.join(MOMENTS_FILE))?;
         moments.expect_count(2 * shapes.len())?;
-        let (mut digest, mut contents) = (ContentDigest::new(CHECKPOINT), Vec::new());
+        let mut digest = ContentDigest::new(CHECKPOINT);
         for (path, shape) in shapes {
             digest.parameter(&path, &shape);
-            let [first, second] = MOMENTS.map(|(ending, _)| format!("{path}{ending}"));
+            let [first, second] = MOMENTS.map(|ending| format!("{path}{ending}"));
             let parts = [
                 model.numbers(&path, &shape, &mut |bytes| digest.bytes(bytes))?,
                 moments.numbers(&first, &shape, &mut |bytes| digest.bytes(bytes))?,
                 moments.numbers(&second, &shape, &mut |bytes| digest.bytes(bytes))?,
             ];
-            contents.push(Content { path, shape, parts });
+            each(path, shape, parts);
         }
         digest.bytes(&state_json);
-        Ok(Read { contents, state_json, digest: digest.finish() })
+        Ok((state_json, digest.finish()))
     }
+}
+
+/// Writes and hashes numbers, while they are in the processor's cache, that are all finite.
+fn write_finite(
+    name: &str,
+    numbers: &[f32],
+    file: &mut TensorWriter,
+    digest: &mut ContentDigest,
+) -> Result<()> {
+    for piece in numbers.chunks(LITTLE_ENDIAN_NUMBERS) {
+        // All of them, without a way out: several at once.
+        if !piece.iter().fold(true, |finite, number| finite & number.is_finite()) {
+            return Err(TrainError::WeightsNotFinite { path: name.to_owned() });
+        }
+        little_endian(piece, &mut |bytes| {
+            digest.bytes(bytes);
+            file.write(bytes)
+        })?;
+    }
+    Ok(())
 }

@@ -1,6 +1,7 @@
 //! A checkpoint's folder on disk. It has its name only when it is whole: everything is written and
 //! synced under a name that ends in `.part`, and what a crash leaves there goes at the next save.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
@@ -13,18 +14,11 @@ pub(crate) const MODEL_FILE: &str = "model.safetensors";
 pub(crate) const MOMENTS_FILE: &str = "moments.safetensors";
 pub(crate) const STATE_FILE: &str = "state.json";
 
-/// What the moments' names end with, and which part of a parameter each is.
-pub(crate) const MOMENTS: [(&str, usize); 2] = [(".m", 1), (".v", 2)];
+/// What the names of a parameter's first and second moment end with.
+pub(crate) const MOMENTS: [&str; 2] = [".m", ".v"];
 
 /// Ends the names of folders that do not count.
 const PART: &str = ".part";
-
-/// One parameter's numbers: value, first and second moment.
-pub(crate) struct Content {
-    pub(crate) path: String,
-    pub(crate) shape: Vec<usize>,
-    pub(crate) parts: [Vec<f32>; 3],
-}
 
 /// Deletes what an earlier crash left half written under `parent`.
 pub(crate) fn remove_leftovers(parent: &Path) -> Result<()> {
@@ -42,23 +36,6 @@ pub(crate) fn remove_leftovers(parent: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Writes the folder `whole`, whole or not at all. A folder that has the name already is moved aside
-/// first and deleted last. Returns the bytes on disk.
-pub(crate) fn write(whole: &Path, contents: &[Content], state_json: &[u8]) -> Result<u64> {
-    if whole.exists() && !whole.is_dir() {
-        let reason = "is in the way of a checkpoint folder: move it away".to_owned();
-        return Err(TrainError::Broken { path: whole.to_owned(), reason });
-    }
-    let part = with_ending(whole, PART);
-    let written = fill(&part, contents, state_json).and_then(|()| install(&part, whole));
-    if let Err(error) = written {
-        // Half a folder that no event names; if it cannot go now, the next save says so.
-        let _ = std::fs::remove_dir_all(&part);
-        return Err(error);
-    }
-    bytes_on_disk(whole)
-}
-
 /// Bytes of a checkpoint's files.
 pub(crate) fn bytes_on_disk(folder: &Path) -> Result<u64> {
     let mut bytes = 0;
@@ -69,57 +46,103 @@ pub(crate) fn bytes_on_disk(folder: &Path) -> Result<u64> {
     Ok(bytes)
 }
 
-fn with_ending(path: &Path, ending: &str) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(ending);
-    name.into()
+/// A folder that does not count yet. Dropped before it has its name, it leaves nothing.
+pub(crate) struct PartFolder {
+    path: PathBuf,
+    installed: bool,
 }
 
-/// Gives `part` the name `whole`.
-fn install(part: &Path, whole: &Path) -> Result<()> {
-    let aside = with_ending(whole, &format!(".replaced{PART}"));
-    let replaces = whole.exists();
-    if replaces {
-        std::fs::rename(whole, &aside).map_err(at(whole))?;
+/// Files of a checkpoint open for writing: parameters follow in order of path, in both alike.
+pub(crate) struct TensorFiles {
+    pub(crate) model: TensorWriter,
+    pub(crate) moments: TensorWriter,
+}
+
+impl PartFolder {
+    /// Makes the folder `name` under `parent`.
+    pub(crate) fn begin(parent: &Path, name: &str) -> Result<PartFolder> {
+        let path = parent.join(format!("{name}{PART}"));
+        std::fs::create_dir(&path).map_err(at(&path))?;
+        Ok(PartFolder { path, installed: false })
     }
-    if let Err(error) = std::fs::rename(part, whole) {
-        if replaces {
-            std::fs::rename(&aside, whole).map_err(at(&aside))?;
+
+    /// Opens its files for parameters of these shapes.
+    pub(crate) fn tensor_files(
+        &self,
+        shapes: &BTreeMap<String, Vec<usize>>,
+    ) -> Result<TensorFiles> {
+        let planned = |endings: &[&str]| -> Vec<Planned> {
+            let of_one = |(path, shape): (&String, &Vec<usize>)| -> Vec<Planned> {
+                let one = |ending: &&str| Planned {
+                    name: format!("{path}{ending}"),
+                    shape: shape.clone(),
+                };
+                endings.iter().map(one).collect()
+            };
+            shapes.iter().flat_map(of_one).collect()
+        };
+        let begin = |name: &str, endings: &[&str]| {
+            TensorWriter::begin(&self.path.join(name), Dtype::F32, &planned(endings))
+        };
+        Ok(TensorFiles {
+            model: begin(MODEL_FILE, &[""])?,
+            moments: begin(MOMENTS_FILE, &MOMENTS)?,
+        })
+    }
+
+    /// Ends its files, adds the state, and gives it the name `whole`, all on disk. A folder that has
+    /// the name already is moved aside first and deleted last. Returns the bytes on disk.
+    pub(crate) fn install(
+        mut self,
+        files: TensorFiles,
+        state_json: &[u8],
+        whole: &Path,
+    ) -> Result<u64> {
+        if whole.exists() && !whole.is_dir() {
+            let reason = "is in the way of a checkpoint folder: move it away".to_owned();
+            return Err(TrainError::Broken { path: whole.to_owned(), reason });
         }
-        return Err(at(whole)(error));
+        files.model.finish()?;
+        files.moments.finish()?;
+        let path = self.path.join(STATE_FILE);
+        std::fs::write(&path, state_json).map_err(at(&path))?;
+        sync(&path)?;
+        sync(&self.path)?;
+        self.rename(whole)?;
+        bytes_on_disk(whole)
     }
-    if let Some(parent) = whole.parent() {
-        sync(parent)?;
+
+    fn rename(&mut self, whole: &Path) -> Result<()> {
+        let mut aside = whole.as_os_str().to_owned();
+        aside.push(format!(".replaced{PART}"));
+        let aside = PathBuf::from(aside);
+        let replaces = whole.exists();
+        if replaces {
+            std::fs::rename(whole, &aside).map_err(at(whole))?;
+        }
+        if let Err(error) = std::fs::rename(&self.path, whole) {
+            if replaces {
+                std::fs::rename(&aside, whole).map_err(at(&aside))?;
+            }
+            return Err(at(whole)(error));
+        }
+        self.installed = true;
+        if let Some(parent) = whole.parent() {
+            sync(parent)?;
+        }
+        if replaces { std::fs::remove_dir_all(&aside).map_err(at(&aside)) } else { Ok(()) }
     }
-    if replaces { std::fs::remove_dir_all(&aside).map_err(at(&aside)) } else { Ok(()) }
+}
+
+impl Drop for PartFolder {
+    fn drop(&mut self) {
+        if !self.installed {
+            // Half a folder that no event names; if it cannot go now, the next save says so.
+            let _ = std::fs::remove_dir_all(&self.path);
+        }
+    }
 }
 
 fn sync(path: &Path) -> Result<()> {
     File::open(path).and_then(|file| file.sync_all()).map_err(at(path))
-}
-
-fn fill(part: &Path, contents: &[Content], state_json: &[u8]) -> Result<()> {
-    std::fs::create_dir(part).map_err(at(part))?;
-    write_tensors(&part.join(MODEL_FILE), contents, &[("", 0)])?;
-    write_tensors(&part.join(MOMENTS_FILE), contents, &MOMENTS)?;
-    let path = part.join(STATE_FILE);
-    std::fs::write(&path, state_json).map_err(at(&path))?;
-    sync(&path)?;
-    sync(part)
-}
-
-/// Writes one part of every parameter, or two, each under the parameter's path and an ending.
-fn write_tensors(path: &Path, contents: &[Content], parts: &[(&str, usize)]) -> Result<()> {
-    let all = || contents.iter().flat_map(|content| parts.iter().map(move |part| (content, part)));
-    let planned: Vec<Planned> = all()
-        .map(|(content, (ending, _))| Planned {
-            name: format!("{}{ending}", content.path),
-            shape: content.shape.clone(),
-        })
-        .collect();
-    let mut writer = TensorWriter::begin(path, Dtype::F32, &planned)?;
-    for (content, (_, part)) in all() {
-        writer.write_numbers(&content.parts[*part])?;
-    }
-    writer.finish().map(drop)
 }

@@ -2,8 +2,12 @@
 
 use std::path::{Path, PathBuf};
 
+use burn::tensor::{Device, Tensor, TensorData};
+use hm_domain::id::Digest;
 use hm_domain::step::Verdict;
 
+use crate::ops::values;
+use crate::parameters::Parameter;
 use crate::tests::{digest, spec, state, step, trainer};
 use crate::*;
 
@@ -47,6 +51,52 @@ fn flipped_bytes_are_refused_with_both_digests_and_nothing_changes() {
     assert_eq!(digest(&trainer), before);
     trainer.load(&path, saved.digest).unwrap();
     assert_ne!(digest(&trainer), before);
+}
+
+#[test]
+fn weights_that_are_not_finite_are_not_saved_and_the_parameter_is_named() {
+    let (folder, mut trainer, saved, path) = saved();
+    trainer.load(&path, saved.digest).unwrap();
+    let part: [fn(&mut Parameter) -> &mut Tensor<2>; 3] =
+        [|p| &mut p.value, |p| &mut p.first_moment, |p| &mut p.second_moment];
+    let cases = [
+        (part[0], "model.norm.weight", f32::NAN, ""),
+        (part[0], "lm_head.weight", f32::INFINITY, ""),
+        (part[1], "lm_head.weight", f32::NEG_INFINITY, ".m"),
+        (part[2], "model.layers.1.mlp.up_proj.weight", f32::NAN, ".v"),
+    ];
+    for (part, path, number, ending) in cases {
+        let tensor = part(trainer.parameters_mut().get_mut(path).unwrap());
+        let whole = tensor.clone();
+        // The last of all: nothing before it gives it away.
+        let mut numbers = values(whole.clone());
+        *numbers.last_mut().unwrap() = number;
+        *tensor = Tensor::from_data(TensorData::new(numbers, whole.dims()), &Device::flex());
+        let error = trainer.save(folder.path(), &state(&trainer, 1)).unwrap_err();
+        let due = format!("{path}{ending}");
+        assert!(matches!(&error, TrainError::WeightsNotFinite { path } if *path == due), "{error}");
+        assert_eq!(
+            names(folder.path()),
+            std::slice::from_ref(&saved.folder),
+            "nothing half written"
+        );
+        *part(trainer.parameters_mut().get_mut(path).unwrap()) = whole;
+    }
+    assert_eq!(trainer.save(folder.path(), &state(&trainer, 0)).unwrap(), saved);
+}
+
+#[test]
+fn first_values_are_drawn_only_where_nothing_is_loaded_before_they_are_needed() {
+    let (_folder, _, saved, path) = saved();
+    let drawn = |trainer: &Trainer| trainer.team.replicas()[0].parameters.get().is_some();
+    let mut loaded = trainer(&spec());
+    assert!(loaded.load(&path, Digest::ZERO).is_err() && !drawn(&loaded));
+    loaded.load(&path, saved.digest).unwrap();
+    let fresh = trainer(&spec());
+    assert!(drawn(&loaded) && !drawn(&fresh));
+    // The checkpoint is of the first values, so both are alike.
+    assert_eq!(digest(&loaded), digest(&fresh));
+    assert!(drawn(&fresh));
 }
 
 #[test]

@@ -4,8 +4,6 @@
 use hm_domain::id::Digest;
 use sha2::{Digest as _, Sha256};
 
-use crate::tensor_file::little_endian;
-
 /// Of a checkpoint: values and both moments of each parameter, then the state's JSON.
 pub(crate) const CHECKPOINT: &[u8] = b"heurimentor.checkpoint.v1\0";
 /// Of weights that runs start from: values alone.
@@ -31,15 +29,6 @@ impl ContentDigest {
     /// The next bytes.
     pub(crate) fn bytes(&mut self, bytes: &[u8]) {
         self.0.update(bytes);
-    }
-
-    /// The next numbers.
-    pub(crate) fn numbers(&mut self, numbers: &[f32]) {
-        let fed = little_endian(numbers, &mut |bytes| {
-            self.0.update(bytes);
-            Ok(())
-        });
-        fed.expect("a digest takes everything");
     }
 
     /// Of all that was fed.

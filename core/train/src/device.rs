@@ -4,6 +4,7 @@ use burn::tensor::Device;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Result, TrainError};
+use crate::ops::Ops;
 
 /// What a person asks for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -48,50 +49,102 @@ impl std::str::FromStr for DeviceChoice {
     }
 }
 
-/// Opened devices, at least one and all of a kind.
-pub(crate) struct Opened {
-    pub(crate) devices: Vec<Device>,
+/// Opened devices, at least one and all of a kind. Shown as a person is told which they are.
+#[derive(Clone, Debug)]
+pub struct Devices {
+    pub(crate) each: Vec<Device>,
     /// `cpu`, or `cuda:0,1` and what the first calls itself.
     pub(crate) name: String,
+    /// Why these, where they were not named.
+    reason: Option<String>,
 }
 
-/// Opens devices. Lists before it touches: a CUDA device that is not there would hang.
-pub(crate) fn open(choice: &DeviceChoice) -> Result<Opened> {
-    let cpu = || Opened { devices: vec![Device::flex()], name: "cpu".to_owned() };
-    match choice {
-        DeviceChoice::Cpu => Ok(cpu()),
-        DeviceChoice::Auto => Ok(cuda(Some(&[0])).unwrap_or_else(|_| cpu())),
-        DeviceChoice::Cuda(indices) => cuda(Some(indices)),
-        DeviceChoice::AllCuda => cuda(None),
+impl std::fmt::Display for Devices {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let name = &self.name;
+        match &self.reason {
+            Some(reason) => write!(f, "device: {name} (auto: {reason})"),
+            None => write!(f, "device: {name}"),
+        }
+    }
+}
+
+impl Devices {
+    /// Opens devices. Lists before it touches: a CUDA device that is not there would hang.
+    ///
+    /// # Errors
+    /// When one that was named is not there.
+    pub fn open(choice: &DeviceChoice) -> Result<Devices> {
+        let named = |found: std::result::Result<Devices, NoCuda>| found.map_err(NoCuda::into);
+        match choice {
+            DeviceChoice::Cpu => Ok(Devices::cpu()),
+            DeviceChoice::Auto => Ok(match cuda(Some(&[0])) {
+                Ok(devices) => {
+                    Devices { reason: Some("the first CUDA device".to_owned()), ..devices }
+                }
+                Err(NoCuda { reason, .. }) => Devices { reason: Some(reason), ..Devices::cpu() },
+            }),
+            DeviceChoice::Cuda(indices) => named(cuda(Some(indices))),
+            DeviceChoice::AllCuda => named(cuda(None)),
+        }
+    }
+
+    fn cpu() -> Devices {
+        Devices::named(vec![Device::flex()], "cpu")
+    }
+
+    pub(crate) fn named(each: Vec<Device>, name: &str) -> Devices {
+        Devices { each, name: name.to_owned(), reason: None }
+    }
+
+    /// How many share a step.
+    pub fn count(&self) -> usize {
+        self.each.len()
+    }
+
+    /// Whether tensors lie in this process's memory.
+    pub fn are_cpu(&self) -> bool {
+        Ops::of(&self.each[0]).are_in_memory()
+    }
+}
+
+/// Why there are no CUDA devices, and what to do where they were asked for.
+struct NoCuda {
+    reason: String,
+    remedy: &'static str,
+}
+
+impl From<NoCuda> for TrainError {
+    fn from(NoCuda { reason, remedy }: NoCuda) -> TrainError {
+        TrainError::Device(format!("{reason}: {remedy}"))
     }
 }
 
 #[cfg(feature = "cuda")]
-fn cuda(indices: Option<&[usize]>) -> Result<Opened> {
+fn cuda(indices: Option<&[usize]>) -> std::result::Result<Devices, NoCuda> {
     let found = Device::enumerate(burn::tensor::DeviceType::Cuda).into_vec().len();
     if found == 0 {
-        let sentence = "no CUDA device found; train on the CPU with --device cpu";
-        return Err(TrainError::Device(sentence.to_owned()));
+        let reason = "no CUDA device was found".to_owned();
+        return Err(NoCuda { reason, remedy: "train on the CPU with --device cpu" });
     }
     let indices = indices.map_or_else(|| (0..found).collect(), <[usize]>::to_vec);
     if let Some(missing) = indices.iter().find(|&&index| index >= found) {
-        let sentence = format!("no CUDA device {missing}: there are {found}, numbered from 0");
-        return Err(TrainError::Device(sentence));
+        let reason = format!("there is no CUDA device {missing}, only {found} numbered from 0");
+        return Err(NoCuda { reason, remedy: "name others, or cuda:all" });
     }
-    let devices: Vec<Device> = indices.iter().map(|&index| Device::cuda(index)).collect();
+    let each: Vec<Device> = indices.iter().map(|&index| Device::cuda(index)).collect();
     let list = indices.iter().map(usize::to_string).collect::<Vec<_>>().join(",");
-    let name = match devices[0].identity() {
+    let name = match each[0].identity() {
         Some(identity) => format!("cuda:{list} {}", identity.name),
         None => format!("cuda:{list}"),
     };
-    Ok(Opened { devices, name })
+    Ok(Devices::named(each, &name))
 }
 
 #[cfg(not(feature = "cuda"))]
-fn cuda(_indices: Option<&[usize]>) -> Result<Opened> {
-    let sentence = "this build has no CUDA: build it in with `make build-cuda`, or train on the CPU \
-                    with --device cpu";
-    Err(TrainError::Device(sentence.to_owned()))
+fn cuda(_indices: Option<&[usize]>) -> std::result::Result<Devices, NoCuda> {
+    let remedy = "build it in with `make build-cuda`, or train on the CPU with --device cpu";
+    Err(NoCuda { reason: "this build has no CUDA".to_owned(), remedy })
 }
 
 /// What of this machine may change bits on the CPU.
@@ -166,5 +219,15 @@ mod tests {
         }
         let sentence = parse("cuda:1,1").unwrap_err().to_string();
         assert_eq!(sentence, "device `cuda:1,1` names 1 twice");
+    }
+
+    #[cfg(not(feature = "cuda"))]
+    #[test]
+    fn auto_says_what_it_took_and_why() {
+        let said = |choice| Devices::open(&choice).unwrap().to_string();
+        assert_eq!(said(DeviceChoice::Auto), "device: cpu (auto: this build has no CUDA)");
+        assert_eq!(said(DeviceChoice::Cpu), "device: cpu");
+        let refused = Devices::open(&DeviceChoice::AllCuda).unwrap_err().to_string();
+        assert!(refused.starts_with("this build has no CUDA: build it in with"), "{refused}");
     }
 }

@@ -10,7 +10,7 @@ use hm_domain::precision::Precision;
 pub enum TrainError {
     /// The model's shape cannot be built.
     #[error(transparent)]
-    Shape(#[from] hm_domain::spec::BadShape),
+    Shape(#[from] hm_domain::settings::Faults),
     /// The device asked for is not there.
     #[error("{0}")]
     Device(String),
@@ -25,6 +25,19 @@ pub enum TrainError {
         device: String,
         /// Sequences in memory at once.
         micro_batch_sequences: usize,
+    },
+    /// Fewer sequences in a step than devices that share it: some would have nothing to do.
+    #[error(
+        "{devices} devices share each step, and the smallest step draws {sequences}: name at most \
+         {sequences} devices with --device, or raise {key} to at least {devices}"
+    )]
+    IdleDevices {
+        /// Devices that share a step.
+        devices: usize,
+        /// Sequences of the smallest step.
+        sequences: u32,
+        /// The run file's key of that number.
+        key: &'static str,
     },
     /// A precision that the device has not.
     #[error("training.precision is {}: the {device} computes in f32 alone; set f32, or train on a GPU with --device cuda", precision.name())]
@@ -83,13 +96,19 @@ pub enum TrainError {
         /// What it must be.
         must: String,
     },
+    /// Weights or moments from which no run could go on. Nothing was saved.
+    #[error("{path} holds a number that is not finite: such weights are not saved")]
+    WeightsNotFinite {
+        /// Path of the parameter; a moment's ends with `.m` or `.v`.
+        path: String,
+    },
     /// A file cannot be read or written.
-    #[error("{path}: {source}")]
+    #[error("{path}: {reason}")]
     File {
         /// The file.
         path: PathBuf,
-        /// Why.
-        source: std::io::Error,
+        /// Why. No source of this error, whose sentence says it already.
+        reason: std::io::Error,
     },
     /// A checkpoint that is not what it should be. Nothing was changed.
     #[error("{path}: {reason}")]
@@ -132,5 +151,5 @@ pub type Result<T> = std::result::Result<T, TrainError>;
 /// Names the file in an IO error.
 pub(crate) fn at(path: impl Into<PathBuf>) -> impl FnOnce(std::io::Error) -> TrainError {
     let path = path.into();
-    move |source| TrainError::File { path, source }
+    move |reason| TrainError::File { path, reason }
 }

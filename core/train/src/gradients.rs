@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use burn::tensor::Tensor;
+use burn::tensor::{Device, Tensor};
 
-use crate::ops::{DeviceFailed, Ops};
+use crate::ops::{DeviceFailed, Ops, moved};
 use crate::parameters::Parameters;
 
 /// Gradients by parameter path, off the autodiff graph.
@@ -40,11 +40,20 @@ impl Gradients {
         self.0.insert(path.to_owned(), sum);
     }
 
-    /// Zero for every parameter that nothing was added of.
+    /// Zero, where the parameter is, for every one that nothing was added of.
     pub(crate) fn complete(&mut self, parameters: &Parameters) {
+        if self.0.len() == parameters.len() {
+            return;
+        }
         for (path, parameter) in parameters {
             self.0.entry(path.clone()).or_insert_with(|| parameter.value.zeros_like());
         }
+    }
+
+    /// Copies on another device.
+    pub(crate) fn on(&self, device: &Device) -> Gradients {
+        let copy = |(path, sum): (&String, &Tensor<2>)| (path.clone(), moved(sum, device));
+        Gradients(self.0.iter().map(copy).collect())
     }
 
     /// The global norm, before clipping. Parameters are added in order of path.
@@ -67,7 +76,7 @@ impl IntoIterator for Gradients {
 
 #[cfg(test)]
 mod tests {
-    use burn::tensor::{Device, TensorData};
+    use burn::tensor::TensorData;
 
     use super::*;
 

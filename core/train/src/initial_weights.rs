@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::checkpoint_folder::MODEL_FILE;
 use crate::content_digest::{ContentDigest, INITIAL_WEIGHTS};
 use crate::error::{Result, TrainError, at};
-use crate::parameters;
+use crate::parameters::{self, Parameters};
 use crate::tensor_file::TensorFile;
 use crate::trainer::Trainer;
 
@@ -53,7 +53,7 @@ impl InitialWeights {
         let broken = |reason: String| TrainError::Broken { path: path.clone(), reason };
         let Card { model, digest } =
             serde_json::from_slice(&bytes).map_err(|error| broken(error.to_string()))?;
-        model.check()?;
+        model.checked()?;
         Ok(InitialWeights { folder: folder.to_owned(), model, digest })
     }
 
@@ -67,8 +67,7 @@ impl Trainer {
     /// Takes these weights in place of the first values; moments are zero, no update has been made.
     ///
     /// # Errors
-    /// When they are damaged or do not fit the model. Nothing of the trainer has changed then, unless
-    /// the file changes while it is read.
+    /// When they are damaged or do not fit the model. Nothing of the trainer has changed then.
     pub fn start_from(&mut self, weights: &InitialWeights) -> Result<()> {
         let path = weights.folder.join(MODEL_FILE);
         let file = TensorFile::open(&path)?;
@@ -89,11 +88,15 @@ impl Trainer {
             );
             return Err(TrainError::Broken { path, reason });
         }
-        for (name, shape) in shapes {
-            let values = file.numbers(&name, &shape, &mut |_| ())?;
-            let parameter = parameters::of_values(shape, values, self.first().device());
-            self.set_parameter(name, parameter);
-        }
+        let mut parameters = Parameters::new();
+        self.team.on_first(|replica| -> Result<()> {
+            for (name, shape) in shapes {
+                let values = file.numbers(&name, &shape, &mut |_| ())?;
+                parameters.insert(name, parameters::of_values(shape, values, replica.device()));
+            }
+            Ok(())
+        })?;
+        self.team.take(parameters);
         self.updates = 0;
         Ok(())
     }

@@ -11,12 +11,14 @@ mod collective;
 mod content_digest;
 mod cpu;
 mod device;
+mod device_thread;
 mod error;
 mod generate;
 mod gradients;
 mod hugging_face;
 mod initial_weights;
 mod logits;
+mod micro_batches;
 mod model;
 mod ops;
 mod parameters;
@@ -25,6 +27,7 @@ mod presets;
 pub mod profile;
 mod replica;
 mod split_mix;
+mod team;
 mod tensor_file;
 mod trainer;
 mod utilization;
@@ -33,7 +36,7 @@ mod whole_folder;
 
 pub use allocator::keep_freed_memory;
 pub use checkpoint::SavedCheckpoint;
-pub use device::{DeviceChoice, Fingerprint, fingerprint};
+pub use device::{DeviceChoice, Devices, Fingerprint, fingerprint};
 pub use error::{Result, TrainError};
 pub use generate::{BadChoice, Choice, Chooser, Generator};
 pub use hugging_face::{
@@ -41,7 +44,7 @@ pub use hugging_face::{
 };
 pub use initial_weights::InitialWeights;
 pub use plan::{MemoryPlan, flops_per_token, largest_micro_batch};
-pub use presets::{PRESETS, padded_vocabulary, preset};
+pub use presets::{PRESETS, padded_vocabulary, plain, preset};
 pub use trainer::Trainer;
 pub use utilization::{Peak, model_flops_utilization};
 

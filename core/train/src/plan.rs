@@ -6,6 +6,7 @@ use hm_domain::spec::{ModelSpec, RunSpec};
 
 use crate::ops::chunk_rows;
 use crate::parameters::shapes;
+use crate::tensor_file::LITTLE_ENDIAN_NUMBERS;
 
 /// Bytes of one value.
 const VALUE: u64 = 4;
@@ -26,17 +27,24 @@ pub struct MemoryPlan {
     /// Freed and not given back: tensors of two sizes come and go, and the allocator keeps about one of
     /// each (measured, on the shapes of the test).
     pub allocator_bytes: u64,
+    /// What saving a checkpoint adds to weights and moments: buffers, since tensors are written from
+    /// where they lie. It comes between steps, when there are no activations.
+    pub checkpoint_bytes: u64,
 }
+
+/// Numbers on their way to a checkpoint's files, and the files' own buffers.
+const CHECKPOINT_BYTES: u64 = VALUE * LITTLE_ENDIAN_NUMBERS as u64 + 2 * (8 << 10);
 
 impl MemoryPlan {
     /// The plan of a run whose steps are cut into micro-batches of so many sequences.
     pub fn of(spec: &RunSpec, micro_batch_sequences: u32) -> MemoryPlan {
         let weights_bytes = VALUE * spec.model.parameter_count();
         let accumulates = micro_batch_sequences < spec.training.sequences_per_step;
-        let step = Step::of(spec, micro_batch_sequences);
+        let step = Step::of(spec, evened(spec, micro_batch_sequences));
         let moments = step.moments(accumulates);
-        let fullest =
-            moments.into_iter().max_by_key(|(gradients, activations)| gradients + activations);
+        let fullest = moments
+            .into_iter()
+            .max_by_key(|(gradients, activations)| gradients.saturating_add(*activations));
         let (gradients_bytes, activations_bytes) = fullest.expect("a step has moments");
         MemoryPlan {
             micro_batch_sequences,
@@ -44,15 +52,24 @@ impl MemoryPlan {
             moments_bytes: 2 * weights_bytes,
             gradients_bytes,
             activations_bytes,
-            allocator_bytes: step.hidden + step.inner,
+            allocator_bytes: step.hidden.saturating_add(step.inner),
+            checkpoint_bytes: CHECKPOINT_BYTES,
         }
     }
 
-    /// All together.
+    /// All together; where a count is beyond u64, that.
     pub fn bytes(&self) -> u64 {
-        let model = self.weights_bytes + self.moments_bytes + self.gradients_bytes;
-        model + self.activations_bytes + self.allocator_bytes
+        let model = self.weights_bytes + self.moments_bytes + self.checkpoint_bytes;
+        let step = [self.gradients_bytes, self.activations_bytes, self.allocator_bytes];
+        step.into_iter().fold(model, u64::saturating_add)
     }
+}
+
+/// Sequences of the largest micro-batch, of those that a step is cut into evenly: see
+/// [`crate::micro_batches::micro_batches`].
+fn evened(spec: &RunSpec, micro_batch_sequences: u32) -> u32 {
+    let step = spec.training.sequences_per_step.max(1);
+    step.div_ceil(step.div_ceil(micro_batch_sequences.max(1)))
 }
 
 /// The most sequences of a micro-batch, at most those of a step, that need no more than so many bytes.
@@ -69,7 +86,7 @@ pub fn largest_micro_batch(spec: &RunSpec, bytes: u64) -> Option<u32> {
         let middle = fit + (beyond - fit) / 2;
         if fits(&middle) { fit = middle } else { beyond = middle }
     }
-    (fit > 0).then_some(fit)
+    (fit > 0).then(|| evened(spec, fit))
 }
 
 /// Floating-point operations of training on one token: six per weight that is multiplied with, and
@@ -119,7 +136,7 @@ impl Step {
         if model.qk_norm {
             trace += width + kv_width + heads + kv_heads;
         }
-        let bytes = |values: u64| VALUE * rows * values;
+        let bytes = |values: u64| (VALUE * rows).saturating_mul(values);
         let kept = if spec.training.recompute_blocks { width } else { trace };
         let block: usize = shapes(model)
             .iter()
@@ -145,14 +162,16 @@ impl Step {
     fn moments(&self, accumulates: bool) -> Vec<(u64, u64)> {
         let gradients = |so_far: u64| if accumulates { self.all_gradients } else { so_far };
         // Last input, hidden states and their gradient.
-        let at_head = self.layers * self.kept + 3 * self.hidden + self.logits;
+        let kept = |layers: u64| layers.saturating_mul(self.kept);
+        let sum = |parts: &[u64]| parts.iter().fold(0u64, |sum, &part| sum.saturating_add(part));
+        let hidden = |times: u64| times.saturating_mul(self.hidden);
+        let at_head = sum(&[kept(self.layers), hidden(3), self.logits]);
         let mut moments = vec![(gradients(self.head_gradient), at_head)];
         for done in 0..self.layers {
-            let waiting = (self.layers - done - 1) * self.kept;
             // The gradient that comes in, that of the gate, and the one being summed.
-            let in_work = self.trace + 2 * self.hidden + self.inner;
+            let in_work = sum(&[self.trace, hidden(2), self.inner]);
             let so_far = self.head_gradient + (done + 1) * self.block_gradient;
-            moments.push((gradients(so_far), waiting + in_work));
+            moments.push((gradients(so_far), sum(&[kept(self.layers - done - 1), in_work])));
         }
         moments.push((self.all_gradients, self.hidden));
         moments
@@ -184,6 +203,20 @@ mod tests {
         assert_eq!(plan.activations_bytes, 4 * 2048 * (4 * 3082 + 3 * 256) + 4 * 1024 * 4096);
         assert_eq!(plan.gradients_bytes, 4 * 4096 * 256);
         assert_eq!(plan.allocator_bytes, 4 * 2048 * (256 + 704));
+        assert_eq!(tiny(5).1.activations_bytes, tiny(4).1.activations_bytes);
+    }
+
+    #[test]
+    fn largest_numbers_that_are_accepted_do_not_overflow() {
+        let (mut spec, _) = tiny(8);
+        spec.model.layers = 4096;
+        (spec.model.hidden_size, spec.model.ffn_size) = (1 << 17, 1 << 19);
+        (spec.model.vocabulary, spec.model.sequence_length) = (1 << 24, 1 << 24);
+        spec.training.sequences_per_step = 65_536;
+        assert_eq!(spec.model.checked(), Ok(()));
+        assert_eq!(MemoryPlan::of(&spec, 65_536).bytes(), u64::MAX);
+        assert_eq!(largest_micro_batch(&spec, 1 << 40), None);
+        assert!(flops_per_token(&spec.model) > 1 << 50);
     }
 
     #[test]
@@ -201,7 +234,8 @@ mod tests {
     #[test]
     fn largest_micro_batch_is_the_last_that_fits() {
         let (spec, _) = tiny(8);
-        for sequences in [1, 3, 5] {
+        // Three and four are cut evenly; five at most come to four and four.
+        for sequences in [1, 3, 4] {
             let bytes = MemoryPlan::of(&spec, sequences).bytes();
             assert_eq!(largest_micro_batch(&spec, bytes), Some(sequences));
         }

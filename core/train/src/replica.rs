@@ -1,5 +1,7 @@
 //! One device's copy of the model, and what it does by itself in a step.
 
+use std::sync::OnceLock;
+
 use burn::tensor::{Device, Tensor};
 use hm_domain::batch::Sequence;
 use hm_domain::spec::{ModelSpec, OptimizerSpec};
@@ -9,12 +11,13 @@ use crate::cpu::adamw::Update;
 use crate::cpu::cross_entropy::Objective;
 use crate::gradients::Gradients;
 use crate::model::{Decoder, Weights};
-use crate::ops::Ops;
-use crate::parameters::{self, EMBEDDING, HEAD, Parameter, Parameters};
+use crate::ops::{DeviceFailed, Ops, read};
+use crate::parameters::{EMBEDDING, HEAD, Parameter, Parameters};
 
 /// Parameters and moments on one device, and how to compute with them there.
 pub(crate) struct Replica {
-    pub(crate) parameters: Parameters,
+    /// Nothing until they are needed: see [`crate::team::Team::filled`].
+    pub(crate) parameters: OnceLock<Parameters>,
     pub(crate) decoder: Decoder,
 }
 
@@ -29,19 +32,22 @@ pub(crate) struct Pass<'a> {
 }
 
 /// What a replica's micro-batches came to.
-#[derive(Default)]
 pub(crate) struct Passed {
-    /// Of each micro-batch: cross-entropies of its rows, still on the device.
-    pub(crate) losses_n1: Vec<Tensor<2>>,
+    /// Of each micro-batch: cross-entropies of its rows.
+    pub(crate) losses: Vec<Vec<f32>>,
     /// Of the objective times the loss scale, added up.
     pub(crate) gradients: Gradients,
 }
 
 impl Replica {
-    /// First values where `ops` computes.
-    pub(crate) fn new(model: &ModelSpec, seed: u64, ops: Ops) -> Replica {
-        let parameters = parameters::initial(model, seed, ops.device());
-        Replica { parameters, decoder: Decoder::new(model, ops) }
+    /// A replica without weights where `ops` computes.
+    pub(crate) fn new(model: &ModelSpec, ops: Ops) -> Replica {
+        Replica { parameters: OnceLock::new(), decoder: Decoder::new(model, ops) }
+    }
+
+    /// Its parameters, which are there.
+    pub(crate) fn parameters(&self) -> &Parameters {
+        self.parameters.get().expect("a replica at work has weights")
     }
 
     /// The weights as a step reads them: what is multiplied with in the type of products, once a step.
@@ -53,7 +59,7 @@ impl Replica {
             let value = if multiplies { self.decoder.ops.lowered(value) } else { value };
             (path.clone(), value)
         };
-        self.parameters.iter().map(read).collect()
+        self.parameters().iter().map(read).collect()
     }
 
     /// Losses of sequences, one a row, without gradients.
@@ -63,19 +69,23 @@ impl Replica {
         self.decoder.ops.head(&hidden, &weights[HEAD], &targets, None, None).losses_n1
     }
 
-    /// Forward and backward of micro-batches one after another.
-    pub(crate) fn pass<'a>(
+    /// Forward and backward of micro-batches one after another. Gradients are of every parameter: zero
+    /// where there is no micro-batch.
+    pub(crate) fn pass(
         &self,
-        micro_batches: impl Iterator<Item = &'a [Sequence]>,
+        micro_batches: Vec<&[Sequence]>,
         pass: &Pass<'_>,
-    ) -> Passed {
+    ) -> Result<Passed, DeviceFailed> {
         let weights = self.weights();
-        let mut passed = Passed::default();
-        for sequences in micro_batches {
-            let losses_n1 = self.accumulate(&weights, sequences, pass, &mut passed.gradients);
-            passed.losses_n1.push(losses_n1);
-        }
-        passed
+        let mut gradients = Gradients::default();
+        let losses: Vec<Tensor<2>> = micro_batches
+            .into_iter()
+            .map(|sequences| self.accumulate(&weights, sequences, pass, &mut gradients))
+            .collect();
+        gradients.complete(self.parameters());
+        // Read when all of it is on its way: reading waits for the device.
+        let losses = losses.into_iter().map(read).collect::<Result<_, _>>()?;
+        Ok(Passed { losses, gradients })
     }
 
     /// Adds one micro-batch's gradients; gives its losses.
@@ -123,8 +133,9 @@ impl Replica {
         let count = count.min(i32::MAX as u64) as i32;
         let first_correction = 1.0 - beta1.powi(count);
         let second_correction = 1.0 - beta2.powi(count);
+        let parameters = self.parameters.get_mut().expect("a replica at work has weights");
         for (path, gradient) in gradients {
-            let parameter = self.parameters.get_mut(&path).expect("gradients are by path");
+            let parameter = parameters.get_mut(&path).expect("gradients are by path");
             let decay =
                 if parameter.is_matrix() { 1.0 - learning_rate * weight_decay } else { 1.0 };
             let update = Update {

@@ -2,17 +2,19 @@
 
 use burn::tensor::Device;
 use hm_domain::precision::Precision;
+use hm_domain::ramp::BatchRamp;
 use hm_domain::spec::RunSpec;
 use hm_domain::step::{Knobs, PreStep, Verdict};
 
 use crate::ops::{DeviceFailed, Ops, values};
+use crate::replica::Pass;
 use crate::tests::{batch, digest, knobs, spec, trainer};
-use crate::{DeviceChoice, TrainError, Trainer};
+use crate::{DeviceChoice, Devices, TrainError, Trainer};
 
 /// A trainer of tensor operations, as every device but the CPU has.
 fn composed(spec: &RunSpec, precision: Precision, replicas: usize) -> Trainer {
     let ops = Ops::composed(&Device::flex()).computing_in(precision).unwrap();
-    Trainer::computing_with(spec, vec![ops; replicas], "tensors".to_owned())
+    Trainer::computing_with(spec, vec![ops; replicas], "tensors".to_owned()).unwrap()
 }
 
 fn train(trainer: &mut Trainer, steps: u32, knobs: &Knobs) -> Vec<PreStep> {
@@ -86,7 +88,7 @@ fn step_that_overflows_f16_is_skipped() {
 #[test]
 fn replicas_train_as_one_device_does() {
     let mut spec = spec();
-    // Four micro-batches: three replicas have two, one and one; five have one or none.
+    // Four sequences: three replicas have two, one and one; five have one or none.
     spec.training.micro_batch_sequences = 1;
     let one = train(&mut composed(&spec, Precision::F32, 1), 20, &knobs());
     for count in [2, 3, 5] {
@@ -99,16 +101,93 @@ fn replicas_train_as_one_device_does() {
         for (found, one) in found.iter().zip(&one) {
             assert!(relative(found.loss, one.loss) < 1e-5, "{count}: {} {}", found.loss, one.loss);
         }
-        let [first, others @ ..] = shared.replicas() else { panic!("no replica") };
-        for (path, parameter) in &first.parameters {
+        let [first, others @ ..] = shared.team.replicas() else { panic!("no replica") };
+        for (path, parameter) in first.parameters() {
             for other in others {
                 let values = |p: &crate::parameters::Parameter| {
                     [&p.value, &p.first_moment, &p.second_moment].map(|t| values(t.clone()))
                 };
-                assert_eq!(values(parameter), values(&other.parameters[path]), "{path}");
+                assert_eq!(values(parameter), values(&other.parameters()[path]), "{path}");
             }
         }
     }
+}
+
+/// burn's CPU with automatic differentiation switched on counts as a second device here: a tensor made
+/// there says so, and what is computed with it says so too.
+fn on_two_devices(spec: &RunSpec) -> Trainer {
+    let ops = [Device::flex(), Device::flex().autodiff()].map(|device| Ops::composed(&device));
+    Trainer::computing_with(spec, ops.to_vec(), "two".to_owned()).unwrap()
+}
+
+#[test]
+fn gradients_of_every_replica_are_on_its_own_device() {
+    let trainer = on_two_devices(&spec());
+    let batch = batch(0);
+    let knobs = knobs();
+    let pass = Pass { knobs: &knobs, step_tokens: 256.0, z_loss: 0.0, recompute: false };
+    let sequences = &batch.sequences[..];
+    // Both have work; then the second has none, and zeros of its own.
+    for micro_batches in [vec![&sequences[..2], &sequences[2..]], vec![sequences]] {
+        let idle = micro_batches.len() == 1;
+        let parts = trainer.parts(&micro_batches, &pass).unwrap();
+        for (rank, part) in parts.into_iter().enumerate() {
+            let paths: Vec<String> = part.gradients.clone().into_iter().map(|(p, _)| p).collect();
+            assert!(paths.iter().eq(trainer.parameters().keys()), "rank {rank}");
+            for (path, gradient) in part.gradients {
+                assert_eq!(gradient.is_autodiff(), rank == 1, "{path} of rank {rank}");
+                let zero = values(gradient.without_autodiff()).iter().all(|&value| value == 0.0);
+                assert_eq!(zero, idle && rank == 1, "{path} of rank {rank}");
+            }
+        }
+    }
+}
+
+#[test]
+fn parameters_stay_on_their_device_and_alike_through_steps_and_loads() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut spec = spec();
+    // The whole step at once: it is shared all the same.
+    spec.training.micro_batch_sequences = 4;
+    let mut trainer = on_two_devices(&spec);
+    train(&mut trainer, 3, &knobs());
+    let saved = trainer.save(folder.path(), &crate::tests::state(&trainer, 3)).unwrap();
+    let mut loaded = on_two_devices(&spec);
+    loaded.load(&folder.path().join(&saved.folder), saved.digest).unwrap();
+    train(&mut loaded, 1, &knobs());
+    for trainer in [&trainer, &loaded] {
+        let [first, second] = trainer.team.replicas() else { panic!("two replicas") };
+        for (path, one) in first.parameters() {
+            let other = &second.parameters()[path];
+            for (one, other) in [
+                (&one.value, &other.value),
+                (&one.first_moment, &other.first_moment),
+                (&one.second_moment, &other.second_moment),
+            ] {
+                assert!(!one.is_autodiff() && other.is_autodiff(), "{path}");
+                assert_eq!(values(one.clone()), values(other.clone().without_autodiff()), "{path}");
+            }
+        }
+    }
+}
+
+#[test]
+fn more_devices_than_sequences_are_refused_with_both_numbers() {
+    let mut spec = spec();
+    let refused = |spec: &RunSpec| {
+        let each = vec![Device::flex(); 3];
+        Trainer::on(spec, Devices::named(each, "three")).err().map(|error| error.to_string())
+    };
+    assert_eq!(refused(&spec), None, "four sequences");
+    spec.training.sequences_per_step = 2;
+    assert_eq!(
+        refused(&spec).unwrap(),
+        "3 devices share each step, and the smallest step draws 2: name at most 2 devices with \
+         --device, or raise training.sequences_per_step to at least 3"
+    );
+    spec.training.sequences_per_step = 8;
+    spec.training.batch_ramp = Some(BatchRamp { from: 1, by: 1, over_sequences: 20 });
+    assert!(refused(&spec).unwrap().ends_with("training.batch_ramp.from to at least 3"));
 }
 
 #[test]

@@ -15,7 +15,7 @@ use crate::hugging_face::f32_of;
 /// Bytes read at once; a multiple of every element's size.
 const PIECE_BYTES: usize = 8 << 20;
 /// Numbers turned into bytes at once: few enough to stay in a processor's cache.
-const LITTLE_ENDIAN_NUMBERS: usize = 1 << 16;
+pub(crate) const LITTLE_ENDIAN_NUMBERS: usize = 1 << 16;
 /// Longest header that is read: the format's own limit.
 const HEADER_BYTES_MAX: u64 = 100_000_000;
 
@@ -142,7 +142,7 @@ enum Flaw {
 impl Flaw {
     fn at(self, path: &Path) -> TrainError {
         match self {
-            Flaw::Unreadable(source) => TrainError::File { path: path.to_owned(), source },
+            Flaw::Unreadable(reason) => TrainError::File { path: path.to_owned(), reason },
             Flaw::Broken(reason) => TrainError::Broken { path: path.to_owned(), reason },
         }
     }
@@ -271,11 +271,6 @@ impl TensorWriter {
     pub(crate) fn write(&mut self, bytes: &[u8]) -> Result<()> {
         self.left_bytes = self.left_bytes.checked_sub(bytes.len() as u64).expect("as planned");
         self.file.write_all(bytes).map_err(at(&self.path))
-    }
-
-    /// Writes the next numbers of f32 tensors.
-    pub(crate) fn write_numbers(&mut self, numbers: &[f32]) -> Result<()> {
-        little_endian(numbers, &mut |bytes| self.write(bytes))
     }
 
     /// Ends the file, on disk; gives its length.

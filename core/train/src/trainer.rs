@@ -8,24 +8,26 @@ use std::time::Instant;
 
 use burn::tensor::Device;
 use hm_domain::batch::{Batch, Sequence};
-use hm_domain::spec::{ModelSpec, OptimizerSpec, RunSpec};
+use hm_domain::spec::{ModelSpec, OptimizerSpec, RunSpec, TrainingSpec};
 use hm_domain::step::{Knobs, LossSums, PreStep, TrainReport, Verdict};
 
 use crate::admission::{check_batch, check_knobs};
-use crate::collective::{self, joined};
-use crate::device::{self, DeviceChoice, Opened};
+use crate::collective;
+use crate::device::{DeviceChoice, Devices};
 use crate::error::{Result, TrainError};
 use crate::gradients::Gradients;
+use crate::micro_batches::micro_batches;
 use crate::ops::{DeviceFailed, Ops, read};
-use crate::parameters::{Parameter, Parameters};
+use crate::parameters::Parameters;
 use crate::replica::{Pass, Passed, Replica};
+use crate::team::Team;
 
 /// A model, its optimizer and the devices they are on.
 pub struct Trainer {
     pub(crate) model: ModelSpec,
     pub(crate) updates: u64,
-    /// One for each device, all alike.
-    replicas: Vec<Replica>,
+    /// A replica for each device, all alike.
+    pub(crate) team: Team,
     device_name: String,
     optimizer: OptimizerSpec,
     micro_batch_sequences: usize,
@@ -35,25 +37,35 @@ pub struct Trainer {
 }
 
 impl Trainer {
-    /// A model with its first values.
+    /// A model on the devices of this choice.
     pub fn new(spec: &RunSpec, choice: &DeviceChoice) -> Result<Trainer> {
-        spec.model.check()?;
-        let Opened { devices, name } = device::open(choice)?;
-        let precision = spec.training.precision;
+        Trainer::on(spec, Devices::open(choice)?)
+    }
+
+    /// A model on these devices. Its first values are drawn when they are first needed: a checkpoint or
+    /// other weights that are loaded before take their place.
+    ///
+    /// # Errors
+    /// When the model's shape cannot be built, the devices do not compute in the precision, or they are
+    /// more than the smallest step has sequences.
+    pub fn on(spec: &RunSpec, devices: Devices) -> Result<Trainer> {
+        spec.model.checked()?;
+        refuse_idle_devices(&spec.training, devices.count())?;
+        let (name, precision) = (devices.name, spec.training.precision);
         let ops = |device: &Device| {
             Ops::of(device)
                 .computing_in(precision)
                 .ok_or_else(|| TrainError::Precision { precision, device: name.clone() })
         };
-        let ops = devices.iter().map(ops).collect::<Result<_>>()?;
-        Ok(Trainer::computing_with(spec, ops, name))
+        let ops = devices.each.iter().map(ops).collect::<Result<_>>()?;
+        Trainer::computing_with(spec, ops, name)
     }
 
     /// A replica for each of `ops`.
-    pub(crate) fn computing_with(spec: &RunSpec, ops: Vec<Ops>, name: String) -> Trainer {
-        let replica = |ops| Replica::new(&spec.model, spec.seed, ops);
-        Trainer {
-            replicas: ops.into_iter().map(replica).collect(),
+    pub(crate) fn computing_with(spec: &RunSpec, ops: Vec<Ops>, name: String) -> Result<Trainer> {
+        let replicas = ops.into_iter().map(|ops| Replica::new(&spec.model, ops)).collect();
+        Ok(Trainer {
+            team: Team::new(replicas, spec.seed)?,
             model: spec.model.clone(),
             optimizer: spec.optimizer.clone(),
             updates: 0,
@@ -62,7 +74,7 @@ impl Trainer {
             z_loss: spec.training.z_loss as f32,
             domain_count: spec.domains.len(),
             device_name: name,
-        }
+        })
     }
 
     /// Name of what trains: `cpu`, or the CUDA devices and what the first calls itself.
@@ -72,18 +84,19 @@ impl Trainer {
 
     /// How many devices share a step.
     pub fn device_count(&self) -> usize {
-        self.replicas.len()
+        self.team.count()
     }
 
     /// Bytes that the first device's allocator has taken, where it tells: it gives none back while it
     /// trains, so at the end of a step they are the most there were.
     pub fn device_bytes(&self) -> Option<u64> {
-        self.first().device().memory_pool_usage().map(|usage| usage.bytes_reserved)
+        let usage = self.team.on_first(|replica| replica.device().memory_pool_usage());
+        usage.map(|usage| usage.bytes_reserved)
     }
 
     /// Whether the same steps give the same bits again: so on the CPU.
     pub fn is_exact(&self) -> bool {
-        self.first().decoder.ops.are_kernels()
+        self.team.ops().are_kernels()
     }
 
     /// Optimizer updates so far: steps less skipped ones.
@@ -93,30 +106,18 @@ impl Trainer {
 
     /// The replica that validates and is saved.
     pub(crate) fn first(&self) -> &Replica {
-        &self.replicas[0]
+        &self.team.filled().replicas()[0]
     }
 
+    /// Parameters of the first replica.
     pub(crate) fn parameters(&self) -> &Parameters {
-        &self.first().parameters
-    }
-
-    #[cfg(test)]
-    pub(crate) fn replicas(&self) -> &[Replica] {
-        &self.replicas
+        self.first().parameters()
     }
 
     #[cfg(test)]
     pub(crate) fn parameters_mut(&mut self) -> &mut Parameters {
-        &mut self.replicas[0].parameters
-    }
-
-    /// Takes a parameter, which is on the first device, in place of what was there.
-    pub(crate) fn set_parameter(&mut self, path: String, parameter: Parameter) {
-        for replica in &mut self.replicas[1..] {
-            let copy = parameter.on(replica.device());
-            replica.parameters.insert(path.clone(), copy);
-        }
-        self.replicas[0].parameters.insert(path, parameter);
+        self.team.filled();
+        self.team.first_mut().parameters.get_mut().unwrap()
     }
 
     /// Trains one step. `gate` sees what the step showed, before the optimizer, and is obeyed, with
@@ -132,7 +133,7 @@ impl Trainer {
         gate: &mut dyn FnMut(&PreStep) -> Verdict,
     ) -> Result<TrainReport> {
         check_batch(batch, &self.model, self.domain_count)?;
-        check_knobs(knobs, self.domain_count)?;
+        check_knobs(knobs, self.domain_count, &self.optimizer)?;
         if batch.sequences.is_empty() {
             return Err(TrainError::EmptyBatch);
         }
@@ -152,8 +153,8 @@ impl Trainer {
         let step_tokens = (batch.sequences.len() * self.model.sequence_length as usize) as f64;
         let (z_loss, recompute) = (self.z_loss, self.recompute);
         let pass = Pass { knobs, step_tokens, z_loss, recompute };
-        let micro_batches: Vec<&[Sequence]> =
-            batch.sequences.chunks(self.micro_batch_sequences).collect();
+        let devices = self.team.count();
+        let micro_batches = micro_batches(&batch.sequences, self.micro_batch_sequences, devices);
         let (losses, gradients) = self.passes(&micro_batches, &pass)?;
         let pre_step = self.pre_step(losses, &gradients[0], knobs, step_tokens)?;
         let verdict = obeyed(gate(&pre_step), &pre_step);
@@ -167,9 +168,10 @@ impl Trainer {
             let clip = if norm > effective_clip { effective_clip.max(0.0) / norm } else { 1.0 };
             self.updates += 1;
             let (rate, count) = (knobs.learning_rate, self.updates);
-            for (replica, gradients) in self.replicas.iter_mut().zip(gradients) {
-                replica.update(gradients, clip / knobs.loss_scale, rate, count, &self.optimizer);
-            }
+            let (scale, optimizer) = (clip / knobs.loss_scale, &self.optimizer);
+            self.team.each_mut(gradients, |replica, gradients| {
+                replica.update(gradients, scale, rate, count, optimizer);
+            });
         }
         let step_us = started.elapsed().as_micros() as u64;
         Ok(TrainReport { pre_step, verdict, effective_clip, step_us })
@@ -188,49 +190,47 @@ impl Trainer {
     }
 
     fn losses(&self, batch: &Batch) -> Result<Vec<LossSums>> {
-        let weights = self.first().weights();
-        let mut sums = vec![LossSums::default(); self.domain_count];
-        for sequences in batch.sequences.chunks(self.micro_batch_sequences) {
-            let losses = read(self.first().losses(&weights, sequences));
-            add_losses(sequences, &losses.map_err(|error| self.failed(&error))?, &mut sums);
-        }
-        Ok(sums)
+        let losses = self.team.filled().on_first(|replica| {
+            let weights = replica.weights();
+            let mut sums = vec![LossSums::default(); self.domain_count];
+            for sequences in batch.sequences.chunks(self.micro_batch_sequences) {
+                add_losses(sequences, &read(replica.losses(&weights, sequences))?, &mut sums);
+            }
+            Ok(sums)
+        });
+        losses.map_err(|error| self.failed(&error))
     }
 
-    /// Forward and backward of all micro-batches, dealt out to the devices in turn: losses per domain,
-    /// and for each device the gradients of the whole step.
+    /// Forward and backward of all micro-batches: losses per domain, and for each device the gradients
+    /// of the whole step.
     fn passes(
         &self,
         micro_batches: &[&[Sequence]],
         pass: &Pass<'_>,
     ) -> Result<(Vec<LossSums>, Vec<Gradients>)> {
-        let count = self.replicas.len();
-        let part = |rank: usize| {
-            let dealt = micro_batches.iter().copied().skip(rank).step_by(count);
-            self.replicas[rank].pass(dealt, pass)
-        };
-        let mut parts: Vec<Passed> = if count == 1 {
-            vec![part(0)]
-        } else {
-            std::thread::scope(|scope| {
-                let part = &part;
-                let threads: Vec<_> =
-                    (0..count).map(|rank| scope.spawn(move || part(rank))).collect();
-                threads.into_iter().map(joined).collect()
-            })
-        };
+        let parts = self.parts(micro_batches, pass)?;
         // In the order of the batch, however many devices there are.
         let mut sums = vec![LossSums::default(); self.domain_count];
         for (index, sequences) in micro_batches.iter().enumerate() {
-            let losses = read(parts[index % count].losses_n1[index / count].clone());
-            add_losses(sequences, &losses.map_err(|error| self.failed(&error))?, &mut sums);
-        }
-        if count > 1 {
-            parts.iter_mut().for_each(|part| part.gradients.complete(self.parameters()));
+            let (round, rank) = (index / parts.len(), index % parts.len());
+            add_losses(sequences, &parts[rank].losses[round], &mut sums);
         }
         let gradients = parts.into_iter().map(|part| part.gradients).collect();
-        let ops: Vec<&Ops> = self.replicas.iter().map(|one| &one.decoder.ops).collect();
-        Ok((sums, collective::sum(gradients, &ops)))
+        Ok((sums, collective::sum(gradients, &self.team)))
+    }
+
+    /// What each device makes of its micro-batches, which are dealt out in turn.
+    pub(crate) fn parts(
+        &self,
+        micro_batches: &[&[Sequence]],
+        pass: &Pass<'_>,
+    ) -> Result<Vec<Passed>> {
+        let count = self.team.count();
+        let dealt = |rank| micro_batches.iter().copied().skip(rank).step_by(count).collect();
+        let dealt: Vec<Vec<&[Sequence]>> = (0..count).map(dealt).collect();
+        let parts = self.team.filled().each(dealt, |replica, dealt| replica.pass(dealt, pass));
+        let parts: std::result::Result<_, DeviceFailed> = parts.into_iter().collect();
+        parts.map_err(|error| self.failed(&error))
     }
 
     fn pre_step(
@@ -246,7 +246,7 @@ impl Trainer {
             .map(|(sums, weight)| sums.loss_sum * weight)
             .sum();
         let loss = weighted / step_tokens;
-        let found = gradients.global_norm(&self.first().decoder.ops);
+        let found = self.team.on_first(|replica| gradients.global_norm(&replica.decoder.ops));
         let found = found.map_err(|error| self.failed(&error))?;
         let nonfinite_count = found.nonfinite_count + u64::from(!loss.is_finite());
         let gradient_norm = found.norm / knobs.loss_scale;
@@ -263,6 +263,18 @@ impl Trainer {
         }
         TrainError::Device(format!("{device} failed: {words}"))
     }
+}
+
+/// Every step that the spec plans has a sequence for every device.
+fn refuse_idle_devices(training: &TrainingSpec, devices: usize) -> Result<()> {
+    let (sequences, key) = match training.batch_ramp {
+        Some(ramp) => (ramp.from, "training.batch_ramp.from"),
+        None => (training.sequences_per_step, "training.sequences_per_step"),
+    };
+    if devices > sequences.max(1) as usize {
+        return Err(TrainError::IdleDevices { devices, sequences, key });
+    }
+    Ok(())
 }
 
 /// Does `work` on a device that is not the CPU: burn tells of most of its failures by a panic of the

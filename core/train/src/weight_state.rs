@@ -17,9 +17,11 @@ impl Trainer {
     /// # Errors
     /// When the device fails.
     pub fn weight_state(&self) -> Result<Vec<KindState>> {
-        let values = self.parameters().values();
-        let tensors: Vec<_> = values.map(|parameter| &parameter.value).collect();
-        let sums = self.first().decoder.ops.square_sums(&tensors);
+        let sums = self.team.filled().on_first(|replica| {
+            let values = replica.parameters().values();
+            let tensors: Vec<_> = values.map(|parameter| &parameter.value).collect();
+            replica.decoder.ops.square_sums(&tensors)
+        });
         let sums = sums.map_err(|error| self.failed(&error))?;
         // Paths are in order of text, in which layer 10 comes before layer 2; these are not.
         let of_layers: BTreeMap<_, _> = self
@@ -112,7 +114,7 @@ mod tests {
             parameters(&spec.model, &|norm| if norm { (1.0, 0.1) } else { (0.0, 0.1) });
         let kernels = trainer.weight_state().unwrap();
         let ops = Ops::composed(trainer.first().device());
-        let mut tensors = Trainer::computing_with(&spec, vec![ops], "tensors".to_owned());
+        let mut tensors = Trainer::computing_with(&spec, vec![ops], "tensors".to_owned()).unwrap();
         *tensors.parameters_mut() = trainer.parameters().clone();
         let composed = tensors.weight_state().unwrap();
         let close = |a: f64, b: f64| (a / b - 1.0).abs() < 1e-6;

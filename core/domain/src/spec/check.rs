@@ -54,11 +54,26 @@ impl OptimizerSpec {
         let must = "must be above 0 in single precision, such as 1e-8";
         faults.require(holds, "optimizer.epsilon", epsilon, must);
         self.check_decay(peak, faults);
+        let most = self.learning_rate_max();
+        // A rate beyond f32 is a fault of the schedule already.
+        if let Some(peak) =
+            peak.filter(|&peak| peak > most && most > 0.0 && (peak as f32).is_finite())
+        {
+            let must = format!("must be at most {most:.1e}, or updates leave single precision");
+            faults.add("training.learning_rate", peak, must);
+        }
         let clip = self.clip_norm;
         let must = format!(
             "must be above 0 and at most {CLIP_NORM_MAX:e}: a norm that no gradient reaches, such as 1e9, never clips"
         );
         faults.require(clip > 0.0 && clip <= CLIP_NORM_MAX, "optimizer.clip_norm", clip, must);
+    }
+
+    /// Largest learning rate under which a million updates in f32 stay in it: the first is divided by
+    /// `1 - beta1`, and the decay is the rate times `weight_decay`. Below 0 where `beta1` is above 1.
+    pub fn learning_rate_max(&self) -> f64 {
+        let shrinks = (1.0 - self.beta1).min(1.0);
+        f64::from(f32::MAX) * 1e-6 * shrinks.min(self.weight_decay.abs().recip())
     }
 
     /// A step multiplies weights by one less decay times learning rate, which must not turn them over.
@@ -179,6 +194,23 @@ pub fn check_domains(domains: &[DomainSpec], tokens_of_run: u64, faults: &mut Fa
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn largest_learning_rate_follows_what_an_update_multiplies_it_with() {
+        let most = |beta1, weight_decay| {
+            OptimizerSpec { beta1, weight_decay, ..OptimizerSpec::default() }.learning_rate_max()
+        };
+        let close = |found: f64, due: f64| assert!((found / due - 1.0).abs() < 1e-6, "{found}");
+        close(most(0.9, 0.1), 3.4028235e31);
+        close(most(0.0, 0.0), 3.4028235e32);
+        close(most(0.0, 1000.0), 3.4028235e29);
+        let mut faults = Faults::default();
+        OptimizerSpec::default().check(Some(1e30), &mut faults);
+        assert!(faults.is_empty());
+        OptimizerSpec::default().check(Some(1e38), &mut faults);
+        let due = "must be at most 3.4e31, or updates leave single precision";
+        assert!(faults.to_string().ends_with(due), "{faults}");
+    }
     use crate::testing::spec;
 
     /// Keys of what is wrong.

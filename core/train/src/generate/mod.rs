@@ -6,7 +6,7 @@ use hm_domain::spec::ModelSpec;
 
 pub use choice::{BadChoice, Choice, Chooser};
 
-use crate::device::{self, DeviceChoice};
+use crate::device::{DeviceChoice, Devices};
 use crate::error::{Result, TrainError};
 use crate::hugging_face::ExportSource;
 use crate::model::{Decoder, Weights};
@@ -32,7 +32,7 @@ impl Generator {
         choice: &DeviceChoice,
         progress: &mut dyn FnMut(u64, u64),
     ) -> Result<Generator> {
-        let device = device::open(choice)?.devices.swap_remove(0);
+        let device = Devices::open(choice)?.each.swap_remove(0);
         let weights = source.weights(&device, progress)?;
         Ok(Generator::of(source.model(), weights, Ops::of(&device)))
     }

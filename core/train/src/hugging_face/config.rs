@@ -5,6 +5,7 @@
 
 use std::path::{Path, PathBuf};
 
+use hm_domain::settings::Faults;
 use hm_domain::spec::ModelSpec;
 use serde_json::{Map, Value, json};
 
@@ -16,8 +17,10 @@ use crate::error::{Result, TrainError, at};
 const ARCHITECTURES: [&str; 3] = ["LlamaForCausalLM", "AquilaForCausalLM", "AquilaModel"];
 
 /// Keys of which no value changes what the weights compute.
-const WITHOUT_EFFECT: [&str; 14] = [
+const WITHOUT_EFFECT: [&str; 15] = [
     "_name_or_path",
+    // A matter of how it was trained.
+    "attention_dropout",
     "auto_map",
     "bos_token_id",
     "dtype",
@@ -134,9 +137,8 @@ impl Config {
 
     fn refuse_what_is_not_done(&self) -> Result<()> {
         // What each key may say; null and a missing key say the same.
-        let only: [(&str, Value); 12] = [
+        let only: [(&str, Value); 11] = [
             ("attention_bias", json!(false)),
-            ("attention_dropout", json!(0.0)),
             ("hidden_act", json!("silu")),
             ("is_decoder", json!(true)),
             ("is_encoder_decoder", json!(false)),
@@ -177,11 +179,35 @@ impl Config {
             norm_epsilon: self.positive("rms_norm_eps", self.value("rms_norm_eps"), 1e-6)?,
             norm_init: 1.0,
             init_std: self.positive("initializer_range", self.value("initializer_range"), 0.02)?,
+            // Weights that are there were not drawn.
+            scaled_init: false,
             qk_norm: false,
         };
         self.refuse_heads_that_do_not_divide(&model)?;
-        model.check()?;
+        self.refuse_what_no_decoder_has(&model)?;
         Ok(model)
+    }
+
+    /// What a model's own bounds refuse, under the key that stands in the file.
+    fn refuse_what_no_decoder_has(&self, model: &ModelSpec) -> Result<()> {
+        let mut faults = Faults::default();
+        model.check(&mut faults);
+        let Some(fault) = faults.all().first() else { return Ok(()) };
+        let key = match fault.key.as_str() {
+            "model.layers" => "num_hidden_layers",
+            "model.ffn_size" => "intermediate_size",
+            "model.heads" => "num_attention_heads",
+            "model.kv_heads" => "num_key_value_heads",
+            "model.vocabulary" => "vocab_size",
+            "model.sequence_length" => "max_position_embeddings",
+            "model.rope_base" => "rope_theta",
+            "model.norm_epsilon" => "rms_norm_eps",
+            "model.init_std" => "initializer_range",
+            other => other.trim_start_matches("model."),
+        };
+        let (path, key) = (self.path.clone(), key.to_owned());
+        let (value, must) = (fault.value.clone(), fault.must.clone());
+        Err(TrainError::Config { path, key, value, must })
     }
 
     fn refuse_heads_that_do_not_divide(&self, model: &ModelSpec) -> Result<()> {

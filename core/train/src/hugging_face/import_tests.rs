@@ -101,7 +101,7 @@ fn tensors_that_are_not_the_models_are_refused_by_name_and_both_values() {
 
 #[test]
 fn layers_that_the_files_do_not_hold_are_refused_with_both_counts() {
-    for layers in [1, 3, u32::MAX] {
+    for layers in [1u32, 3, 4096] {
         let place = Folder::new();
         let mut config = llama();
         config["num_hidden_layers"] = json!(layers);
@@ -111,6 +111,19 @@ fn layers_that_the_files_do_not_hold_are_refused_with_both_counts() {
         let counts = format!("want {wanted} tensors, the files hold 21");
         assert!(error.contains(&counts), "{error}");
     }
+}
+
+#[test]
+fn one_file_beside_shards_is_refused_by_name() {
+    let place = Folder::new();
+    let single = std::fs::read(place.path().join("model.safetensors")).unwrap();
+    let (sharded, _, source) = checkpoint();
+    let folder = Folder(sharded);
+    export_to(&source, &folder.path(), ExportChoice { shard_bytes: 100_000, ..F32 }).unwrap();
+    std::fs::write(folder.path().join("model.safetensors"), single).unwrap();
+    let error = folder.refused();
+    let sentence = "model.safetensors: lies beside shards that model.safetensors.index.json names";
+    assert!(error.contains(sentence) && error.contains("remove this file"), "{error}");
 }
 
 #[test]

@@ -34,8 +34,7 @@ impl Shards {
     /// Opens every file; with an index, files and index must say the same.
     pub(super) fn open(folder: &Path) -> Result<Shards> {
         let (whole, index) = (folder.join(MODEL_FILE), folder.join(INDEX_FILE));
-        // As transformers has it: one file goes before an index.
-        if whole.exists() {
+        if whole.exists() && !index.exists() {
             return Ok(Shards { files: vec![TensorFile::open(&whole)?] });
         }
         if !index.exists() {
@@ -45,6 +44,14 @@ impl Shards {
             return Err(TrainError::Broken { path: folder.to_owned(), reason });
         }
         let files = indexed(folder, &index)?;
+        // transformers would take it and say nothing: a file left of an older save is then the model.
+        if whole.exists() && !files.iter().any(|file| file.path() == whole) {
+            let reason = format!(
+                "lies beside shards that {INDEX_FILE} names: two sets of weights, of which one is \
+                 meant; remove this file, or the index with its shards"
+            );
+            return Err(TrainError::Broken { path: whole, reason });
+        }
         Ok(Shards { files })
     }
 

@@ -117,8 +117,7 @@ impl Reader<'_> {
             digest.bytes(piece);
             each(&f32_of(piece))
         })?;
-        let moments =
-            self.moments.iter().flat_map(|file| MOMENTS.map(|(ending, _)| (file, ending)));
+        let moments = self.moments.iter().flat_map(|file| MOMENTS.map(|ending| (file, ending)));
         for (moments, ending) in moments {
             let place = moments.place_of_f32(&format!("{name}{ending}"), shape)?;
             moments.pieces(place, &mut |piece| {

@@ -6,6 +6,8 @@ use std::ops::{Deref, DerefMut};
 use burn::backend::{BackendTypes, Flex};
 use burn::tensor::{Device, Tensor, TensorData};
 
+use super::Ops;
+
 type Primitive = <Flex as BackendTypes>::FloatTensorPrimitive;
 
 /// Whether tensors of this device lie in this process's memory.
@@ -18,6 +20,27 @@ pub(super) fn is_cpu(device: &Device) -> bool {
 pub(crate) fn read(tensor: Tensor<2>) -> Result<Vec<f32>, DeviceFailed> {
     let data = tensor.try_into_data().map_err(|error| DeviceFailed(error.to_string()))?;
     Ok(data.try_to_vec().expect("what is read is f32"))
+}
+
+/// A copy on another device, in that device's own setting: burn moves the numbers, and leaves the tensor
+/// in or out of automatic differentiation as it was.
+pub(crate) fn moved(tensor: &Tensor<2>, device: &Device) -> Tensor<2> {
+    let moved = tensor.clone().without_autodiff().to_device(&device.clone().without_autodiff());
+    if device.is_autodiff() { moved.autodiff() } else { moved }
+}
+
+impl Ops {
+    /// What `with` makes of a tensor's values in row order: where they lie on the CPU, of a copy else.
+    pub(crate) fn numbers<T>(
+        &self,
+        tensor: &Tensor<2>,
+        with: impl FnOnce(&[f32]) -> T,
+    ) -> Result<T, DeviceFailed> {
+        if self.kernels {
+            return Ok(with(&slice(tensor)));
+        }
+        Ok(with(&read(tensor.clone())?))
+    }
 }
 
 /// A device could not do what it was asked for; its own words.

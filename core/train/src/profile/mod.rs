@@ -73,9 +73,9 @@ pub fn step_profile(spec: &RunSpec, spelling: Spelling, repeats: usize) -> Resul
 }
 
 fn whole_steps(spec: &RunSpec, spelling: Spelling, repeats: usize) -> Result<Vec<f64>> {
-    spec.model.check()?;
+    spec.model.checked()?;
     let ops = operations(spelling, &Device::flex());
-    let mut trainer = Trainer::computing_with(spec, vec![ops], "cpu".to_owned());
+    let mut trainer = Trainer::computing_with(spec, vec![ops], "cpu".to_owned())?;
     let loss_weights = vec![1.0; spec.domains.len()];
     let knobs = Knobs { learning_rate: 1e-4, clip_norm: 1.0, loss_weights, loss_scale: 1.0 };
     let mut step_ms = Vec::new();
