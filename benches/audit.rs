@@ -15,7 +15,7 @@ use hm_domain::spec::{DomainSpec, RunSpec};
 use hm_domain::state::RunState;
 use hm_domain::step::{LossSums, PreStep, TrainReport};
 use hm_host::Host;
-use hm_store::{Journal, JournalLimits, Store};
+use hm_store::{Journal, JournalLimits, Namesakes, Store};
 use hm_train::preset;
 
 use crate::figures::{median, spread};
@@ -55,7 +55,7 @@ pub(crate) fn measure() {
 /// A run's log without training: what the trainer would have reported is made up, all else is real.
 fn write_log(url: &str) {
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
-    let store = runtime.block_on(Store::connect(url)).expect("the database answers");
+    let store = runtime.block_on(Store::connect(url, 1)).expect("the database answers");
     let host = Host::new(Limits::default()).expect("the engine starts");
     let loaded =
         host.load(&std::fs::read(component("odm")).expect("odm is built")).expect("it loads");
@@ -67,19 +67,20 @@ fn write_log(url: &str) {
         engine: host.fingerprint(),
         limits: host.limits().clone(),
     };
-    let lease =
-        runtime.block_on(store.start_run(RunId(uuid::Uuid::now_v7()), "bench")).expect("a run");
-    let handle = runtime.handle().clone();
-    let mut journal = Journal::open(lease, handle, JournalLimits::default(), |_| {});
     let started = started();
     let state = RunState::start(&started).expect("a spec");
-    journal.commit(0, vec![started], Vec::new()).expect("it is written");
+    let id = RunId(uuid::Uuid::now_v7());
+    let starting = store.start_run(id, "bench", Namesakes::Allowed, started);
+    let lease = runtime.block_on(starting).expect("a run");
+    let handle = runtime.handle().clone();
+    let mut journal = Journal::open(lease, handle, JournalLimits::default(), |_| {});
     let mut mentor = Mentor::new(state, Arc::new(host));
     let command = Command::Bind {
         plugin: "odm".to_owned(),
         config: serde_json::json!({}),
         role: Role::Active,
         failure: FailurePolicy::default(),
+        reason: String::new(),
     };
     let asked = Asked { number: 0, by: "bench".to_owned(), command };
     let bound = mentor.answer(&asked, Ok(candidate));

@@ -18,8 +18,10 @@ export async function browse(test) {
     page.setDefaultTimeout(20_000);
     const complaints = [];
     page.on('pageerror', (error) => complaints.push(String(error)));
-    // A refused upload is a 422, which the browser reports as an error of its own.
-    page.on('console', (line) => line.type() === 'error' && !/422/.test(line.text()) && complaints.push(line.text()));
+    // What the server refuses on purpose (an upload, a token, a run that is not there) the browser
+    // reports as an error of its own.
+    const refused = /status of (401|404|422)/;
+    page.on('console', (line) => line.type() === 'error' && !refused.test(line.text()) && complaints.push(line.text()));
     await test(page);
     assert.deepEqual(complaints, [], 'the browser complains of nothing');
   } finally {

@@ -14,6 +14,8 @@ await browse(async (page) => {
   await listsRuns(page);
   await showsOneRun(page);
   await takesACommand(page);
+  await explainsAnAddressThatNamesNothing(page);
+  await takesATokenInAnOpenTab(page);
   await showsAVerdict(page);
   await looksDark(page);
 });
@@ -63,6 +65,26 @@ async function takesACommand(page) {
   await page.getByText(/Asked to pause \(command \d+\)/).waitFor();
 }
 
+async function explainsAnAddressThatNamesNothing(page) {
+  const turn = (hash) => page.evaluate((hash) => { location.hash = hash; }, hash);
+  await turn('#/runs/%zz');
+  await page.getByText('This address names no run').waitFor();
+  await turn('#/runs/nothing');
+  await page.getByText('no run has the id nothing').waitFor();
+  await turn('#/');
+  await page.getByRole('row').nth(1).waitFor();
+}
+
+async function takesATokenInAnOpenTab(page) {
+  const paste = (token) => page.evaluate((token) => { location.hash = `token=${token}`; }, token);
+  await paste('0123456789abcdef0123456789abcdee');
+  await page.getByText("this is not the running server's token").waitFor();
+  assert(!page.url().includes('token'), 'a pasted token leaves the address');
+  await paste(new URL(address).hash.replace('#token=', ''));
+  await page.getByText('Read only').waitFor({ state: 'hidden' });
+  assert(!page.url().includes('token'), 'a pasted token leaves the address');
+}
+
 async function showsAVerdict(page) {
   await page.getByRole('link', { name: 'Plugins' }).click();
   const file = process.env.COMPONENT ?? {
@@ -79,7 +101,8 @@ async function showsAVerdict(page) {
 
 async function looksDark(page) {
   await page.emulateMedia({ colorScheme: 'dark' });
-  await page.goBack();
+  await page.getByRole('link', { name: 'Runs' }).click();
+  await page.getByRole('row').nth(1).getByRole('link').click();
   await page.getByRole('img', { name: /^Training loss, by step. At step/ }).locator('canvas').waitFor();
   await page.waitForTimeout(500);
   await picture(page, 'dark');

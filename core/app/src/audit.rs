@@ -62,7 +62,7 @@ impl Report {
 
 pub(crate) fn run(workplace: &Workplace, args: &AuditArgs) -> Result<u8> {
     let store = workplace.store()?;
-    let run = workplace.find_run(&store, &args.run)?;
+    let run = workplace.find_run(&store, &args.run)?.run_id;
     let registry = workplace.registry(&store)?;
     let report = workplace.runtime.block_on(audit(&store, registry, run, args.level))?;
     if args.json {

@@ -15,13 +15,14 @@ use hm_serve::{
     Answer, Backend, BackendError, BindingSummary, CommandAccepted, Metrics, PluginSummary,
     RunDetail, RunSummary, SpecLine, TimelineEntry, UploadVerdict, Validation,
 };
-use hm_store::{PluginRow, RunRow, Store};
+use hm_store::{PluginRow, RunRow, Store, StoreError};
 use serde_json::Value;
 
 use crate::plugins;
 use crate::registry::Registry;
 use crate::timeline::{self, Names};
 use crate::validations::{self, mean};
+use crate::wishes::{Fate, ask};
 
 /// Newest events that a page's timeline starts from.
 const TIMELINE_EVENTS: u64 = 4096;
@@ -35,7 +36,11 @@ pub(crate) struct StoreBackend {
 type Result<T> = std::result::Result<T, BackendError>;
 
 fn internal(error: impl Into<anyhow::Error>) -> BackendError {
-    BackendError::Internal(error.into().into())
+    let error = error.into();
+    match error.downcast_ref() {
+        Some(StoreError::NoConnection(_)) => BackendError::Busy(error.to_string()),
+        _ => BackendError::Internal(error.into()),
+    }
 }
 
 /// An id that does not parse names nothing.
@@ -121,7 +126,7 @@ impl StoreBackend {
         let names = self.names(row).await?;
         let next = self.store.head(id).await?.next_seq;
         let newest = next.saturating_sub(TIMELINE_EVENTS);
-        let from = after_seq.map_or(newest, |seq| (seq + 1).max(newest));
+        let from = after_seq.map_or(newest, |seq| seq.saturating_add(1).max(newest));
         let events = self.store.read(id, from, TIMELINE_EVENTS).await?;
         let mut entries = timeline::entries(&events, &names);
         let surplus = entries.len().saturating_sub(entries_max as usize);
@@ -130,6 +135,10 @@ impl StoreBackend {
 }
 
 impl Backend for StoreBackend {
+    fn ready(&self) -> Answer<'_, ()> {
+        Box::pin(async { self.store.ping().await.map_err(internal) })
+    }
+
     fn runs(&self) -> Answer<'_, Vec<RunSummary>> {
         Box::pin(async {
             let mut all = Vec::new();
@@ -158,7 +167,7 @@ impl Backend for StoreBackend {
     ) -> Answer<'a, Metrics> {
         Box::pin(async move {
             let id = RunId(self.known(run).await?.run_id);
-            let from = after_step.map_or(0, |step| step + 1);
+            let from = after_step.map_or(0, |step| step.saturating_add(1));
             let found = self.store.metrics(id, None, from, u64::MAX >> 1, points_max).await;
             Ok(metrics(&found.map_err(internal)?))
         })
@@ -220,14 +229,16 @@ impl Backend for StoreBackend {
     ) -> Answer<'a, CommandAccepted> {
         Box::pin(async move {
             let row = self.known(run).await?;
-            if row.ending.is_some() {
-                return Err(BackendError::Refused(format!("run {} has ended", row.name)));
-            }
-            let body = serde_json::to_value(&command).map_err(internal)?;
-            let kind = body["command"].as_str().unwrap_or("command").to_owned();
-            let id = RunId(row.run_id);
-            let number = self.store.put_command(id, &kind, &body, by).await.map_err(internal)?;
-            Ok(CommandAccepted { command: number.to_string() })
+            let (number, note) =
+                match ask(&self.store, &row, &command, by).await.map_err(internal)? {
+                    Fate::Refused(reason) => return Err(BackendError::Refused(reason)),
+                    Fate::Waits(number) => (number, "the run answers at its next step".to_owned()),
+                    Fate::Left(number) => {
+                        (number, "no worker holds the run: the next `hm train` answers".to_owned())
+                    }
+                    Fate::Done(number, how) => (number, format!("the run {how}")),
+                };
+            Ok(CommandAccepted { command: number.to_string(), note })
         })
     }
 }

@@ -52,7 +52,7 @@ pub(crate) enum Command {
     Generate(GenerateArgs),
     /// Web page and API: watch runs, upload plugins
     #[command(
-        after_help = "Anyone on this machine can read; writing wants the token in the printed address.\n\nExamples:\n  hm serve\n  HM_TOKEN=a-secret-of-mine-1234 hm serve --listen 127.0.0.1:8080"
+        after_help = "Whoever reaches the port can read; writing wants the token in the printed address. Requests are answered that\ncome by a name of this machine's loopback, on any port (so `ssh -L 8080:localhost:7400` works), by the\naddress in --listen, or by a --public-url. GET /healthz says whether the server lives, GET /readyz whether the\ndatabase answers too.\n\nExamples:\n  hm serve\n  HM_TOKEN=a-secret-of-mine-1234 hm serve --listen 127.0.0.1:8080\n  hm serve --listen 0.0.0.0:7400 --public-url https://runs.example.org"
     )]
     Serve(ServeArgs),
     /// Check a run: its chain, and every decision executed again
@@ -64,7 +64,10 @@ pub(crate) enum Command {
     #[command(subcommand)]
     Plugin(PluginCommand),
     /// List runs, and steer one
-    #[command(subcommand)]
+    #[command(
+        subcommand,
+        after_help = "Exit code: 0 the run obeyed, 1 it refused, 2 it could not be asked, 3 nobody has answered yet: the command waits\nin the run's inbox for the worker's next step, or for the next `hm train` where no worker holds the run."
+    )]
     Runs(RunsCommand),
     /// The database: address, shell, projections
     #[command(subcommand)]
@@ -205,6 +208,9 @@ pub(crate) struct ServeArgs {
     /// Token that writing wants; made at random unless given
     #[arg(long, env = "HM_TOKEN", hide_env_values = true)]
     pub(crate) token: Option<String>,
+    /// Address by which browsers reach the page, such as that of a proxy before it; may be repeated
+    #[arg(long, value_name = "URL")]
+    pub(crate) public_url: Vec<hm_serve::PublicUrl>,
 }
 
 #[derive(Debug, Args)]
@@ -274,6 +280,9 @@ pub(crate) enum PluginCommand {
         /// Only log what it decides
         #[arg(long)]
         shadow: bool,
+        /// Why, for the log
+        #[arg(long, default_value = "", hide_default_value = true)]
+        reason: String,
     },
 }
 
@@ -286,27 +295,47 @@ pub(crate) enum RunsCommand {
         json: bool,
     },
     /// Wait at the next step boundary
+    #[command(after_help = "Example:\n  hm runs pause my-run")]
     Pause {
         /// Run: its name or id
         run: String,
+        /// Why, for the log
+        #[arg(long, default_value = "", hide_default_value = true)]
+        reason: String,
     },
     /// Go on
+    #[command(after_help = "Example:\n  hm runs resume my-run")]
     Resume {
         /// Run: its name or id
         run: String,
+        /// Why, for the log
+        #[arg(long, default_value = "", hide_default_value = true)]
+        reason: String,
     },
     /// Checkpoint and end the run
+    #[command(
+        after_help = "A run that no worker holds is ended on the spot: what its newest checkpoint does not hold is lost.\n\nExample:\n  hm runs stop my-run --reason \"the mixture was wrong\""
+    )]
     Stop {
         /// Run: its name or id
         run: String,
+        /// Why, for the log
+        #[arg(long, default_value = "", hide_default_value = true)]
+        reason: String,
     },
     /// Set the mixture by hand
-    #[command(after_help = "Example:\n  hm runs mixture my-run 0.5 0.3 0.2")]
+    #[command(
+        after_help = "By name, shares are parts of 1 as in a run file: domains that are not named keep among them what is left,\nin the proportions in force now. Without names give one share per domain in the run's order, on any scale.\n\nExamples:\n  hm runs mixture my-run web=0.5 code=0.3\n  hm runs mixture my-run 5 3 2 --reason \"more code\""
+    )]
     Mixture {
         /// Run: its name or id
         run: String,
-        /// One share per domain, in the run's order, on any scale
-        shares: Vec<f64>,
+        /// DOMAIN=SHARE for some domains, or one share for each
+        #[arg(required = true, allow_negative_numbers = true, value_name = "SHARE")]
+        shares: Vec<String>,
+        /// Why, for the log
+        #[arg(long, default_value = "", hide_default_value = true)]
+        reason: String,
     },
     /// Set the peak of the learning-rate schedule by hand
     #[command(

@@ -19,9 +19,9 @@ pub(crate) fn run(workplace: &Workplace, command: DbCommand) -> Result<u8> {
         }
         DbCommand::Rebuild { run } => {
             let store = workplace.store()?;
-            let id = workplace.find_run(&store, &run)?;
-            let events = workplace.runtime.block_on(store.rebuild(id))?;
-            println!("rebuilt the projections of {run} from {events} events");
+            let found = workplace.find_run(&store, &run)?;
+            let events = workplace.runtime.block_on(store.rebuild(found.run_id))?;
+            println!("rebuilt the projections of {found} from {events} events");
         }
         DbCommand::Stop => {
             PrivatePostgres::stop_in(&workplace.data_dir)?;

@@ -7,14 +7,43 @@ use std::time::Duration;
 
 use hm_domain::command::Asked;
 use hm_domain::id::RunId;
-use hm_store::Store;
+use hm_store::{Store, StoredCommand};
 
 /// How often the inbox table is read.
 const POLL_INTERVAL: Duration = Duration::from_millis(200);
 
+/// What lies in the inbox. Everything is answered, so also what is no wish.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Wish {
+    /// A command.
+    Readable(Asked),
+    /// A row that is none.
+    Unreadable {
+        /// Its number.
+        number: u64,
+        /// Who put it there.
+        by: String,
+        /// What it says.
+        body: String,
+        /// Why that is no command.
+        why: String,
+    },
+}
+
+impl From<StoredCommand> for Wish {
+    fn from(stored: StoredCommand) -> Wish {
+        let StoredCommand { id: number, body, by, .. } = stored;
+        let text = body.to_string();
+        match serde_json::from_value(body) {
+            Ok(command) => Wish::Readable(Asked { number, by, command }),
+            Err(error) => Wish::Unreadable { number, by, body: text, why: error.to_string() },
+        }
+    }
+}
+
 #[derive(Default)]
 struct Shared {
-    waiting: Mutex<VecDeque<Asked>>,
+    waiting: Mutex<VecDeque<Wish>>,
     arrived: Condvar,
     closed: AtomicBool,
 }
@@ -35,23 +64,8 @@ impl Inbox {
             while !filler.closed.load(Ordering::Relaxed) {
                 match store.pending_commands(run, 0).await {
                     Ok(commands) => {
-                        for stored in commands {
-                            if !taken.insert(stored.id) {
-                                continue;
-                            }
-                            match serde_json::from_value(stored.body) {
-                                Ok(command) => {
-                                    let asked = Asked { number: stored.id, by: stored.by, command };
-                                    filler.waiting.lock().expect("no panic").push_back(asked);
-                                }
-                                Err(error) => {
-                                    tracing::warn!(
-                                        command = stored.id,
-                                        "unreadable command: {error}"
-                                    );
-                                }
-                            }
-                        }
+                        let new = commands.into_iter().filter(|stored| taken.insert(stored.id));
+                        filler.waiting.lock().expect("no panic").extend(new.map(Wish::from));
                         filler.arrived.notify_all();
                     }
                     Err(error) => tracing::debug!("inbox not readable now: {error}"),
@@ -63,7 +77,7 @@ impl Inbox {
     }
 
     /// All that has arrived, in order.
-    pub(crate) fn drain(&self) -> Vec<Asked> {
+    pub(crate) fn drain(&self) -> Vec<Wish> {
         self.shared.waiting.lock().expect("no panic").drain(..).collect()
     }
 

@@ -1,5 +1,9 @@
 //! `hm`: the command line of `HeuriMentor`. Wires the crates together; the rules are in `hm-domain`.
 
+// First: what it defines is meant by every `println!` below.
+#[macro_use]
+mod terminal;
+
 mod audit;
 mod backend;
 mod chat;
@@ -31,6 +35,7 @@ mod run_loop;
 mod runs;
 mod serve;
 mod settings;
+mod shares;
 mod spec_change;
 mod throughput;
 mod timeline;
@@ -40,28 +45,53 @@ mod typed;
 mod typed_again;
 mod validations;
 mod weights;
+mod wishes;
 mod worker;
 mod workplace;
 
 use std::process::ExitCode;
 
 use anyhow::Result;
-use clap::Parser;
+use clap::{CommandFactory as _, Parser as _};
 
 use crate::cli::{Cli, Command};
 use crate::workplace::Workplace;
 
 fn main() -> ExitCode {
+    // Without a word clap would print this itself, were the data folder not taken from the environment.
+    if std::env::args_os().len() <= 1 {
+        eprintln!("{}", Cli::command().render_help());
+        return ExitCode::from(2);
+    }
     let filter = tracing_subscriber::EnvFilter::try_from_default_env()
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn"));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
-    match run(Cli::parse()) {
-        Ok(code) => ExitCode::from(code),
-        Err(error) => {
-            eprintln!("hm: {error:#}");
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn,hm_serve=info"));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_ansi(terminal::has_colours())
+        // It would tell standard error that standard error is closed, and panic.
+        .log_internal_errors(false)
+        .with_writer(std::io::stderr)
+        .init();
+    let code = run(Cli::parse()).unwrap_or_else(|error| {
+        eprintln!("hm: {}", sentence(&error));
+        2
+    });
+    match terminal::lost() {
+        Some(why) if code == 0 => {
+            eprintln!("hm: standard output could not be written: {why}");
             ExitCode::from(2)
         }
+        _ => ExitCode::from(code),
     }
+}
+
+/// An error with its causes, each said once: many a library's words hold those of its cause.
+fn sentence(error: &anyhow::Error) -> String {
+    error.chain().map(ToString::to_string).fold(String::new(), |said, cause| match &said[..] {
+        "" => cause,
+        text if text.contains(&cause) => said,
+        _ => format!("{said}: {cause}"),
+    })
 }
 
 fn run(cli: Cli) -> Result<u8> {
@@ -78,5 +108,18 @@ fn run(cli: Cli) -> Result<u8> {
         Command::Plugin(command) => plugins::run(&workplace, command),
         Command::Runs(command) => runs::run(&workplace, command),
         Command::Db(command) => database::run(&workplace, command),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use anyhow::anyhow;
+
+    use super::*;
+
+    #[test]
+    fn causes_are_said_once() {
+        let error = anyhow!("no place").context("database: no place").context("cannot list runs");
+        assert_eq!(sentence(&error), "cannot list runs: database: no place");
     }
 }

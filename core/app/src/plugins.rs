@@ -54,11 +54,12 @@ pub(crate) fn run(workplace: &Workplace, command: PluginCommand) -> Result<u8> {
                 }
             }
         }
-        PluginCommand::Bind { run, plugin, config, shadow } => {
+        PluginCommand::Bind { run, plugin, config, shadow, reason } => {
             let config = serde_json::from_str(&config).context("--config is not JSON")?;
             let role = if shadow { Role::Shadow } else { Role::Active };
             let failure = FailurePolicy::default();
-            return runs::send(workplace, &run, &Command::Bind { plugin, config, role, failure });
+            let command = Command::Bind { plugin, config, role, failure, reason };
+            return runs::send(workplace, &run, &command);
         }
     }
     Ok(0)

@@ -16,7 +16,7 @@ use hm_store::Journal;
 use hm_train::Trainer;
 
 use crate::checkpoints::Checkpoints;
-use crate::inbox::Inbox;
+use crate::inbox::{Inbox, Wish};
 use crate::interrupt::Interrupt;
 use crate::outlook;
 use crate::progress::RunProgress;
@@ -43,10 +43,8 @@ impl Run {
     /// Trains until the run is over or this worker is asked to end.
     pub(crate) fn train_on(&mut self, inbox: &Inbox) -> Result<Outcome> {
         loop {
-            for asked in inbox.drain() {
-                if let Some(reason) = self.answer(&asked)? {
-                    self.progress.say(&format!("refused a command of {}: {reason}", asked.by));
-                }
+            for wish in inbox.drain() {
+                self.hear(wish)?;
             }
             if let Some(due) = self.ending_due() {
                 return self.finish(due);
@@ -68,6 +66,27 @@ impl Run {
                 self.carry_out_what_is_due()?;
             }
         }
+    }
+
+    /// Answers a wish and says so.
+    fn hear(&mut self, wish: Wish) -> Result<()> {
+        let asked = match wish {
+            Wish::Readable(asked) => asked,
+            Wish::Unreadable { number, by, body, why } => {
+                self.progress.say(&format!("refused a command of {by} that cannot be read: {why}"));
+                let reason = format!("it cannot be read: {why}");
+                let refused = self.mentor.refuse((number, &by), body, reason);
+                return self.commit(refused);
+            }
+        };
+        let (kind, by) = (asked.command.kind(), &asked.by);
+        if let Some(reason) = self.answer(&asked)? {
+            self.progress.say(&format!("refused a command of {by}: {kind}: {reason}"));
+        } else {
+            let step = self.mentor.state().next_step;
+            self.progress.say(&format!("obeyed a command of {by} at step {step}: {kind}"));
+        }
+        Ok(())
     }
 
     /// Takes from domains that have been read as often as they may be, and says so.

@@ -1,43 +1,37 @@
-//! `hm runs`: list runs, and send one a command.
+//! `hm runs`: list runs, and ask one for something.
 
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 use hm_domain::command::Command;
+use hm_domain::event::Event;
+use hm_domain::id::RunId;
+use hm_store::{FoundRun, RunRow, Store, StoreError};
 
 use crate::cli::RunsCommand;
+use crate::shares::shares;
+use crate::wishes::{Fate, ask};
 use crate::workplace::{Workplace, user};
 
-/// How long an answer is waited for. A worker answers at the next step boundary.
+/// How long a living worker's answer is waited for. It answers at its next step boundary.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
+/// How often the answer is looked for.
+const ANSWER_POLL: Duration = Duration::from_millis(100);
+/// How often it is asked whether the worker still lives.
+const WORKER_POLL: Duration = Duration::from_secs(1);
+
+/// Exit code of a wish that was refused.
+const REFUSED: u8 = 1;
+/// Exit code of a wish that waits in the inbox.
+const UNANSWERED: u8 = 3;
 
 pub(crate) fn run(workplace: &Workplace, command: RunsCommand) -> Result<u8> {
     match command {
-        RunsCommand::Ls { json } => {
-            let store = workplace.store()?;
-            let rows = serde_json::to_value(workplace.runtime.block_on(store.runs())?)?;
-            if json {
-                println!("{}", serde_json::to_string_pretty(&rows)?);
-            } else {
-                for row in rows.as_array().into_iter().flatten() {
-                    let text = |key: &str| row[key].to_string().trim_matches('"').to_owned();
-                    println!(
-                        "{}  {}  {}  step {}",
-                        text("run_id"),
-                        text("name"),
-                        text("state"),
-                        text("next_step")
-                    );
-                }
-            }
-            Ok(0)
-        }
-        RunsCommand::Pause { run } => send(workplace, &run, &Command::Pause),
-        RunsCommand::Resume { run } => send(workplace, &run, &Command::Resume),
-        RunsCommand::Stop { run } => send(workplace, &run, &Command::Stop),
-        RunsCommand::Mixture { run, shares } => {
-            send(workplace, &run, &Command::SetMixture { shares })
-        }
+        RunsCommand::Ls { json } => list(workplace, json),
+        RunsCommand::Pause { run, reason } => send(workplace, &run, &Command::Pause { reason }),
+        RunsCommand::Resume { run, reason } => send(workplace, &run, &Command::Resume { reason }),
+        RunsCommand::Stop { run, reason } => send(workplace, &run, &Command::Stop { reason }),
+        RunsCommand::Mixture { run, shares, reason } => mixture(workplace, &run, &shares, reason),
         RunsCommand::LearningRate { run, peak, reason } => {
             send(workplace, &run, &Command::SetLearningRate { peak, reason })
         }
@@ -47,34 +41,136 @@ pub(crate) fn run(workplace: &Workplace, command: RunsCommand) -> Result<u8> {
     }
 }
 
-/// Puts a command into a run's inbox and waits for the worker's answer.
+fn list(workplace: &Workplace, json: bool) -> Result<u8> {
+    let store = workplace.store()?;
+    let rows = workplace.runtime.block_on(store.runs())?;
+    if json {
+        println!("{}", serde_json::to_string_pretty(&rows)?);
+        return Ok(0);
+    }
+    let ids: Vec<RunId> = rows.iter().map(|row| RunId(row.run_id)).collect();
+    let held = workplace.runtime.block_on(store.held(&ids))?;
+    let width = rows.iter().map(|row| row.name.chars().count()).max().unwrap_or(0).max(4);
+    println!("{:36}  {:width$}  {:19}  {:>15}", "ID", "NAME", "STATE", "STEP");
+    for (row, held) in rows.iter().zip(held) {
+        let step = format!("{}/{}", row.next_step, row.steps);
+        println!("{}  {:width$}  {:19}  {step:>15}", row.run_id, row.name, state(row, held));
+    }
+    Ok(0)
+}
+
+/// How a run is, in a word or two. The log cannot say that a worker died: it only falls silent.
+fn state(row: &RunRow, held: bool) -> String {
+    match &row.ending {
+        Some(ending) => ending.clone(),
+        None if held || row.state == "interrupted" => row.state.clone(),
+        None => format!("{}, no worker", row.state),
+    }
+}
+
+fn mixture(workplace: &Workplace, run: &str, words: &[String], reason: String) -> Result<u8> {
+    let store = workplace.store()?;
+    let found = workplace.find_run(&store, run)?;
+    let (spec, newest) = workplace.runtime.block_on(async {
+        let spec = store.spec(found.run_id).await?;
+        Ok::<_, StoreError>((spec, store.newest_mixture(found.run_id).await?))
+    })?;
+    let domains: Vec<String> = spec.domains.iter().map(|domain| domain.name.clone()).collect();
+    let priors = || spec.domains.iter().map(|domain| domain.prior).collect();
+    let in_force = newest.map_or_else(priors, |(shares, _)| shares);
+    match shares(words, &domains, &in_force) {
+        Ok(shares) => send_to(workplace, &store, &found, &Command::SetMixture { shares, reason }),
+        Err(refusal) => {
+            eprintln!("set-mixture: refused: {refusal}");
+            Ok(REFUSED)
+        }
+    }
+}
+
+/// Asks a run for something and waits for the worker's answer, if it has a worker.
 pub(crate) fn send(workplace: &Workplace, run: &str, command: &Command) -> Result<u8> {
     let store = workplace.store()?;
-    let id = workplace.find_run(&store, run)?;
-    let body = serde_json::to_value(command)?;
-    let kind = body["command"].as_str().unwrap_or("command").to_owned();
-    let by = user();
-    let number = workplace.runtime.block_on(store.put_command(id, &kind, &body, &by))?;
-    let asked = Instant::now();
-    while asked.elapsed() < ANSWER_TIMEOUT {
-        if let Some(seq) = workplace.runtime.block_on(store.command_answer(number))? {
-            let events = workplace.runtime.block_on(store.read(id, seq, 1))?;
-            if let Some(hm_domain::event::Event::CommandAnswered(answered)) =
-                events.first().map(|recorded| &recorded.event)
-            {
-                return match &answered.refusal {
-                    None => {
-                        println!("{kind}: done at step {}", answered.step);
-                        Ok(0)
-                    }
-                    Some(reason) => {
-                        eprintln!("{kind}: refused: {reason}");
-                        Ok(1)
-                    }
-                };
-            }
+    let found = workplace.find_run(&store, run)?;
+    send_to(workplace, &store, &found, command)
+}
+
+fn send_to(
+    workplace: &Workplace,
+    store: &Store,
+    found: &FoundRun,
+    command: &Command,
+) -> Result<u8> {
+    let kind = command.kind();
+    let fate = workplace.runtime.block_on(async {
+        let row = store.run(found.run_id).await?.ok_or(StoreError::NoRun(found.run_id))?;
+        ask(store, &row, command, &user()).await
+    })?;
+    match fate {
+        Fate::Refused(reason) => {
+            eprintln!("{kind}: refused: {reason}");
+            Ok(REFUSED)
         }
-        std::thread::sleep(Duration::from_millis(100));
+        Fate::Done(_, how) => {
+            println!("{kind}: {found} {how}");
+            Ok(0)
+        }
+        Fate::Left(_) => Ok(left(kind, found)),
+        Fate::Waits(number) => wait(workplace, store, found, (kind, number)),
     }
-    bail!("no worker has answered yet; the command waits in the inbox of {run}")
+}
+
+fn left(kind: &str, found: &FoundRun) -> u8 {
+    eprintln!(
+        "{kind}: no worker holds {found}: the command waits in its inbox for the next `hm train`"
+    );
+    UNANSWERED
+}
+
+fn wait(
+    workplace: &Workplace,
+    store: &Store,
+    found: &FoundRun,
+    (kind, number): (&str, u64),
+) -> Result<u8> {
+    let (asked, mut worker_seen) = (Instant::now(), Instant::now());
+    while asked.elapsed() < ANSWER_TIMEOUT {
+        if let Some(code) = workplace.runtime.block_on(answer(store, found, kind, number))? {
+            return Ok(code);
+        }
+        if worker_seen.elapsed() >= WORKER_POLL {
+            if workplace.runtime.block_on(store.writer(found.run_id))?.is_none() {
+                // It may have answered and gone since the last look.
+                let last = workplace.runtime.block_on(answer(store, found, kind, number))?;
+                return Ok(last.unwrap_or_else(|| left(kind, found)));
+            }
+            worker_seen = Instant::now();
+        }
+        std::thread::sleep(ANSWER_POLL);
+    }
+    let seconds = ANSWER_TIMEOUT.as_secs();
+    eprintln!(
+        "{kind}: the worker of {found} has not answered in {seconds} s: the command waits in its inbox for the next step"
+    );
+    Ok(UNANSWERED)
+}
+
+/// Prints the answer to a wish and gives its exit code, once there is one.
+async fn answer(store: &Store, found: &FoundRun, kind: &str, number: u64) -> Result<Option<u8>> {
+    let Some(seq) = store.command_answer(number).await? else { return Ok(None) };
+    let event = store.read(found.run_id, seq, 1).await?.into_iter().next();
+    let refusal = match event.map(|recorded| recorded.event) {
+        Some(Event::CommandAnswered(answered)) => match answered.refusal {
+            None => {
+                println!("{kind}: done at step {} of {found}", answered.step);
+                return Ok(Some(0));
+            }
+            Some(reason) => reason,
+        },
+        Some(Event::RunFinished(end)) => format!("{found} ended before: {}", end.reason),
+        other => {
+            anyhow::bail!("command {number} is answered by {other:?}: the database is damaged")
+        }
+    };
+    eprintln!("{kind}: refused: {refusal}");
+    Ok(Some(REFUSED))
 }

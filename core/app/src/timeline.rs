@@ -80,7 +80,11 @@ impl Timeline<'_> {
         let (kind, title, detail) = match &recorded.event {
             Event::StepRecorded(step) => return self.step(recorded.seq, step),
             Event::MixtureSet(set) => {
-                let detail = self.moved_to(&set.mixture, &set.rules);
+                let moved = self.moved_to(&set.mixture, &set.rules);
+                let detail = match &set.reason[..] {
+                    "" => moved,
+                    reason => format!("{moved}. {reason}"),
+                };
                 (Decision, format!("{} set the mixture", set.by), detail)
             }
             Event::MixtureLimited(limited) => {
@@ -120,7 +124,7 @@ impl Timeline<'_> {
             Event::CommandAnswered(answered) => {
                 let word = if answered.refusal.is_some() { "refused" } else { "obeyed" };
                 let title = format!("{word} a command of {}: {}", answered.by, asked(answered));
-                (Command, title, answered.refusal.clone().unwrap_or_default())
+                (Command, title, answered.refusal.clone().unwrap_or_else(|| why(answered)))
             }
             Event::RunPaused(_) => (Run, "run paused".to_owned(), String::new()),
             Event::RunContinued(_) => (Run, "run went on".to_owned(), String::new()),
@@ -308,6 +312,12 @@ fn turned(step: u64, reason: &str) -> String {
         "" => format!("from step {step} on"),
         reason => format!("from step {step} on: {reason}"),
     }
+}
+
+/// The reason that somebody gave with a wish.
+fn why(answered: &CommandAnswered) -> String {
+    let body: serde_json::Value = serde_json::from_str(&answered.asked).unwrap_or_default();
+    body["reason"].as_str().unwrap_or_default().to_owned()
 }
 
 /// The kind of wish, from its JSON.

@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Result, bail};
 use hm_domain::id::RunId;
-use hm_store::{RunRow, Store};
+use hm_store::{Namesakes, RunRow, Store};
 use hm_train::DeviceChoice;
 use indicatif::HumanDuration;
 
@@ -33,6 +33,13 @@ pub(crate) struct How {
     pub(crate) device: DeviceChoice,
     /// Peak of one device, where a person knows it.
     pub(crate) peak_tflops: Option<f64>,
+}
+
+impl How {
+    /// Whether a new run may begin beside an unfinished one of its name.
+    fn namesakes(&self) -> Namesakes {
+        if self.new { Namesakes::Allowed } else { Namesakes::Refused }
+    }
 }
 
 /// How a worker's part of a run went.
@@ -112,7 +119,7 @@ pub(crate) fn run_to_its_end(
             for remark in outlook::remarks(&spec, &first) {
                 eprintln!("{remark}");
             }
-            worker.start(&spec, first.mixture, &file.plugins)?
+            worker.start(&spec, first.mixture, &file.plugins, how.namesakes())?
         }
     };
     let inbox = Inbox::open(store.clone(), run.id, workplace.runtime.handle());
@@ -129,7 +136,8 @@ fn unfinished(workplace: &Workplace, store: &Store, name: &str) -> Result<Option
     if let Some(id) = runtime.block_on(store.find_unfinished(name))? {
         return Ok(Some(id));
     }
-    let Some(id) = runtime.block_on(store.find_run(name))? else { return Ok(None) };
+    let Some(found) = runtime.block_on(store.find_run(name))? else { return Ok(None) };
+    let id = found.run_id;
     let Some(RunRow { name: found, next_step, steps, ending, reason, last_at, .. }) =
         runtime.block_on(store.run(id))?
     else {

@@ -12,8 +12,9 @@ use hm_train::{ExportSource, InitialWeights};
 
 use crate::workplace::Workplace;
 
-/// The weights that `name` names (a run, by name or id: its newest checkpoint; or the folder of a
-/// checkpoint or of imported weights), and their tokenizer's file: the one given, or their own.
+/// The weights that `name` names (the folder of imported weights or of a checkpoint; or a run, by name
+/// or id: its newest checkpoint), and their tokenizer's file: the one given, or their own. A folder that
+/// is neither, such as the run's own export or corpus, stands in no run's way.
 pub(crate) fn find(
     workplace: &Workplace,
     name: &str,
@@ -26,9 +27,9 @@ pub(crate) fn find(
         return Ok((ExportSource::Initial(weights), tokenizer));
     }
     let store = workplace.store()?;
-    let (id, wanted) = match folder.is_dir() {
-        true => run_of_checkpoint(folder)?,
-        false => (workplace.find_run(&store, name)?, None),
+    let (id, wanted) = match run_of_checkpoint(folder) {
+        Some((id, folder)) => (id, Some(folder)),
+        None => (run_called(workplace, &store, name)?, None),
     };
     let spec = spec_of(workplace, &store, id)?;
     let (folder, digest) = checkpoint(workplace, &store, id, wanted)?;
@@ -40,17 +41,19 @@ pub(crate) fn find(
 }
 
 /// A checkpoint's folder lies in one that has its run's id for a name.
-fn run_of_checkpoint(folder: &Path) -> Result<(RunId, Option<PathBuf>)> {
-    let context = || format!("cannot find {}", folder.display());
-    let folder = folder.canonicalize().with_context(context)?;
-    let run = folder.parent().and_then(Path::file_name).and_then(|name| name.to_str());
-    let id = run.and_then(|name| name.parse().ok()).ok_or_else(|| {
-        anyhow!(
-            "{} is neither a folder of `hm import` nor a checkpoint in the folder of its run: name the run",
-            folder.display()
-        )
-    })?;
-    Ok((id, Some(folder)))
+fn run_of_checkpoint(folder: &Path) -> Option<(RunId, PathBuf)> {
+    let folder = folder.canonicalize().ok().filter(|folder| folder.is_dir())?;
+    let run = folder.parent().and_then(Path::file_name).and_then(|name| name.to_str())?;
+    Some((run.parse().map(RunId).ok()?, folder))
+}
+
+fn run_called(workplace: &Workplace, store: &Store, name: &str) -> Result<RunId> {
+    match workplace.find_run(store, name) {
+        Err(error) if Path::new(name).is_dir() => Err(error.context(format!(
+            "the folder {name} is neither of `hm import` nor a checkpoint in the folder of its run, and no run has that name"
+        ))),
+        found => Ok(found?.run_id),
+    }
 }
 
 fn spec_of(workplace: &Workplace, store: &Store, id: RunId) -> Result<RunSpec> {

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, anyhow, bail};
 use hm_data::Sampler;
@@ -12,7 +13,7 @@ use hm_domain::mentor::{Decided, Mentor};
 use hm_domain::mixture::Mixture;
 use hm_domain::spec::RunSpec;
 use hm_domain::state::RunState;
-use hm_store::{Journal, JournalLimits, Store, WriterLease};
+use hm_store::{Journal, JournalLimits, Namesakes, Store, WriterLease};
 use hm_train::{Devices, InitialWeights, Trainer};
 
 use crate::checkpoints::Checkpoints;
@@ -81,15 +82,16 @@ impl<'a> Worker<'a> {
         spec: &RunSpec,
         prior: Mixture,
         plugins: &[PluginChoice],
+        namesakes: Namesakes,
     ) -> Result<Run> {
         // What cannot be bound at all leaves no run behind.
-        for PluginChoice { plugin, config, .. } in plugins {
+        for choice @ PluginChoice { plugin, config, .. } in plugins {
             let refused = |reason| anyhow!("plugin `{plugin}` of the run file: {reason}");
+            bind(choice.clone()).check(spec).map_err(refused)?;
             self.registry.candidate(plugin, config).map_err(refused)?;
         }
-        let id = RunId(uuid::Uuid::now_v7());
+        let id = new_run_id();
         let checkpoints = self.checkpoints(id)?;
-        let lease = self.workplace.runtime.block_on(self.store.start_run(id, &spec.name))?;
         let started = Event::RunStarted(RunStarted {
             spec: serde_json::to_string(spec)?,
             prior,
@@ -97,8 +99,9 @@ impl<'a> Worker<'a> {
             parent: None,
         });
         let state = RunState::start(&started)?;
-        let mut journal = self.journal(lease);
-        journal.commit(0, vec![started], Vec::new())?;
+        let starting = self.store.start_run(id, &spec.name, namesakes, started);
+        let lease = self.workplace.runtime.block_on(starting)?;
+        let journal = self.journal(lease);
         let mut run = self.run(id, state, journal, checkpoints);
         bind_all(&mut run, plugins)?;
         Ok(run)
@@ -213,9 +216,8 @@ impl<'a> Worker<'a> {
 
 /// Binds what the run file asks for. A refusal ends the run: it is not the one that was asked for.
 fn bind_all(run: &mut Run, plugins: &[PluginChoice]) -> Result<()> {
-    for PluginChoice { plugin, config, role, failure } in plugins.iter().cloned() {
-        let name = plugin.clone();
-        let command = Command::Bind { plugin, config, role, failure };
+    for choice in plugins {
+        let (name, command) = (&choice.plugin, bind(choice.clone()));
         let asked = Asked { number: 0, by: "run file".to_owned(), command };
         if let Some(reason) = run.answer(&asked)? {
             let reason = format!("plugin `{name}` of the run file could not be bound: {reason}");
@@ -224,4 +226,18 @@ fn bind_all(run: &mut Run, plugins: &[PluginChoice]) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// The wish that a run file's plugin is.
+fn bind(choice: PluginChoice) -> Command {
+    let PluginChoice { plugin, config, role, failure } = choice;
+    Command::Bind { plugin, config, role, failure, reason: String::new() }
+}
+
+/// An id that sorts by the clock, as far as the clock can be believed: one that stands before 1970 is
+/// taken for 1970. What began last is asked of the log, not of ids.
+fn new_run_id() -> RunId {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let time = uuid::Timestamp::from_unix(uuid::NoContext, since.as_secs(), since.subsec_nanos());
+    RunId(uuid::Uuid::new_v7(time))
 }

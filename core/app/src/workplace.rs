@@ -3,10 +3,9 @@
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, anyhow};
-use hm_domain::id::RunId;
 use hm_domain::plugin::Limits;
 use hm_host::Host;
-use hm_store::Store;
+use hm_store::{FoundRun, Store};
 
 use crate::registry::Registry;
 
@@ -20,19 +19,27 @@ impl Workplace {
     /// Makes the data folder if need be.
     pub(crate) fn open(data_dir: Option<PathBuf>) -> Result<Workplace> {
         let data_dir = match data_dir {
-            Some(folder) => folder,
-            None => hm_store::default_data_dir()?,
+            Some(folder) if !folder.as_os_str().is_empty() => folder,
+            _ => hm_store::default_data_dir()?,
         };
-        std::fs::create_dir_all(&data_dir)
-            .with_context(|| format!("cannot make data folder {}", data_dir.display()))?;
+        std::fs::create_dir_all(&data_dir).with_context(|| {
+            let folder = data_dir.display();
+            format!("cannot make data folder {folder}; name another with --data-dir or HM_DATA_DIR")
+        })?;
         let runtime = tokio::runtime::Runtime::new().context("cannot start the runtime")?;
         Ok(Workplace { data_dir, runtime })
     }
 
-    /// The database, started if it is the private one.
+    /// The database, started if it is the private one, over a single connection: a shared server may
+    /// give its users few, and a command asks one thing at a time.
     pub(crate) fn store(&self) -> Result<Store> {
+        self.store_over(1)
+    }
+
+    /// The same over at most so many connections.
+    pub(crate) fn store_over(&self, connections_max: u32) -> Result<Store> {
         let url = hm_store::database_url(&self.data_dir)?;
-        Ok(self.runtime.block_on(Store::connect(&url))?)
+        Ok(self.runtime.block_on(Store::connect(&url, connections_max))?)
     }
 
     /// Plugins of this process.
@@ -41,11 +48,19 @@ impl Workplace {
         Ok(Registry::new(store.clone(), host, self.runtime.handle().clone()))
     }
 
-    /// A run by name or id.
-    pub(crate) fn find_run(&self, store: &Store, run: &str) -> Result<RunId> {
-        self.runtime
+    /// A run by name or id. Where several have the name, says which one it is.
+    pub(crate) fn find_run(&self, store: &Store, run: &str) -> Result<FoundRun> {
+        let found = self
+            .runtime
             .block_on(store.find_run(run))?
-            .ok_or_else(|| anyhow!("no run `{run}`; see `hm runs ls`"))
+            .ok_or_else(|| anyhow!("no run `{run}`; see `hm runs ls`"))?;
+        if found.namesakes > 1 {
+            let FoundRun { run_id, name, namesakes } = &found;
+            eprintln!(
+                "{namesakes} runs are called {name}: this is the one that began last, {run_id}; name another by its id"
+            );
+        }
+        Ok(found)
     }
 }
 

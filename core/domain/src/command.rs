@@ -1,8 +1,11 @@
 //! Wishes from outside and what the mentor answers. A wish waits for the step boundary and takes
 //! effect there, as events.
 
+mod check;
+
 use serde::{Deserialize, Serialize};
 
+pub use self::check::{REASON_BYTES_MAX, WISH_BYTES_MAX, zero_character};
 use crate::event::*;
 use crate::id::{BindingId, Digest};
 use crate::knobs;
@@ -10,7 +13,7 @@ use crate::mentor::{Decided, Mentor};
 use crate::plugin::{Description, Limits, Outcome, World};
 use crate::state::Phase;
 
-/// A wish in a run's inbox.
+/// A wish in a run's inbox. Every one may say why; the log keeps that with the answer.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", tag = "command", deny_unknown_fields)]
 pub enum Command {
@@ -25,22 +28,43 @@ pub enum Command {
         /// What a fault costs.
         #[serde(default)]
         failure: FailurePolicy,
+        /// Why, for the log.
+        #[serde(default)]
+        reason: String,
     },
     /// Call it no more.
     Release {
         /// Which binding.
         binding: BindingId,
+        /// Why, for the log.
+        #[serde(default)]
+        reason: String,
     },
     /// Wait at the boundary.
-    Pause,
+    Pause {
+        /// Why, for the log.
+        #[serde(default)]
+        reason: String,
+    },
     /// Go on.
-    Resume,
+    Resume {
+        /// Why, for the log.
+        #[serde(default)]
+        reason: String,
+    },
     /// Checkpoint and end the run.
-    Stop,
+    Stop {
+        /// Why, for the log.
+        #[serde(default)]
+        reason: String,
+    },
     /// Set the mixture by hand.
     SetMixture {
         /// One per domain, on any positive scale.
         shares: Vec<f64>,
+        /// Why, for the log.
+        #[serde(default)]
+        reason: String,
     },
     /// Set the peak of the learning-rate schedule by hand: from the next step on every rate is the
     /// schedule's own times this over the run file's peak, so the minimum keeps its ratio and wishes do
@@ -62,6 +86,36 @@ pub enum Command {
         #[serde(default)]
         reason: String,
     },
+}
+
+impl Command {
+    /// What kind of wish: its tag in JSON.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Command::Bind { .. } => "bind",
+            Command::Release { .. } => "release",
+            Command::Pause { .. } => "pause",
+            Command::Resume { .. } => "resume",
+            Command::Stop { .. } => "stop",
+            Command::SetMixture { .. } => "set-mixture",
+            Command::SetLearningRate { .. } => "set-learning-rate",
+            Command::SetBatchSize { .. } => "set-batch-size",
+        }
+    }
+
+    /// Why, if somebody said.
+    pub fn reason(&self) -> &str {
+        match self {
+            Command::Bind { reason, .. }
+            | Command::Release { reason, .. }
+            | Command::Pause { reason }
+            | Command::Resume { reason }
+            | Command::Stop { reason }
+            | Command::SetMixture { reason, .. }
+            | Command::SetLearningRate { reason, .. }
+            | Command::SetBatchSize { reason, .. } => reason,
+        }
+    }
 }
 
 /// A plugin that a `Bind` names, loaded and checked.
@@ -96,6 +150,18 @@ pub struct Asked {
 const QUARANTINE_AFTER: u32 = 5;
 
 impl Mentor {
+    /// Refuses what lies in the inbox and cannot be read as a wish.
+    pub fn refuse(&self, (number, by): (u64, &str), asked: String, reason: String) -> Decided {
+        let answered = CommandAnswered {
+            command: number,
+            step: self.state().next_step,
+            asked,
+            by: by.to_owned(),
+            refusal: Some(reason),
+        };
+        Decided { events: vec![Event::CommandAnswered(answered)], states: Vec::new() }
+    }
+
     /// Answers a wish. `candidate` is what a `Bind` names, or why it cannot be had.
     pub fn answer(&mut self, asked: &Asked, candidate: Result<Candidate, String>) -> Decided {
         let mut decided = Decided::default();
@@ -117,13 +183,14 @@ impl Mentor {
         candidate: Result<Candidate, String>,
         decided: &mut Decided,
     ) -> Result<(), String> {
+        asked.command.check(&self.state().spec)?;
         let step = self.state().next_step;
         match &asked.command {
             Command::Bind { config, role, failure, .. } => {
                 let candidate = candidate?;
                 self.bind(candidate, config, (*role, *failure), &asked.by, decided)
             }
-            Command::Release { binding } => {
+            Command::Release { binding, .. } => {
                 let bound = self.state().bindings.get(binding).filter(|bound| bound.live);
                 let bound = bound.ok_or_else(|| format!("no live binding {binding}"))?;
                 let change = BindingChange::Released;
@@ -131,20 +198,20 @@ impl Mentor {
                 decided.events.push(Event::BindingChanged(Box::new(changed)));
                 Ok(())
             }
-            Command::Pause if self.state().phase == Phase::Paused => {
+            Command::Pause { .. } if self.state().phase == Phase::Paused => {
                 Err("the run is paused already".to_owned())
             }
-            Command::Pause => {
+            Command::Pause { .. } => {
                 decided.events.push(Event::RunPaused(RunPaused { step }));
                 Ok(())
             }
-            Command::Resume if self.state().phase == Phase::Paused => {
+            Command::Resume { .. } if self.state().phase == Phase::Paused => {
                 decided.events.push(Event::RunContinued(RunContinued { step }));
                 Ok(())
             }
-            Command::Resume => Err("the run is not paused".to_owned()),
+            Command::Resume { .. } => Err("the run is not paused".to_owned()),
             // The run loop sees the obeyed wish, saves a checkpoint and then ends the run.
-            Command::Stop => Ok(()),
+            Command::Stop { .. } => Ok(()),
             wish @ (Command::SetMixture { .. }
             | Command::SetLearningRate { .. }
             | Command::SetBatchSize { .. }) => {

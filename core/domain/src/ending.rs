@@ -133,6 +133,7 @@ impl RunState {
 /// What an answer says of the run's end: whether it obeys a stop.
 pub(crate) fn ended_by_answer(answered: &CommandAnswered) -> Option<Due> {
     let stops = answered.refusal.is_none()
-        && serde_json::from_str::<Command>(&answered.asked).is_ok_and(|it| it == Command::Stop);
+        && serde_json::from_str::<Command>(&answered.asked)
+            .is_ok_and(|it| matches!(it, Command::Stop { .. }));
     stops.then(|| Due::new(Ending::Stopped, format!("stopped by {}", answered.by)))
 }

@@ -16,9 +16,6 @@ use crate::step::Knobs;
 /// a slip of the pen, such as a factor where a rate is meant.
 pub const PEAK_FACTOR_MAX: f64 = 10.0;
 
-/// Bytes of a command's reason.
-pub const REASON_BYTES_MAX: usize = 1000;
-
 /// What commands have set in place of the spec's own values.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -131,27 +128,27 @@ pub(crate) fn turned(
     by: &str,
 ) -> Option<Result<Event, String>> {
     let (step, by) = (state.next_step, by.to_owned());
-    match command {
+    let event = match command {
         Command::SetLearningRate { peak, reason } => {
             let (peak, reason) = (*peak, reason.clone());
-            let own = state.spec.schedule.peak;
-            let checked = check_peak(peak, Some(own)).and_then(|()| check_reason(&reason));
-            let set = LearningRateSet { step, peak, reason, by };
-            Some(checked.map(|()| Event::LearningRateSet(set)))
+            Ok(Event::LearningRateSet(LearningRateSet { step, peak, reason, by }))
         }
         Command::SetBatchSize { sequences, reason } => {
             let (sequences, reason) = (*sequences, reason.clone());
-            let checked = check_batch_size(sequences).and_then(|()| check_reason(&reason));
-            let set = BatchSizeSet { step, sequences, reason, by };
-            Some(checked.map(|()| Event::BatchSizeSet(set)))
+            Ok(Event::BatchSizeSet(BatchSizeSet { step, sequences, reason, by }))
         }
-        Command::SetMixture { shares } => Some(mixture_set(state, shares, by)),
-        _ => None,
-    }
+        Command::SetMixture { shares, reason } => mixture_set(state, shares, (by, reason)),
+        _ => return None,
+    };
+    Some(command.check(&state.spec).and(event))
 }
 
 /// What an operator sets by hand skips the rate limit, not the caps.
-fn mixture_set(state: &RunState, shares: &[f64], by: String) -> Result<Event, String> {
+fn mixture_set(
+    state: &RunState,
+    shares: &[f64],
+    (by, reason): (String, &str),
+) -> Result<Event, String> {
     let situation = Situation {
         spec: &state.spec,
         previous: Some(state.newest_mixture()),
@@ -161,7 +158,8 @@ fn mixture_set(state: &RunState, shares: &[f64], by: String) -> Result<Event, St
     };
     let Ruled { mixture, rules } =
         rules::rule(shares, situation).map_err(|refused| refused.to_string())?;
-    Ok(Event::MixtureSet(MixtureSet { step: state.next_step, mixture, rules, by }))
+    let (step, reason) = (state.next_step, reason.to_owned());
+    Ok(Event::MixtureSet(MixtureSet { step, mixture, rules, reason, by }))
 }
 
 /// Whether a command may set this peak; `own` is the run file's, where it is known.
@@ -188,14 +186,6 @@ pub fn check_peak(peak: f64, own: Option<f64>) -> Result<(), String> {
 pub fn check_batch_size(sequences: u32) -> Result<(), String> {
     ramp::check_sequences(sequences)
         .map_err(|must| format!("a batch of {sequences} sequences: it {must}"))
-}
-
-fn check_reason(reason: &str) -> Result<(), String> {
-    let bytes = reason.len();
-    if bytes > REASON_BYTES_MAX {
-        return Err(format!("a reason of {bytes} bytes: at most {REASON_BYTES_MAX} are kept"));
-    }
-    Ok(())
 }
 
 #[cfg(test)]

@@ -37,6 +37,9 @@ pub enum NotAMixture {
     /// Nothing to share out.
     #[error("all weights are zero")]
     AllZero,
+    /// No number holds their sum.
+    #[error("the weights are too large to be added up")]
+    TooLarge,
 }
 
 /// Checks that `shares` has one finite, non-negative value per domain and a positive sum.
@@ -50,7 +53,11 @@ pub fn check_shares(shares: &[f64], domain_count: usize) -> Result<(), NotAMixtu
         }
     }
     let sum: f64 = shares.iter().sum();
-    if sum > 0.0 && sum.is_finite() { Ok(()) } else { Err(NotAMixture::AllZero) }
+    match sum {
+        0.0 => Err(NotAMixture::AllZero),
+        sum if !sum.is_finite() => Err(NotAMixture::TooLarge),
+        _ => Ok(()),
+    }
 }
 
 impl Mixture {

@@ -1,8 +1,10 @@
 //! From bytes to a plugin that can be called: the first five checks.
 
 use hm_domain::catalogue::check_columns;
+use hm_domain::command::zero_character;
 use hm_domain::id::Digest;
 use hm_domain::plugin::{Description, Limits, World};
+use hm_domain::settings::{bad_name, shown};
 use wasmtime::Engine;
 use wasmtime::component::{Component, InstancePre};
 
@@ -127,6 +129,18 @@ fn describe(
         .map_err(|outcome| format!("describe {}", say(&outcome, limits)))?;
     if said.name.is_empty() || said.version.is_empty() {
         return Err("describe gives no name or no version: give both".to_owned());
+    }
+    for (what, text) in [("name", &said.name), ("version", &said.version)] {
+        if let Some(must) = bad_name(text) {
+            return Err(format!("describe gives the {what} {}: it {must}", shown(text)));
+        }
+    }
+    // Postgres keeps no zero character, and a schema is kept as it is.
+    for (what, text) in [("documentation", &said.documentation), ("schema", &said.config_schema)] {
+        let parsed = serde_json::from_str(text).unwrap_or(serde_json::Value::Null);
+        if text.contains('\0') || zero_character(&parsed).is_some() {
+            return Err(format!("describe gives a {what} with a zero character: leave it out"));
+        }
     }
     if said.every_steps == 0 {
         let remedy = "1 is every step";

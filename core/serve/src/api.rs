@@ -3,25 +3,27 @@
 use std::sync::Arc;
 
 use axum::body::Bytes;
-use axum::extract::rejection::{BytesRejection, JsonRejection, QueryRejection};
-use axum::extract::{DefaultBodyLimit, Path, Query, State};
+use axum::extract::rejection::{BytesRejection, JsonRejection};
+use axum::extract::{DefaultBodyLimit, OriginalUri, State};
 use axum::http::header::CONTENT_TYPE;
-use axum::http::{HeaderMap, StatusCode, Uri};
+use axum::http::{HeaderMap, StatusCode};
 use axum::routing::{get, post};
 use axum::{Json, Router};
-use hm_domain::command::Command;
-use serde::Deserialize;
-use tokio::sync::watch;
+use hm_domain::command::{Command, WISH_BYTES_MAX};
+use tokio::sync::{Semaphore, watch};
 
 use crate::backend::Backend;
 use crate::error::Failure;
 use crate::live;
+use crate::query::{NoQuery, Numbers, POSITIONS, Run};
 use crate::views::*;
 
 /// Largest component that may be uploaded. Python guests come to some 40 MiB.
 const COMPONENT_MAX_BYTES: usize = 64 << 20;
-/// Points of a chart unless asked otherwise, and at most.
-const POINTS: (u32, u32) = (2_000, 20_000);
+/// Points of a chart unless asked otherwise.
+const POINTS: u64 = 2_000;
+/// Points of a chart at most.
+const POINTS_MAX: u64 = 20_000;
 /// Entries of a timeline in one answer.
 pub(crate) const ENTRIES_MAX: u32 = 500;
 /// Who a write is by: whoever holds the token.
@@ -32,6 +34,14 @@ const BY: &str = "web";
 pub(crate) struct Shared {
     pub(crate) backend: Arc<dyn Backend>,
     pub(crate) closing: watch::Receiver<bool>,
+    /// Places for those who follow a run.
+    pub(crate) places: Arc<Semaphore>,
+}
+
+impl Shared {
+    pub(crate) fn new(backend: Arc<dyn Backend>, closing: watch::Receiver<bool>) -> Shared {
+        Shared { backend, closing, places: Arc::new(Semaphore::new(live::FOLLOWERS_MAX)) }
+    }
 }
 
 type Reply<T> = Result<Json<T>, Failure>;
@@ -39,6 +49,7 @@ type Reply<T> = Result<Json<T>, Failure>;
 /// Every route of the API.
 pub(crate) fn routes() -> Router<Shared> {
     let plugins = get(plugins).post(upload).layer(DefaultBodyLimit::max(COMPONENT_MAX_BYTES));
+    let commands = post(command).layer(DefaultBodyLimit::max(WISH_BYTES_MAX));
     Router::new()
         .route("/runs", get(runs))
         .route("/runs/{run}", get(run))
@@ -46,27 +57,29 @@ pub(crate) fn routes() -> Router<Shared> {
         .route("/runs/{run}/validations", get(validations))
         .route("/runs/{run}/timeline", get(timeline))
         .route("/runs/{run}/events", get(live::events))
-        .route("/runs/{run}/commands", post(command))
+        .route("/runs/{run}/commands", commands)
         .route("/plugins", plugins)
+        // The guard has looked at the token: whoever comes this far may write.
+        .route("/token", post(|_: NoQuery| async { StatusCode::NO_CONTENT }))
         .method_not_allowed_fallback(wrong_method)
         .fallback(nowhere)
 }
 
-async fn nowhere(uri: Uri) -> Failure {
+async fn nowhere(OriginalUri(uri): OriginalUri) -> Failure {
     Failure::not_found(format!("the API has nothing at {}", uri.path()))
 }
 
 /// Answers a known path asked in the wrong way.
-pub(crate) async fn wrong_method(uri: Uri) -> Failure {
+pub(crate) async fn wrong_method(OriginalUri(uri): OriginalUri) -> Failure {
     let sentence = format!("{} does not take this method", uri.path());
     Failure::new(StatusCode::METHOD_NOT_ALLOWED, sentence)
 }
 
-async fn runs(State(shared): State<Shared>) -> Reply<Vec<RunSummary>> {
+async fn runs(State(shared): State<Shared>, _: NoQuery) -> Reply<Vec<RunSummary>> {
     Ok(Json(shared.backend.runs().await?))
 }
 
-async fn run(State(shared): State<Shared>, Path(run): Path<String>) -> Reply<RunDetail> {
+async fn run(State(shared): State<Shared>, Run(run): Run, _: NoQuery) -> Reply<RunDetail> {
     let found = shared.backend.run(&run).await?;
     Ok(Json(found.ok_or_else(|| no_run(&run))?))
 }
@@ -76,44 +89,36 @@ pub(crate) fn no_run(run: &str) -> Failure {
     Failure::not_found(format!("no run has the id {run}"))
 }
 
-#[derive(Deserialize)]
-struct Window {
-    after: Option<u64>,
-    points: Option<u32>,
-}
-
-async fn metrics(
-    State(shared): State<Shared>,
-    Path(run): Path<String>,
-    window: Result<Query<Window>, QueryRejection>,
-) -> Reply<Metrics> {
-    let Query(window) = window.map_err(unreadable)?;
-    let points = window.points.unwrap_or(POINTS.0).clamp(1, POINTS.1);
-    Ok(Json(shared.backend.metrics(&run, window.after, points).await?))
+async fn metrics(State(shared): State<Shared>, Run(run): Run, query: Numbers) -> Reply<Metrics> {
+    let [after, points] = query.read([("after", POSITIONS), ("points", 1..=POINTS_MAX)])?;
+    let points = points.unwrap_or(POINTS) as u32;
+    Ok(Json(shared.backend.metrics(&run, after, points).await?))
 }
 
 async fn validations(
     State(shared): State<Shared>,
-    Path(run): Path<String>,
+    Run(run): Run,
+    _: NoQuery,
 ) -> Reply<Vec<Validation>> {
     Ok(Json(shared.backend.validations(&run).await?))
 }
 
 async fn timeline(
     State(shared): State<Shared>,
-    Path(run): Path<String>,
-    window: Result<Query<Window>, QueryRejection>,
+    Run(run): Run,
+    query: Numbers,
 ) -> Reply<Vec<TimelineEntry>> {
-    let Query(window) = window.map_err(unreadable)?;
-    Ok(Json(shared.backend.timeline(&run, window.after, ENTRIES_MAX).await?))
+    let [after] = query.read([("after", POSITIONS)])?;
+    Ok(Json(shared.backend.timeline(&run, after, ENTRIES_MAX).await?))
 }
 
-async fn plugins(State(shared): State<Shared>) -> Reply<Vec<PluginSummary>> {
+async fn plugins(State(shared): State<Shared>, _: NoQuery) -> Reply<Vec<PluginSummary>> {
     Ok(Json(shared.backend.plugins().await?))
 }
 
 async fn upload(
     State(shared): State<Shared>,
+    _: NoQuery,
     headers: HeaderMap,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<(StatusCode, Json<UploadVerdict>), Failure> {
@@ -139,16 +144,17 @@ async fn upload(
 
 async fn command(
     State(shared): State<Shared>,
-    Path(run): Path<String>,
+    Run(run): Run,
+    _: NoQuery,
     command: Result<Json<Command>, JsonRejection>,
 ) -> Result<(StatusCode, Json<CommandAccepted>), Failure> {
-    let Json(command) = command.map_err(|rejection| {
-        Failure::new(rejection.status(), format!("not a command: {}", rejection.body_text()))
+    let Json(command) = command.map_err(|rejection| match rejection.status() {
+        StatusCode::PAYLOAD_TOO_LARGE => {
+            let sentence = format!("not a command: one has at most {WISH_BYTES_MAX} bytes");
+            Failure::new(StatusCode::PAYLOAD_TOO_LARGE, sentence)
+        }
+        status => Failure::new(status, format!("not a command: {}", rejection.body_text())),
     })?;
     let accepted = shared.backend.command(&run, command, BY).await?;
     Ok((StatusCode::ACCEPTED, Json(accepted)))
-}
-
-fn unreadable(rejection: QueryRejection) -> Failure {
-    Failure::new(StatusCode::BAD_REQUEST, rejection.body_text())
 }

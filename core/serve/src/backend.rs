@@ -18,6 +18,9 @@ pub enum BackendError {
     /// The request cannot be obeyed. The sentence is shown to the caller.
     #[error("{0}")]
     Refused(String),
+    /// The database is there and has no time for this. It is logged, and may be asked again.
+    #[error("{0}")]
+    Busy(String),
     /// Something failed inside. It is logged and never sent.
     #[error("{0}")]
     Internal(Box<dyn std::error::Error + Send + Sync>),
@@ -26,7 +29,10 @@ pub enum BackendError {
 /// Reads and writes on behalf of the page. Run ids, digests and command ids are text; an id that
 /// does not parse names nothing and is [`BackendError::NotFound`].
 pub trait Backend: Send + Sync + 'static {
-    /// All runs, newest first.
+    /// Whether the database answers.
+    fn ready(&self) -> Answer<'_, ()>;
+
+    /// All runs, those that began last first.
     fn runs(&self) -> Answer<'_, Vec<RunSummary>>;
 
     /// One run, or none of that id.
@@ -62,7 +68,8 @@ pub trait Backend: Send + Sync + 'static {
     /// a verdict, not an error.
     fn upload_plugin<'a>(&'a self, component: Vec<u8>, by: &'a str) -> Answer<'a, UploadVerdict>;
 
-    /// Puts a wish in the run's inbox. The worker answers it at its next step boundary.
+    /// Asks the run for something: refused at once, or put in its inbox for a worker to answer at its
+    /// next step boundary.
     fn command<'a>(
         &'a self,
         run: &'a str,

@@ -33,6 +33,12 @@ impl Failure {
         Self { status, sentence: sentence.into() }
     }
 
+    /// Something went wrong that is not the caller's matter.
+    pub(crate) fn inside() -> Self {
+        let sentence = "the server failed to answer; its log says why";
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, sentence)
+    }
+
     pub(crate) fn not_found(sentence: impl Into<String>) -> Self {
         Self::new(StatusCode::NOT_FOUND, sentence)
     }
@@ -43,10 +49,15 @@ impl From<BackendError> for Failure {
         match error {
             BackendError::NotFound(sentence) => Self::not_found(sentence),
             BackendError::Refused(sentence) => Self::new(StatusCode::CONFLICT, sentence),
+            BackendError::Busy(cause) => {
+                tracing::warn!(%cause, "a request was not answered");
+                let sentence =
+                    "the database has no connection free for this; ask again in a moment";
+                Self::new(StatusCode::SERVICE_UNAVAILABLE, sentence)
+            }
             BackendError::Internal(cause) => {
                 tracing::error!(%cause, "a request failed inside");
-                let sentence = "the server failed to answer; its log says why";
-                Self::new(StatusCode::INTERNAL_SERVER_ERROR, sentence)
+                Self::inside()
             }
         }
     }

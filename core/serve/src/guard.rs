@@ -3,6 +3,7 @@
 //! apart. Writing takes the token as well. Reading does not: who can open the port may look.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use axum::extract::{Request, State};
 use axum::http::header::{AUTHORIZATION, HOST, ORIGIN, WWW_AUTHENTICATE};
@@ -10,10 +11,9 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
+use crate::door::Door;
 use crate::error::Failure;
 use crate::token::Token;
-
-const LOCAL_NAMES: [&str; 3] = ["localhost", "127.0.0.1", "[::1]"];
 
 /// Sent with every answer.
 const HEADERS: [(&str, &str); 5] = [
@@ -31,16 +31,13 @@ const HEADERS: [(&str, &str); 5] = [
 /// What the guard compares with.
 #[derive(Clone)]
 pub(crate) struct Guard {
-    pub(crate) port: u16,
+    pub(crate) door: Arc<Door>,
     pub(crate) token: Arc<Token>,
 }
 
-/// Lets a request through or refuses it, and adds the security headers either way.
-pub(crate) async fn check(State(guard): State<Guard>, request: Request, next: Next) -> Response {
-    let mut response = match guard.refusal(&request) {
-        Some(refusal) => refusal,
-        None => next.run(request).await,
-    };
+/// Adds the security headers to whatever is answered.
+pub(crate) async fn add_headers(request: Request, next: Next) -> Response {
+    let mut response = next.run(request).await;
     for (name, value) in HEADERS {
         let name = HeaderName::from_static(name);
         response.headers_mut().insert(name, HeaderValue::from_static(value));
@@ -48,19 +45,46 @@ pub(crate) async fn check(State(guard): State<Guard>, request: Request, next: Ne
     response
 }
 
+/// Lets a request through or refuses it. Whatever would write is noted: who asked what, and what came
+/// of it.
+pub(crate) async fn check(State(guard): State<Guard>, request: Request, next: Next) -> Response {
+    if is_read(&request) {
+        return guard.answer(request, next).await;
+    }
+    let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+    let begun = Instant::now();
+    let response = guard.answer(request, next).await;
+    let (status, took_ms) = (response.status().as_u16(), begun.elapsed().as_millis() as u64);
+    tracing::info!(%method, path, status, took_ms, "{method} {path} was answered with {status}");
+    response
+}
+
+fn is_read(request: &Request) -> bool {
+    matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS)
+}
+
 impl Guard {
+    async fn answer(&self, request: Request, next: Next) -> Response {
+        match self.refusal(&request) {
+            Some(refusal) => refusal,
+            None => next.run(request).await,
+        }
+    }
+
     fn refusal(&self, request: &Request) -> Option<Response> {
         let headers = request.headers();
-        if !text(headers, HOST).is_some_and(|host| self.is_ours(host)) {
-            let sentence = format!("this server answers to localhost:{} only", self.port);
+        let Some(host) = text(headers, HOST).filter(|host| self.door.is_ours(host)) else {
+            let sentence =
+                "this server answers to localhost and to the addresses that --public-url names";
             return Some(Failure::new(StatusCode::MISDIRECTED_REQUEST, sentence).into_response());
-        }
-        if headers.contains_key(ORIGIN) && !self.origin_is_ours(headers) {
+        };
+        let is_own =
+            || text(headers, ORIGIN).is_some_and(|origin| self.door.is_own_page(origin, host));
+        if headers.contains_key(ORIGIN) && !is_own() {
             let sentence = "pages of other sites may not use this server";
             return Some(Failure::new(StatusCode::FORBIDDEN, sentence).into_response());
         }
-        let reads = matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS);
-        if !reads && !self.token_is_shown(headers) {
+        if !is_read(request) && !self.token_is_shown(headers) {
             let sentence =
                 "this needs the token: open the address that the server printed when it started";
             let refused = Failure::new(StatusCode::UNAUTHORIZED, sentence);
@@ -69,26 +93,11 @@ impl Guard {
         None
     }
 
-    fn is_ours(&self, host: &str) -> bool {
-        // A port of 80 may be left out, by the rules of HTTP.
-        let (name, port) = match host.rsplit_once(':') {
-            Some((name, port)) if !port.ends_with(']') => (name, port.parse().ok()),
-            _ => (host, Some(80)),
-        };
-        port == Some(self.port) && LOCAL_NAMES.iter().any(|local| name.eq_ignore_ascii_case(local))
-    }
-
-    fn origin_is_ours(&self, headers: &HeaderMap) -> bool {
-        let origin = text(headers, ORIGIN).and_then(|origin| origin.strip_prefix("http://"));
-        // The same name, too: localhost and 127.0.0.1 are two sites to a browser.
-        origin.is_some_and(|origin| {
-            text(headers, HOST).is_some_and(|host| origin.eq_ignore_ascii_case(host))
-        })
-    }
-
     fn token_is_shown(&self, headers: &HeaderMap) -> bool {
-        let shown = text(headers, AUTHORIZATION).and_then(|value| value.strip_prefix("Bearer "));
-        shown.is_some_and(|shown| self.token.is(shown.trim()))
+        let shown = text(headers, AUTHORIZATION).and_then(|value| value.split_once(' '));
+        shown.is_some_and(|(scheme, shown)| {
+            scheme.eq_ignore_ascii_case("Bearer") && self.token.is(shown.trim())
+        })
     }
 }
 

@@ -4,15 +4,18 @@
 
 mod api;
 mod backend;
+mod door;
 mod error;
 mod guard;
 mod live;
 mod page;
+mod query;
 mod server;
 mod token;
 mod views;
 
 pub use backend::{Answer, Backend, BackendError};
+pub use door::{Door, PublicUrl};
 pub use error::ServeError;
 pub use page::page_is_built;
 pub use server::{DEFAULT_ADDRESS, router, serve};

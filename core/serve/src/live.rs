@@ -5,9 +5,11 @@
 use std::convert::Infallible;
 use std::time::{Duration, Instant};
 
-use axum::extract::{Path, State};
+use axum::extract::State;
+use axum::http::StatusCode;
 use axum::response::sse::{Event, Sse};
 use serde::Serialize;
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::sync::mpsc::{self, Sender};
 use tokio_stream::Stream;
 use tokio_stream::wrappers::ReceiverStream;
@@ -15,8 +17,11 @@ use tokio_stream::wrappers::ReceiverStream;
 use crate::api::{ENTRIES_MAX, Shared, no_run};
 use crate::backend::BackendError;
 use crate::error::Failure;
+use crate::query::{NoQuery, Run};
 use crate::views::{RunDetail, TimelineEntry};
 
+/// Readers at once. Each asks the database four times a second.
+pub(crate) const FOLLOWERS_MAX: usize = 200;
 const POLL_MS: u64 = 250;
 const HEARTBEAT_MS: u64 = 10_000;
 const POINTS_MAX: u32 = 2_000;
@@ -24,11 +29,16 @@ const POINTS_MAX: u32 = 2_000;
 /// Starts to follow a run, or answers 404.
 pub(crate) async fn events(
     State(shared): State<Shared>,
-    Path(run): Path<String>,
+    Run(run): Run,
+    _: NoQuery,
 ) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, Failure> {
     let detail = shared.backend.run(&run).await?.ok_or_else(|| no_run(&run))?;
+    let place = shared.places.clone().try_acquire_owned().map_err(|_| {
+        let sentence = format!("{FOLLOWERS_MAX} readers follow runs already: close some");
+        Failure::new(StatusCode::SERVICE_UNAVAILABLE, sentence)
+    })?;
     let (sender, receiver) = mpsc::channel(8);
-    let follower = Follower { shared, run, sender, seen: Seen::default() };
+    let follower = Follower { shared, run, sender, seen: Seen::default(), _place: place };
     tokio::spawn(follower.follow(detail));
     Ok(Sse::new(ReceiverStream::new(receiver)))
 }
@@ -48,6 +58,7 @@ struct Follower {
     run: String,
     sender: Sender<Result<Event, Infallible>>,
     seen: Seen,
+    _place: OwnedSemaphorePermit,
 }
 
 /// Why following ends early.

@@ -1,10 +1,10 @@
 //! The start-up token: whoever started the server may write, nobody else who can reach the port.
 
 use std::fmt::{self, Write as _};
-use std::net::SocketAddr;
 
 use subtle::ConstantTimeEq as _;
 
+use crate::door::Door;
 use crate::error::ServeError;
 
 /// A secret made at start-up and printed once.
@@ -36,8 +36,8 @@ impl Token {
     }
 
     /// The address to print: it carries the token in the fragment, which browsers do not send.
-    pub fn address(&self, listening: SocketAddr) -> String {
-        format!("http://{listening}/#token={}", self.0)
+    pub fn address(&self, door: &Door) -> String {
+        format!("{}/#token={}", door.address(), self.0)
     }
 
     /// The secret itself, for a client's `Authorization: Bearer` header.

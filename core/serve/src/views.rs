@@ -201,9 +201,11 @@ pub struct UploadVerdict {
     pub checks: Vec<CheckResult>,
 }
 
-/// A command is in the inbox. The answer will be an event of the run.
+/// A command is in the inbox. The answer is an event of the run.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CommandAccepted {
     /// Its number there.
     pub command: String,
+    /// Who answers it and when, or how it was obeyed: part of a sentence.
+    pub note: String,
 }

@@ -3,15 +3,16 @@
 mod fake;
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use axum::Router;
 use axum::body::{Body, to_bytes};
 use axum::http::{Request, StatusCode};
-use fake::{Fake, RUN};
+use fake::{Fake, PANICS, RUN};
 use futures_util::StreamExt as _;
 use hm_domain::command::Command;
-use hm_serve::{Token, router};
+use hm_serve::{Door, Token, router};
 use serde_json::{Value, json};
 use tokio::sync::watch;
 use tower::ServiceExt as _;
@@ -27,7 +28,8 @@ struct Service {
 fn service() -> Service {
     let fake = Arc::new(Fake::new(10));
     let (close, closing) = watch::channel(false);
-    let router = router(fake.clone(), Token::agreed(SECRET).unwrap(), 7400, closing);
+    let door = Door { listening: "127.0.0.1:7400".parse().unwrap(), public: Vec::new() };
+    let router = router(door, fake.clone(), Token::agreed(SECRET).unwrap(), closing);
     Service { router, fake, close }
 }
 
@@ -58,25 +60,88 @@ impl Service {
 }
 
 #[tokio::test]
-async fn a_foreign_host_is_refused() {
+async fn a_foreign_host_is_refused_and_loopback_answered_on_any_port() {
     let service = service();
-    for host in
-        ["evil.example:7400", "localhost:7401", "localhost", "127.0.0.1.evil.example:7400", ""]
-    {
+    for host in ["evil.example:7400", "127.0.0.1.evil.example:7400", "192.168.1.5:7400", ""] {
         let request =
             Request::get("/api/v1/runs").header("host", host).body(Body::empty()).unwrap();
         let (status, body) = service.answer(request).await;
         assert_eq!(status, StatusCode::MISDIRECTED_REQUEST, "{host}");
         assert!(body["error"].is_string());
     }
-    for host in ["localhost:7400", "127.0.0.1:7400", "[::1]:7400"] {
-        let request =
-            Request::get("/api/v1/runs").header("host", host).body(Body::empty()).unwrap();
+    for host in ["localhost:7400", "localhost:8080", "localhost", "127.0.0.1:1", "[::1]:7400"] {
+        let request = Request::get("/api/v1/runs")
+            .header("host", host)
+            .header("origin", format!("http://{host}"))
+            .body(Body::empty())
+            .unwrap();
         assert_eq!(service.answer(request).await.0, StatusCode::OK, "{host}");
     }
     let twice =
         ask("GET", "/api/v1/runs").header("host", "evil.example").body(Body::empty()).unwrap();
     assert_eq!(service.answer(twice).await.0, StatusCode::MISDIRECTED_REQUEST);
+}
+
+#[tokio::test]
+async fn health_is_told_to_whoever_reaches_the_port() {
+    let service = service();
+    let probe = |path: &str| {
+        Request::get(path).header("host", "10.0.0.7:7400").body(Body::empty()).unwrap()
+    };
+    assert_eq!(service.answer(probe("/healthz")).await.0, StatusCode::OK);
+    assert_eq!(service.answer(probe("/readyz")).await.0, StatusCode::OK);
+    service.fake.gone.store(true, Ordering::Relaxed);
+    assert_eq!(service.answer(probe("/healthz")).await.0, StatusCode::OK);
+    let (status, body) = service.answer(probe("/readyz")).await;
+    assert_eq!(
+        (status, &body["error"]),
+        (StatusCode::SERVICE_UNAVAILABLE, &json!("the database does not answer"))
+    );
+}
+
+#[tokio::test]
+async fn any_number_in_a_query_is_answered_or_refused_in_words() {
+    let service = service();
+    for (path, after, due) in [
+        ("metrics", "9223372036854775807", StatusCode::OK),
+        ("timeline", "9223372036854775807", StatusCode::OK),
+        ("metrics", "9223372036854775808", StatusCode::BAD_REQUEST),
+        ("timeline", "18446744073709551615", StatusCode::BAD_REQUEST),
+        ("metrics", "99999999999999999999999", StatusCode::BAD_REQUEST),
+        ("timeline", "-1", StatusCode::BAD_REQUEST),
+        ("metrics", "", StatusCode::BAD_REQUEST),
+        ("timeline", "1e3", StatusCode::BAD_REQUEST),
+    ] {
+        let (status, body) = service.get(&format!("/api/v1/runs/{RUN}/{path}?after={after}")).await;
+        assert_eq!(status, due, "{path} {after}: {body}");
+        if due != StatusCode::OK {
+            let sentence = body["error"].as_str().unwrap();
+            let must = "must be a whole number from 0 to 9223372036854775807";
+            assert!(sentence.contains(after) && sentence.contains(must), "{sentence}");
+        }
+    }
+    for (query, due) in [
+        ("metrics?points=0", "points is \"0\": it must be a whole number from 1 to 20000"),
+        ("metrics?limit=3", "`limit` is no key of this query; there are after, points"),
+        ("metrics?after=1&after=2", "after is given twice"),
+        ("timeline?points=5", "`points` is no key of this query; there are after"),
+        ("validations?after=1", "`after` is no key of this query; there are none"),
+        ("events?x", "`x` is no key"),
+    ] {
+        let (status, body) = service.get(&format!("/api/v1/runs/{RUN}/{query}")).await;
+        assert_eq!(status, StatusCode::BAD_REQUEST, "{query}");
+        assert!(body["error"].as_str().unwrap().contains(due), "{query}: {body}");
+    }
+    assert_eq!(service.get("/api/v1/runs?page=2").await.0, StatusCode::BAD_REQUEST);
+}
+
+#[tokio::test]
+async fn a_handler_that_panics_is_a_failure_inside() {
+    let service = service();
+    let (status, body) = service.get(&format!("/api/v1/runs/{PANICS}")).await;
+    assert_eq!(status, StatusCode::INTERNAL_SERVER_ERROR);
+    assert_eq!(body["error"], "the server failed to answer; its log says why");
+    assert_eq!(service.get("/api/v1/runs").await.0, StatusCode::OK, "the next request");
 }
 
 #[tokio::test]
@@ -97,7 +162,7 @@ async fn a_write_without_the_token_is_refused_and_reaches_nothing() {
     let service = service();
     let path = format!("/api/v1/runs/{RUN}/commands");
     let wrong = format!("Bearer {}", SECRET.replace('f', "e"));
-    for shown in [None, Some("Bearer "), Some(SECRET), Some(wrong.as_str())] {
+    for shown in [None, Some("Bearer "), Some(SECRET), Some("Bearer"), Some(wrong.as_str())] {
         let mut request = ask("POST", &path).header("content-type", "application/json");
         if let Some(shown) = shown {
             request = request.header("authorization", shown);
@@ -110,25 +175,58 @@ async fn a_write_without_the_token_is_refused_and_reaches_nothing() {
 }
 
 #[tokio::test]
+async fn a_token_can_be_tried_and_its_scheme_is_written_as_one_likes() {
+    let service = service();
+    for (shown, due) in [
+        (format!("Bearer {SECRET}"), StatusCode::NO_CONTENT),
+        (format!("bearer {SECRET}"), StatusCode::NO_CONTENT),
+        (format!("BEARER {SECRET}"), StatusCode::NO_CONTENT),
+        (format!("Basic {SECRET}"), StatusCode::UNAUTHORIZED),
+        (format!("Bearer {}", SECRET.replace('f', "e")), StatusCode::UNAUTHORIZED),
+    ] {
+        let request = ask("POST", "/api/v1/token").header("authorization", &shown);
+        let (status, _) = service.answer(request.body(Body::empty()).unwrap()).await;
+        assert_eq!(status, due, "{shown}");
+    }
+}
+
+#[tokio::test]
 async fn commands_reach_the_backend_as_they_were_asked() {
     let service = service();
     let path = format!("/api/v1/runs/{RUN}/commands");
     let bind =
         br#"{"command":"bind","plugin":"odm@0.1.0","config":{"smoothing":0.9},"role":"shadow"}"#;
     let (status, body) = service.post(&path, "application/json", bind).await;
-    assert_eq!((status, body), (StatusCode::ACCEPTED, json!({ "command": "1" })));
+    assert_eq!(
+        (status, body),
+        (
+            StatusCode::ACCEPTED,
+            json!({ "command": "1", "note": "the run answers at its next step" })
+        )
+    );
     let mixture = br#"{"command":"set-mixture","shares":[1,2,1]}"#;
     assert_eq!(service.post(&path, "application/json", mixture).await.0, StatusCode::ACCEPTED);
     let commands = service.fake.commands.lock().unwrap();
     assert!(matches!(&commands[0], Command::Bind { plugin, .. } if plugin == "odm@0.1.0"));
-    assert_eq!(commands[1], Command::SetMixture { shares: vec![1.0, 2.0, 1.0] });
+    assert_eq!(
+        commands[1],
+        Command::SetMixture { shares: vec![1.0, 2.0, 1.0], reason: String::new() }
+    );
 }
 
 #[tokio::test]
 async fn a_command_that_is_none_is_answered_with_a_sentence() {
     let service = service();
     let path = format!("/api/v1/runs/{RUN}/commands");
-    for body in [&b"{"[..], br#"{"command":"explode"}"#, br#"{"command":"set-mixture"}"#] {
+    let long: &'static str =
+        format!(r#"{{"command":"pause","reason":"{}"}}"#, "x".repeat(1 << 16)).leak();
+    for body in [
+        &b"{"[..],
+        br#"{"command":"explode"}"#,
+        br#"{"command":"set-mixture"}"#,
+        br#"{"command":"pause","extra":1}"#,
+        long.as_bytes(),
+    ] {
         let (status, answer) = service.post(&path, "application/json", body).await;
         assert!(status.is_client_error());
         assert!(answer["error"].as_str().unwrap().starts_with("not a command: "), "{answer}");
@@ -175,6 +273,8 @@ async fn what_is_not_there_is_404_as_json() {
     let service = service();
     for path in [
         "/api/v1/nothing",
+        "/api/v1/runs/%ff",
+        "/api/v1/runs/%00/metrics",
         "/api/v1/runs/x",
         "/api/v1/runs/x/metrics",
         "/api/v1/runs/x/events",
@@ -187,7 +287,9 @@ async fn what_is_not_there_is_404_as_json() {
     let request = ask("DELETE", "/api/v1/runs").header("authorization", format!("Bearer {SECRET}"));
     let (status, body) = service.answer(request.body(Body::empty()).unwrap()).await;
     assert_eq!(status, StatusCode::METHOD_NOT_ALLOWED);
-    assert!(body["error"].is_string());
+    assert_eq!(body["error"], "/api/v1/runs does not take this method");
+    let (_, body) = service.get("/api/v1/nothing").await;
+    assert_eq!(body["error"], "the API has nothing at /api/v1/nothing");
 }
 
 #[tokio::test]

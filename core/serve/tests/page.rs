@@ -9,7 +9,7 @@ use std::process::Command;
 use std::sync::Arc;
 
 use fake::Fake;
-use hm_serve::{Token, page_is_built, serve};
+use hm_serve::{Door, Token, page_is_built, serve};
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 
@@ -38,12 +38,13 @@ async fn the_page_shows_a_live_run_and_an_uploads_verdict() {
     }
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let token = Token::random().unwrap();
-    let address = token.address(listener.local_addr().unwrap());
+    let door = Door { listening: listener.local_addr().unwrap(), public: Vec::new() };
+    let address = token.address(&door);
     let (stop, stopped) = oneshot::channel::<()>();
     let shutdown = async {
         let _ = stopped.await;
     };
-    let server = tokio::spawn(serve(listener, Arc::new(Fake::new(3)), token, shutdown));
+    let server = tokio::spawn(serve(listener, door, Arc::new(Fake::new(3)), token, shutdown));
     let browse = move || {
         Command::new("node")
             .arg("tests/page.mjs")

@@ -14,7 +14,9 @@ use std::time::{Duration, Instant};
 
 use hm_domain::event::Event;
 use hm_domain::id::RunId;
-use hm_store::{Journal, JournalLimits, PrivatePostgres, Store, StoredEvent};
+use hm_store::{
+    Journal, JournalLimits, Namesakes, PrivatePostgres, Store, StoredEvent, WriterLease,
+};
 use sqlx::{Connection as _, PgConnection};
 
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;
@@ -84,7 +86,7 @@ async fn measure(url: &str, events: usize, rounds: usize) -> Result<()> {
 }
 
 async fn measure_in(url: &str, events: usize, rounds: usize) -> Result<()> {
-    let store = Store::connect(url).await?;
+    let store = Store::connect(url, 2).await?;
     let mut admin = PgConnection::connect(url).await?;
     // The same columns and checks that every event has, and no more.
     sqlx::raw_sql(
@@ -124,12 +126,16 @@ impl Bench {
     /// The rows that these events become: made once, outside of every measurement.
     async fn rows(&mut self, steps: &[Event]) -> Result<Vec<StoredEvent>> {
         let run_id = self.new_run();
-        let mut lease = self.store.start_run(run_id, "rows").await?;
-        lease.append(0, vec![samples::started(DOMAINS)]).await?;
+        let mut lease = self.begin(run_id, "rows").await?;
         for batch in steps.chunks(BATCH_EVENTS) {
             lease.append(0, batch.to_vec()).await?;
         }
         Ok(self.store.read_raw(run_id, 1, steps.len() as u64).await?)
+    }
+
+    async fn begin(&self, run_id: RunId, name: &str) -> hm_store::Result<WriterLease> {
+        let started = samples::started(DOMAINS);
+        self.store.start_run(run_id, name, Namesakes::Allowed, started).await
     }
 
     fn new_run(&mut self) -> RunId {
@@ -144,9 +150,7 @@ impl Bench {
         let (with_journal, with_projections) = (arm.is_multiple_of(2), arm > 2);
         let run_id = if with_projections { self.new_run() } else { RunId::SYSTEM };
         let mut lease = if with_projections {
-            let mut lease = self.store.start_run(run_id, "bench").await?;
-            lease.append(0, vec![samples::started(DOMAINS)]).await?;
-            lease
+            self.begin(run_id, "bench").await?
         } else {
             self.store.acquire_writer(run_id).await?
         };
@@ -211,8 +215,7 @@ impl Bench {
     /// A run of short steps: what one record costs the loop's thread, and how often the disk is asked.
     async fn paced(&mut self, group_ms: u64) -> Result<Paced> {
         let run_id = self.new_run();
-        let mut lease = self.store.start_run(run_id, "paced").await?;
-        lease.append(0, vec![samples::started(DOMAINS)]).await?;
+        let lease = self.begin(run_id, "paced").await?;
         let handle = tokio::runtime::Handle::current();
         let limits = JournalLimits { group_ms, ..JournalLimits::default() };
         let mut journal = Journal::open(lease, handle, limits, |_| {});

@@ -5,7 +5,7 @@ use hm_domain::id::RunId;
 use sqlx::Row as _;
 use sqlx::postgres::PgConnection;
 
-use crate::error::Result;
+use crate::error::{Result, StoreError};
 use crate::store::{Store, now_us};
 
 /// A wish that waits.
@@ -23,15 +23,34 @@ pub struct StoredCommand {
     pub issued_at: i64,
 }
 
+/// What became of a wish that was to be put into an inbox.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Put {
+    /// It waits there under this number.
+    Waits(u64),
+    /// The run has ended and takes no more wishes.
+    Ended,
+}
+
 impl Store {
-    /// Leaves a wish for the run's worker; gives its number.
+    /// Leaves a wish for the run's worker, unless the run has ended. The event that ends a run waits
+    /// for the head's lock as this does, so no wish slips in behind it.
     pub async fn put_command(
         &self,
         run_id: RunId,
         kind: &str,
         body: &serde_json::Value,
         by: &str,
-    ) -> Result<u64> {
+    ) -> Result<Put> {
+        let mut transaction = self.pool.begin().await?;
+        let sealed: Option<bool> =
+            sqlx::query_scalar("select sealed from run_head where run_id = $1 for share")
+                .bind(run_id.0)
+                .fetch_optional(&mut *transaction)
+                .await?;
+        if sealed.ok_or(StoreError::NoRun(run_id))? {
+            return Ok(Put::Ended);
+        }
         let id: i64 = sqlx::query_scalar(
             "insert into command (run_id, kind, body, issued_by, issued_at) values ($1, $2, $3, $4, $5) returning id",
         )
@@ -40,9 +59,10 @@ impl Store {
         .bind(body)
         .bind(by)
         .bind(now_us())
-        .fetch_one(&self.pool)
+        .fetch_one(&mut *transaction)
         .await?;
-        Ok(id as u64)
+        transaction.commit().await?;
+        Ok(Put::Waits(id as u64))
     }
 
     /// Unanswered wishes with a number above `after`, in order. Two at one time may become visible out
@@ -68,7 +88,7 @@ impl Store {
         rows.iter().map(command).collect()
     }
 
-    /// Seq of the event that answered a wish, once there is one.
+    /// Seq of the event that answered a wish, once there is one: its own answer, or the run's end.
     pub async fn command_answer(&self, id: u64) -> Result<Option<u64>> {
         let seq: Option<Option<i64>> =
             sqlx::query_scalar("select answered_seq from command where id = $1")
@@ -79,20 +99,28 @@ impl Store {
     }
 }
 
-/// Marks the wishes that `events` answer. The wish is not derived from the log, its answer is.
+/// Marks the wishes that `events` answer. The wish is not derived from the log, its answer is. The end
+/// of a run answers whatever still waits.
 pub(crate) async fn answer(
     c: &mut PgConnection,
     run_id: RunId,
     events: &[&Recorded],
 ) -> Result<()> {
     for recorded in events {
-        let Event::CommandAnswered(event) = &recorded.event else { continue };
-        sqlx::query("update command set answered_seq = $3 where run_id = $1 and id = $2")
-            .bind(run_id.0)
-            .bind(event.command as i64)
-            .bind(recorded.seq as i64)
-            .execute(&mut *c)
-            .await?;
+        let number = match &recorded.event {
+            Event::CommandAnswered(event) => Some(event.command as i64),
+            Event::RunFinished(_) => None,
+            _ => continue,
+        };
+        sqlx::query(
+            "update command set answered_seq = $3 where run_id = $1 \
+             and (id = $2 or ($2 is null and answered_seq is null))",
+        )
+        .bind(run_id.0)
+        .bind(number)
+        .bind(recorded.seq as i64)
+        .execute(&mut *c)
+        .await?;
     }
     Ok(())
 }

@@ -1,6 +1,6 @@
 //! What can go wrong with the log. Names the value and the remedy; recovers nothing.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use hm_domain::id::RunId;
 
@@ -31,15 +31,44 @@ pub enum StoreError {
         /// What the system said.
         source: std::io::Error,
     },
-    /// The database or the way to it.
-    #[error("database: {0}")]
-    Database(#[from] sqlx::Error),
+    /// A data folder in which no cluster can be.
+    #[error("no private database can be in {}: {why}; name another folder with --data-dir or HM_DATA_DIR, or a server in DATABASE_URL", shown(.folder))]
+    BadFolder {
+        /// The data folder.
+        folder: PathBuf,
+        /// Why not.
+        why: String,
+    },
+    /// The database has no connection left for this program.
+    #[error(
+        "no connection to the database: {0}; end other programs that use it, or let this user have more connections"
+    )]
+    NoConnection(String),
+    /// The database lets nobody know what it does.
+    #[error("the database has not answered for {0} s: look after its server")]
+    Silent(u64),
+    /// The database or the way to it. The text holds its cause: what the driver adds says it again.
+    #[error("database: {}", said(.0))]
+    Database(sqlx::Error),
     /// The tables could not be brought up to date.
-    #[error("migration: {0}")]
-    Migration(#[from] sqlx::migrate::MigrateError),
+    #[error("the tables of the database cannot be brought up to date: {0}")]
+    Migration(String),
     /// No stream of this id.
     #[error("run {0} is not in this database")]
     NoRun(RunId),
+    /// Another run of this name began in the meantime.
+    #[error(
+        "run {name} ({run_id}) has begun meanwhile and is held by {holder}: stop that worker first, or start another \
+         run of this name with --new"
+    )]
+    NameTaken {
+        /// The name.
+        name: String,
+        /// The run that has it.
+        run_id: RunId,
+        /// Host and process.
+        holder: String,
+    },
     /// Another worker owns the run.
     #[error("run {run_id} is held by {holder}: stop that worker first")]
     Held {
@@ -99,6 +128,43 @@ pub enum StoreError {
     JournalStopped(String),
 }
 
+/// The server's own words where they are its words, else the driver's.
+fn said(error: &sqlx::Error) -> String {
+    match error {
+        sqlx::Error::Database(refusal) => refusal.message().to_owned(),
+        other => other.to_string(),
+    }
+}
+
+/// A path on one line, whatever it is made of.
+fn shown(path: &Path) -> String {
+    path.to_string_lossy()
+        .chars()
+        .flat_map(|c| match c {
+            c if c.is_control() => c.escape_default().collect::<Vec<_>>(),
+            c => vec![c],
+        })
+        .collect()
+}
+
+/// SQLSTATE of a server that has no connection left, for this user or for anybody.
+const TOO_MANY_CONNECTIONS: &str = "53300";
+
+impl From<sqlx::Error> for StoreError {
+    fn from(error: sqlx::Error) -> StoreError {
+        let code = error.as_database_error().and_then(|refusal| refusal.code());
+        match &error {
+            _ if code.as_deref() == Some(TOO_MANY_CONNECTIONS) => {
+                StoreError::NoConnection(said(&error))
+            }
+            sqlx::Error::PoolTimedOut => StoreError::NoConnection(
+                "none became free in ten seconds, and the server gives no more".to_owned(),
+            ),
+            _ => StoreError::Database(error),
+        }
+    }
+}
+
 /// Result of this crate.
 pub type Result<T> = std::result::Result<T, StoreError>;
 
@@ -119,10 +185,12 @@ impl StoreError {
 
     /// Whether trying again on a new connection, or later, can help.
     pub(crate) fn may_pass(&self) -> bool {
-        let StoreError::Database(error) = self else { return false };
+        let StoreError::Database(error) = self else {
+            return matches!(self, StoreError::NoConnection(_));
+        };
         match error {
             sqlx::Error::Io(_) | sqlx::Error::Protocol(_) | sqlx::Error::WorkerCrashed => true,
-            sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed => true,
+            sqlx::Error::PoolClosed => true,
             // 57P: the server goes down or the session was ended; 08: connection; 53: out of something.
             sqlx::Error::Database(refusal) => refusal.code().is_some_and(|code| {
                 code.starts_with("57P") || code.starts_with("08") || code.starts_with("53")

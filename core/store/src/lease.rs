@@ -14,7 +14,7 @@ use sqlx::{ConnectOptions as _, Connection as _};
 use crate::codec;
 use crate::error::{Result, StoreError};
 use crate::projection;
-use crate::store::{Head, Store, StoredEvent, head};
+use crate::store::{Head, Store, StoredEvent, head, now_us};
 
 /// One writer of one stream. Dropping it closes its connection and so gives the stream back.
 #[derive(Debug)]
@@ -24,6 +24,15 @@ pub struct WriterLease {
     head: Head,
     options: PgConnectOptions,
     connection: Option<PgConnection>,
+}
+
+/// Whether a run may begin beside an unfinished one of its name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Namesakes {
+    /// It may not.
+    Refused,
+    /// It was asked for in so many words.
+    Allowed,
 }
 
 /// An event that is chained but perhaps not yet on disk.
@@ -62,14 +71,40 @@ impl Chained {
 }
 
 impl Store {
-    /// Makes the stream of a new run and takes it.
-    pub async fn start_run(&self, run_id: RunId, name: &str) -> Result<WriterLease> {
+    /// Begins a run: its stream, this writer's hold on it and its first event come to be together or
+    /// not at all, so that nobody meets a run that has no beginning.
+    ///
+    /// # Errors
+    /// [`StoreError::NameTaken`] where an unfinished run has the name and `namesakes` are refused: of two
+    /// workers that begin one name in the same moment, one comes first.
+    pub async fn start_run(
+        &self,
+        run_id: RunId,
+        name: &str,
+        namesakes: Namesakes,
+        started: Event,
+    ) -> Result<WriterLease> {
+        let mut connection = self.options.connect().await?;
+        if !try_lock(&mut connection, run_id).await? {
+            return Err(StoreError::Held { run_id, holder: "another process".to_owned() });
+        }
+        let mut transaction = connection.begin().await?;
+        if namesakes == Namesakes::Refused {
+            refuse_namesake(&mut transaction, name).await?;
+        }
         sqlx::query("select start_run($1, $2)")
             .bind(run_id.0)
             .bind(name)
-            .execute(&self.pool)
+            .execute(&mut *transaction)
             .await?;
-        self.acquire_writer(run_id).await
+        let mut head = take(&mut transaction, run_id).await?;
+        let place = (head.next_seq, 0, now_us());
+        let first = Chained::new((run_id, head.writer_epoch), place, started, head.chain);
+        insert(&mut transaction, run_id, &first.stored, &[&first]).await?;
+        projection::project(&mut transaction, run_id, &[&first.recorded]).await?;
+        transaction.commit().await?;
+        (head.next_seq, head.chain) = (head.next_seq + 1, first.stored.hash);
+        Ok(self.lease(run_id, head, connection))
     }
 
     /// Takes the stream: lock, then epoch. Refuses with [`StoreError::Held`] while another has it,
@@ -84,23 +119,35 @@ impl Store {
             let holder = self.head(run_id).await?.holder;
             return Err(StoreError::Held { run_id, holder });
         }
-        let row = sqlx::query(
-            "update run_head set writer_epoch = writer_epoch + 1, holder = $2 where run_id = $1 \
-             returning next_seq, chain, writer_epoch, sealed, holder",
-        )
-        .bind(run_id.0)
-        .bind(holder())
-        .fetch_one(&mut connection)
-        .await?;
-        let head = head(&row)?;
+        let head = take(&mut connection, run_id).await?;
         debug_assert!(head.writer_epoch > before.writer_epoch);
-        Ok(WriterLease {
-            run_id,
-            epoch: head.writer_epoch,
-            head,
-            options: self.options.clone(),
-            connection: Some(connection),
-        })
+        Ok(self.lease(run_id, head, connection))
+    }
+
+    fn lease(&self, run_id: RunId, head: Head, connection: PgConnection) -> WriterLease {
+        let (epoch, options) = (head.writer_epoch, self.options.clone());
+        WriterLease { run_id, epoch, head, options, connection: Some(connection) }
+    }
+
+    /// The runs whose writers are alive: they hold their streams' locks. In the order of `run_ids`.
+    pub async fn held(&self, run_ids: &[RunId]) -> Result<Vec<bool>> {
+        let keys: Vec<i64> = run_ids.iter().map(|run_id| lock_key(*run_id)).collect();
+        let held: Vec<i64> = sqlx::query_scalar(
+            "select (classid::bigint << 32) | objid::bigint from pg_locks where locktype = 'advisory' \
+             and objsubid = 1 and granted \
+             and database = (select oid from pg_database where datname = current_database())",
+        )
+        .fetch_all(&self.pool)
+        .await?;
+        Ok(keys.iter().map(|key| held.contains(key)).collect())
+    }
+
+    /// Who writes this run now, if anybody does.
+    pub async fn writer(&self, run_id: RunId) -> Result<Option<String>> {
+        match self.held(&[run_id]).await?[0] {
+            true => Ok(Some(self.head(run_id).await?.holder)),
+            false => Ok(None),
+        }
     }
 }
 
@@ -124,7 +171,7 @@ impl WriterLease {
     pub async fn append(&mut self, attempt: u32, events: Vec<Event>) -> Result<Vec<Recorded>> {
         let (mut batch, mut chain) = (Vec::with_capacity(events.len()), self.head.chain);
         for (index, event) in events.into_iter().enumerate() {
-            let place = (self.head.next_seq + index as u64, attempt, crate::store::now_us());
+            let place = (self.head.next_seq + index as u64, attempt, now_us());
             let chained = Chained::new((self.run_id, self.epoch), place, event, chain);
             chain = chained.stored.hash;
             batch.push(chained);
@@ -195,6 +242,39 @@ impl WriterLease {
     }
 }
 
+/// Counts the epoch up and names this process, which holds the lock.
+async fn take(connection: &mut PgConnection, run_id: RunId) -> Result<Head> {
+    let row = sqlx::query(
+        "update run_head set writer_epoch = writer_epoch + 1, holder = $2 where run_id = $1 \
+         returning next_seq, chain, writer_epoch, sealed, holder",
+    )
+    .bind(run_id.0)
+    .bind(holder())
+    .fetch_one(connection)
+    .await?;
+    head(&row)
+}
+
+/// Refuses a name that an unfinished run has. Until the transaction ends nobody else begins one.
+async fn refuse_namesake(connection: &mut PgConnection, name: &str) -> Result<()> {
+    sqlx::query("select pg_advisory_xact_lock($1)")
+        .bind(key(&format!("heurimentor.name {name}")))
+        .execute(&mut *connection)
+        .await?;
+    let found: Option<(uuid::Uuid, String)> = sqlx::query_as(
+        "select run_id, holder from run_head where name = $1 and not sealed order by number desc limit 1",
+    )
+    .bind(name)
+    .fetch_optional(connection)
+    .await?;
+    match found {
+        None => Ok(()),
+        Some((id, holder)) => {
+            Err(StoreError::NameTaken { name: name.to_owned(), run_id: RunId(id), holder })
+        }
+    }
+}
+
 async fn insert(
     connection: &mut PgConnection,
     run_id: RunId,
@@ -250,7 +330,11 @@ async fn try_lock(connection: &mut PgConnection, run_id: RunId) -> Result<bool> 
 
 /// The advisory lock's number: from a hash, so that it is unlike other programs' small numbers.
 fn lock_key(run_id: RunId) -> i64 {
-    let digest = Digest::of(format!("heurimentor.writer {run_id}").as_bytes());
+    key(&format!("heurimentor.writer {run_id}"))
+}
+
+fn key(text: &str) -> i64 {
+    let digest = Digest::of(text.as_bytes());
     i64::from_le_bytes(digest.0[..8].try_into().expect("8 bytes"))
 }
 

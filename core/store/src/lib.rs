@@ -13,11 +13,11 @@ mod projection;
 mod store;
 mod views;
 
-pub use commands::StoredCommand;
+pub use commands::{Put, StoredCommand};
 pub use error::{Result, StoreError};
 pub use journal::{Journal, JournalLimits};
-pub use lease::WriterLease;
+pub use lease::{Namesakes, WriterLease};
 pub use plugins::PluginRow;
 pub use private_postgres::{PrivatePostgres, database_exists, database_url, default_data_dir};
-pub use store::{ChainReport, Head, Store, StoredEvent};
+pub use store::{ChainReport, FoundRun, Head, Store, StoredEvent};
 pub use views::{MetricPoint, Metrics, RunRow};

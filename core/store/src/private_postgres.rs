@@ -3,19 +3,23 @@
 //! It listens on a socket in a private folder and on nothing else. It stays up when the process that
 //! started it ends: other workers may use it. It downloads nothing and upgrades nothing.
 
+mod folder;
+
+use std::ffi::OsStr;
 use std::fs::{self, File};
-use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Child, Command};
+use std::time::{Duration, Instant};
 
-use nix::unistd::{Gid, Uid, User};
-use sha2::{Digest as _, Sha256};
+use nix::unistd::{Uid, User};
 
+use self::folder::{bad, closed_to};
 use crate::error::{Result, StoreError};
 
-/// Longest folder that leaves room for `/.s.PGSQL.5432` within a socket path's 107 bytes.
-const SOCKET_FOLDER_BYTES_MAX: usize = 90;
+/// How long a server may take to come up; after a crash it reads its own log first.
+const START_PATIENCE: Duration = Duration::from_secs(60);
 
 /// The URL of the database: `DATABASE_URL` if set, else that of a private cluster under `data_dir`.
 pub fn database_url(data_dir: &Path) -> Result<String> {
@@ -48,7 +52,7 @@ pub fn default_data_dir() -> Result<PathBuf> {
 pub struct PrivatePostgres {
     binaries: PathBuf,
     cluster: PathBuf,
-    owner: Option<(Uid, Gid)>,
+    owner: Option<User>,
     url: String,
 }
 
@@ -57,24 +61,26 @@ impl PrivatePostgres {
     pub fn start(data_dir: &Path) -> Result<PrivatePostgres> {
         let binaries = find_binaries().ok_or(StoreError::NoPostgres)?;
         let owner = owner()?;
-        make_folder(data_dir, 0o755, owner)?;
-        let data_dir = data_dir.canonicalize().map_err(|source| at(data_dir, source))?;
-        let _lock = lock(&data_dir.join("postgres.lock"))?;
+        let data_dir = folder::data_folder(data_dir, owner.as_ref())?;
+        let _lock = lock(&data_dir)?;
         let cluster = data_dir.join("postgres");
-        make_folder(&cluster, 0o700, owner)?;
-        let sockets = socket_folder(&data_dir);
-        make_folder(&sockets, 0o700, owner)?;
-        let url = format!(
-            "postgres://heurimentor@localhost/postgres?host={}",
-            percent_encode(&sockets.to_string_lossy())
-        );
-        let postgres = PrivatePostgres { binaries, cluster, owner, url };
+        let mut postgres = PrivatePostgres { binaries, cluster, owner, url: String::new() };
         if !postgres.cluster.join("PG_VERSION").exists() {
-            postgres.initialise()?;
+            postgres.initialise(&data_dir)?;
         }
-        if !postgres.is_running()? {
-            postgres.launch(&sockets)?;
-        }
+        let sockets = match postgres.sockets_of_running()? {
+            Some(sockets) => sockets,
+            None => {
+                let sockets = folder::socket_folder(&data_dir, postgres.owner.as_ref())?;
+                postgres.launch(&sockets)?;
+                sockets
+            }
+        };
+        // Sockets lie in a folder with a plain name. The port stands here since the environment of a
+        // client may name another.
+        let sockets = sockets.display();
+        postgres.url =
+            format!("postgres://heurimentor@localhost/postgres?host={sockets}&port=5432");
         Ok(postgres)
     }
 
@@ -85,10 +91,11 @@ impl PrivatePostgres {
 
     /// Stops the cluster, ending open sessions.
     pub fn stop(&self) -> Result<()> {
-        if !self.is_running()? {
+        if self.sockets_of_running()?.is_none() {
             return Ok(());
         }
-        self.run("pg_ctl", &["stop", "-w", "-m", "fast", "-D", &self.cluster.to_string_lossy()])
+        let options = ["stop", "-w", "-m", "fast", "-D"].map(OsStr::new);
+        self.run("pg_ctl", &[&options[..], &[self.cluster.as_os_str()]].concat())
     }
 
     /// Stops the cluster under `data_dir`, if there is one and it runs.
@@ -102,42 +109,87 @@ impl PrivatePostgres {
         PrivatePostgres { binaries, cluster, owner: owner()?, url: String::new() }.stop()
     }
 
-    fn initialise(&self) -> Result<()> {
-        let cluster = self.cluster.to_string_lossy();
+    /// Made under another name and then renamed: whoever is interrupted leaves no half of a cluster.
+    fn initialise(&self, data_dir: &Path) -> Result<()> {
+        let part = data_dir.join("postgres.part");
+        if part.exists() {
+            fs::remove_dir_all(&part).map_err(|source| at(&part, source))?;
+        }
+        folder::make_private(&part, self.owner.as_ref())?;
         // Trust is enough: the socket's folder lets only its owner in.
         let options = ["-U", "heurimentor", "-A", "trust", "-E", "UTF8", "--no-locale", "-k", "-D"];
-        let mut arguments = options.to_vec();
-        arguments.push(&cluster);
-        self.run("initdb", &arguments)
+        let arguments = [&options.map(OsStr::new)[..], &[part.as_os_str()]].concat();
+        self.run("initdb", &arguments)?;
+        fs::rename(&part, &self.cluster)
+            .map_err(|error| bad(data_dir, format!("{}: {error}", self.cluster.display())))
     }
 
+    /// Starts the server itself, not through `pg_ctl`: that would hand the paths to a shell.
     fn launch(&self, sockets: &Path) -> Result<()> {
-        let options = format!(
-            "-c listen_addresses= -c unix_socket_directories='{}' -c unix_socket_permissions=0700 \
-             -c fsync=on -c synchronous_commit=on -c full_page_writes=on -c max_connections=200",
-            sockets.display()
-        );
         // Of a server that was killed: this one is known not to run, and the folder is its alone.
         let leftover = sockets.join(".s.PGSQL.5432.lock");
         if leftover.exists() {
             fs::remove_file(&leftover).map_err(|source| at(&leftover, source))?;
         }
         let log = self.cluster.join("server.log");
-        let (cluster, log) = (self.cluster.to_string_lossy(), log.to_string_lossy());
-        self.run(
-            "pg_ctl",
-            &["start", "-w", "-t", "60", "-s", "-D", &cluster, "-l", &log, "-o", &options],
-        )
+        let mut options = File::options();
+        // The folder is another user's where this one is root: no link of theirs is followed.
+        options.create(true).append(true).mode(0o600).custom_flags(nix::libc::O_NOFOLLOW);
+        let log = options.open(&log).map_err(|source| at(&log, source))?;
+        let said = log.try_clone().map_err(|source| at(&self.cluster, source))?;
+        let mut command = self.command("postgres");
+        command.arg("-D").arg(&self.cluster).args(["-p", "5432", "-c", "listen_addresses="]);
+        command.arg("-c").arg(format!("unix_socket_directories={}", sockets.display()));
+        for setting in [
+            "unix_socket_permissions=0700",
+            "fsync=on",
+            "synchronous_commit=on",
+            "full_page_writes=on",
+            "max_connections=200",
+        ] {
+            command.args(["-c", setting]);
+        }
+        // A group of its own: Ctrl-C in this terminal is not meant for it.
+        command.process_group(0).stdin(std::process::Stdio::null()).stdout(said).stderr(log);
+        let server = command.spawn().map_err(|error| failed("postgres", error.to_string()))?;
+        self.wait_until_ready(server)
     }
 
-    /// Whether the process named in the cluster's pid file is this cluster's server. Removes the file
-    /// when that process is gone or is another one that got the same number.
-    fn is_running(&self) -> Result<bool> {
-        let file = self.cluster.join("postmaster.pid");
-        let Ok(text) = fs::read_to_string(&file) else { return Ok(false) };
-        let Some(pid) = text.lines().next().and_then(|line| line.trim().parse::<i32>().ok()) else {
-            return Ok(false);
-        };
+    fn wait_until_ready(&self, mut server: Child) -> Result<()> {
+        let begun = Instant::now();
+        loop {
+            if let Ok(Some(status)) = server.try_wait() {
+                return Err(self.explain("postgres", format!("it ended with {status}")));
+            }
+            let lines = self.pid_file();
+            let own = lines.first().is_some_and(|pid| *pid == server.id().to_string());
+            if own && lines.get(7).is_some_and(|status| status.starts_with("ready")) {
+                break;
+            }
+            if begun.elapsed() > START_PATIENCE {
+                return Err(self.explain("postgres", "it is not ready after a minute".to_owned()));
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        // Should it end before this process does, somebody has to take note of it.
+        std::thread::spawn(move || server.wait());
+        Ok(())
+    }
+
+    /// Lines of the cluster's pid file: process, cluster, start, port, sockets, address, memory, status.
+    fn pid_file(&self) -> Vec<String> {
+        let text = fs::read(self.cluster.join("postmaster.pid")).unwrap_or_default();
+        // The second line is the cluster's path, in whatever bytes.
+        String::from_utf8_lossy(&text).lines().map(|line| line.trim().to_owned()).collect()
+    }
+
+    /// The folder of the running server's socket: none where the process named in the cluster's pid
+    /// file is not this cluster's server. Removes the file when that process is gone or is another one
+    /// that got the same number.
+    fn sockets_of_running(&self) -> Result<Option<PathBuf>> {
+        let lines = self.pid_file();
+        let pid = lines.first().and_then(|line| line.parse::<i32>().ok());
+        let (Some(pid), Some(sockets)) = (pid, lines.get(4)) else { return Ok(None) };
         let alive = nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), None)
             != Err(nix::errno::Errno::ESRCH);
         // A server's working folder is its cluster, and one that has ended but is not yet buried has
@@ -149,30 +201,51 @@ impl PrivatePostgres {
             }
         };
         if alive && !elsewhere {
-            return Ok(true);
+            return Ok(Some(PathBuf::from(sockets)));
         }
+        let file = self.cluster.join("postmaster.pid");
         fs::remove_file(&file).map_err(|source| at(&file, source))?;
-        Ok(false)
+        Ok(None)
     }
 
-    fn run(&self, program: &str, arguments: &[&str]) -> Result<()> {
+    fn command(&self, program: &str) -> Command {
         let mut command = Command::new(self.binaries.join(program));
-        command.args(arguments).current_dir("/").env("LC_ALL", "C");
-        if let Some((user, group)) = self.owner {
-            command.uid(user.as_raw()).gid(group.as_raw());
+        command.current_dir("/").env("LC_ALL", "C");
+        if let Some(user) = &self.owner {
+            command.uid(user.uid.as_raw()).gid(user.gid.as_raw());
         }
-        let failed = |message: String| StoreError::Program { program: program.to_owned(), message };
-        let output = command.output().map_err(|error| failed(error.to_string()))?;
+        command
+    }
+
+    fn run(&self, program: &str, arguments: &[&OsStr]) -> Result<()> {
+        let output = self.command(program).args(arguments).output();
+        let output = output.map_err(|error| failed(program, error.to_string()))?;
         if output.status.success() {
             return Ok(());
         }
-        let mut message = String::from_utf8_lossy(&output.stderr).trim().to_owned();
-        let log = fs::read_to_string(self.cluster.join("server.log")).unwrap_or_default();
-        if let Some(line) = log.lines().rev().find(|line| line.contains("FATAL")) {
-            message = format!("{message} ({line})");
-        }
-        Err(failed(message))
+        let said = String::from_utf8_lossy(&output.stderr);
+        // The last lines say what went wrong, those before what went well.
+        let lines: Vec<&str> = said.lines().filter(|line| line.contains("error")).collect();
+        let said = if lines.is_empty() { said.trim().to_owned() } else { lines.join("; ") };
+        Err(self.explain(program, said))
     }
+
+    /// Why a program failed: a folder that is closed to the server's user, or its own last words.
+    fn explain(&self, program: &str, said: String) -> StoreError {
+        if let Some(why) = closed_to(self.owner.as_ref(), &self.cluster) {
+            return bad(self.cluster.parent().unwrap_or(&self.cluster), why);
+        }
+        let log = fs::read(self.cluster.join("server.log")).unwrap_or_default();
+        let log = String::from_utf8_lossy(&log);
+        match log.lines().rev().find(|line| line.contains("FATAL")) {
+            Some(line) => failed(program, format!("{said} ({line})")),
+            None => failed(program, said),
+        }
+    }
+}
+
+fn failed(program: &str, message: String) -> StoreError {
+    StoreError::Program { program: program.to_owned(), message }
 }
 
 /// The folder that holds `initdb`, `pg_ctl` and `postgres`.
@@ -209,69 +282,24 @@ fn find_binaries() -> Option<PathBuf> {
 }
 
 /// Who runs the server: PostgreSQL refuses to run as root, so root drops to another user.
-fn owner() -> Result<Option<(Uid, Gid)>> {
+fn owner() -> Result<Option<User>> {
     if !Uid::effective().is_root() {
         return Ok(None);
     }
     let found = ["postgres", "nobody"].iter().find_map(|name| User::from_name(name).ok().flatten());
-    let user = found.ok_or_else(|| StoreError::Program {
-        program: "initdb".to_owned(),
-        message: "it refuses to run as root, and there is neither a user postgres nor nobody"
-            .to_owned(),
-    })?;
-    Ok(Some((user.uid, user.gid)))
-}
-
-fn make_folder(folder: &Path, mode: u32, owner: Option<(Uid, Gid)>) -> Result<()> {
-    if folder.is_dir() {
-        return Ok(());
-    }
-    fs::DirBuilder::new().recursive(true).mode(mode).create(folder).map_err(|e| at(folder, e))?;
-    // The process's umask may have taken more away than was meant.
-    fs::set_permissions(folder, fs::Permissions::from_mode(mode)).map_err(|e| at(folder, e))?;
-    if let Some((user, group)) = owner {
-        nix::unistd::chown(folder, Some(user), Some(group)).map_err(|e| at(folder, e.into()))?;
-    }
-    Ok(())
-}
-
-/// Under the data folder where that is short enough, else a folder named after it in /tmp.
-fn socket_folder(data_dir: &Path) -> PathBuf {
-    let folder = data_dir.join("socket");
-    if folder.as_os_str().len() <= SOCKET_FOLDER_BYTES_MAX {
-        return folder;
-    }
-    let digest = Sha256::digest(data_dir.as_os_str().as_encoded_bytes());
-    let name: String = digest[..8].iter().map(|byte| format!("{byte:02x}")).collect();
-    PathBuf::from(format!("/tmp/heurimentor-{name}"))
+    let nobody = "it refuses to run as root, and there is neither a user postgres nor nobody";
+    found.map(Some).ok_or_else(|| failed("initdb", nobody.to_owned()))
 }
 
 /// Held while one process looks at the cluster and starts it: a second one waits.
-fn lock(path: &Path) -> Result<File> {
-    let file = File::create(path).map_err(|source| at(path, source))?;
-    file.lock().map_err(|source| at(path, source))?;
-    Ok(file)
+fn lock(data_dir: &Path) -> Result<File> {
+    let locked = File::create(data_dir.join("postgres.lock")).and_then(|file| {
+        file.lock()?;
+        Ok(file)
+    });
+    locked.map_err(|error| bad(data_dir, error.to_string()))
 }
 
 fn at(path: &Path, source: std::io::Error) -> StoreError {
     StoreError::File { path: path.to_owned(), source }
-}
-
-fn percent_encode(text: &str) -> String {
-    let keep = |byte: u8| byte.is_ascii_alphanumeric() || b"/-_.~".contains(&byte);
-    text.bytes()
-        .map(|byte| if keep(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") })
-        .collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn socket_paths_stay_within_their_limit() {
-        let long = PathBuf::from(format!("/{}", "x".repeat(200)));
-        assert!(socket_folder(&long).as_os_str().len() <= SOCKET_FOLDER_BYTES_MAX);
-        assert_eq!(socket_folder(Path::new("/a")), Path::new("/a/socket"));
-    }
 }

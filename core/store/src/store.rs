@@ -2,18 +2,24 @@
 //! [`WriterLease`](crate::WriterLease); this side only reads, and makes streams.
 
 use std::str::FromStr as _;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use hm_domain::chain::Envelope;
 use hm_domain::event::Recorded;
 use hm_domain::id::{Digest, RunId};
-use sqlx::Row as _;
-use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions, PgRow};
+use sqlx::postgres::{PgConnectOptions, PgConnection, PgPool, PgPoolOptions, PgRow};
+use sqlx::{ConnectOptions as _, Connection as _, Row as _};
+use tokio::time::timeout;
 
 use crate::codec;
 use crate::error::{Result, StoreError};
 
 static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!("../../migrations");
+
+/// How long a connection is waited for.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// How long a first connection that is refused is tried for again.
+const FIRST_PATIENCE: Duration = Duration::from_secs(2);
 
 /// Events fetched at once when a whole stream is read.
 pub(crate) const PAGE_EVENTS: u64 = 1024;
@@ -60,6 +66,23 @@ pub struct ChainReport {
     pub events: u64,
     /// First place that does not, and why.
     pub broken: Option<(u64, String)>,
+}
+
+/// What a name or an id stands for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FoundRun {
+    /// The run.
+    pub run_id: RunId,
+    /// What people call it.
+    pub name: String,
+    /// Runs that this name stands for, this one among them; 1 where it was found by its id.
+    pub namesakes: u64,
+}
+
+impl std::fmt::Display for FoundRun {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "run {} ({})", self.name, self.run_id)
+    }
 }
 
 impl StoredEvent {
@@ -111,19 +134,30 @@ pub(crate) fn now_us() -> i64 {
 }
 
 impl Store {
-    /// Connects to `url` and brings the tables up to date.
-    pub async fn connect(url: &str) -> Result<Store> {
+    /// Connects to `url`, brings the tables up to date, and keeps at most `connections_max` open.
+    ///
+    /// The first connection is made by itself: where it is refused, the server says why, and a pool
+    /// would say only that it has waited.
+    pub async fn connect(url: &str, connections_max: u32) -> Result<Store> {
         let options = PgConnectOptions::from_str(url)?
             .application_name("heurimentor")
             // A server may be set to lazy commits for other users; the log never is.
             .options([("synchronous_commit", "on")]);
+        let mut first = first_connection(&options).await?;
+        let migrated = MIGRATIONS.run(&mut first).await;
+        migrated.map_err(|error| StoreError::Migration(error.to_string()))?;
+        first.close().await?;
         let pool = PgPoolOptions::new()
-            .max_connections(8)
-            .acquire_timeout(Duration::from_secs(10))
-            .connect_with(options.clone())
-            .await?;
-        MIGRATIONS.run(&pool).await?;
+            .max_connections(connections_max)
+            .acquire_timeout(PATIENCE)
+            .connect_lazy_with(options.clone());
         Ok(Store { pool, options })
+    }
+
+    /// Whether the database answers.
+    pub async fn ping(&self) -> Result<()> {
+        sqlx::query("select 1").execute(&self.pool).await?;
+        Ok(())
     }
 
     /// Where the stream stands.
@@ -145,17 +179,7 @@ impl Store {
         from_seq: u64,
         limit: u64,
     ) -> Result<Vec<StoredEvent>> {
-        let rows = sqlx::query(
-            "select run_id, seq, attempt, step, kind, schema_version, recorded_at, writer_epoch, \
-                    payload, prev_hash, hash \
-             from event where run_id = $1 and seq >= $2 order by seq limit $3",
-        )
-        .bind(run_id.0)
-        .bind(from_seq as i64)
-        .bind(limit.min(i64::MAX as u64) as i64)
-        .fetch_all(&self.pool)
-        .await?;
-        rows.iter().map(StoredEvent::from_row).collect()
+        read_raw(&mut *self.pool.acquire().await?, run_id, from_seq, limit).await
     }
 
     /// The same, decoded. Does not check the chain: [`Store::verify_chain`] does.
@@ -201,10 +225,11 @@ impl Store {
         Ok(ChainReport { events, broken: None })
     }
 
-    /// The newest run of this name that has not ended.
+    /// The run of this name that began last of those that have not ended.
     pub async fn find_unfinished(&self, name: &str) -> Result<Option<RunId>> {
         let found: Option<uuid::Uuid> = sqlx::query_scalar(
-            "select run_id from run where name = $1 and ending is null order by started_at desc limit 1",
+            "select run_id from run join run_head h using (run_id) where run.name = $1 and ending is null \
+             order by h.number desc limit 1",
         )
         .bind(name)
         .fetch_optional(&self.pool)
@@ -212,16 +237,21 @@ impl Store {
         Ok(found.map(RunId))
     }
 
-    /// The run of this id, or the newest of this name.
-    pub async fn find_run(&self, name_or_id: &str) -> Result<Option<RunId>> {
-        let found: Option<uuid::Uuid> = sqlx::query_scalar(
-            "select run_id from run where name = $1 or run_id = $2 order by started_at desc limit 1",
+    /// The run of this id, or the one of this name that began last.
+    pub async fn find_run(&self, name_or_id: &str) -> Result<Option<FoundRun>> {
+        let found: Option<(uuid::Uuid, String, i64)> = sqlx::query_as(
+            "select run_id, run.name, count(*) over () from run join run_head h using (run_id) \
+             where run_id = $2 or ($2 is null and run.name = $1) order by h.number desc limit 1",
         )
         .bind(name_or_id)
         .bind(uuid::Uuid::parse_str(name_or_id).ok())
         .fetch_optional(&self.pool)
         .await?;
-        Ok(found.map(RunId))
+        Ok(found.map(|(id, name, namesakes)| FoundRun {
+            run_id: RunId(id),
+            name,
+            namesakes: namesakes as u64,
+        }))
     }
 
     /// Keeps a plugin's state under its digest. Keeping it twice is no error.
@@ -238,6 +268,47 @@ impl Store {
             .await?;
         Ok(found)
     }
+}
+
+/// A first connection. A server that is starting, or that has not yet noticed the end of an earlier
+/// session of ours, is given a moment.
+async fn first_connection(options: &PgConnectOptions) -> Result<PgConnection> {
+    let begun = Instant::now();
+    loop {
+        let error = match timeout(PATIENCE, options.connect()).await {
+            Ok(Ok(connection)) => return Ok(connection),
+            Ok(Err(error)) => StoreError::from(error),
+            Err(_) => {
+                return Err(StoreError::Silent(PATIENCE.as_secs()));
+            }
+        };
+        if !error.may_pass() || begun.elapsed() > FIRST_PATIENCE {
+            return Err(error);
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
+/// See [`Store::read_raw`]: on a connection that somebody holds.
+pub(crate) async fn read_raw(
+    connection: &mut PgConnection,
+    run_id: RunId,
+    from_seq: u64,
+    limit: u64,
+) -> Result<Vec<StoredEvent>> {
+    // Nothing lies beyond what a column can count.
+    let Ok(from_seq) = i64::try_from(from_seq) else { return Ok(Vec::new()) };
+    let rows = sqlx::query(
+        "select run_id, seq, attempt, step, kind, schema_version, recorded_at, writer_epoch, \
+                payload, prev_hash, hash \
+         from event where run_id = $1 and seq >= $2 order by seq limit $3",
+    )
+    .bind(run_id.0)
+    .bind(from_seq)
+    .bind(limit.min(i64::MAX as u64) as i64)
+    .fetch_all(connection)
+    .await?;
+    rows.iter().map(StoredEvent::from_row).collect()
 }
 
 pub(crate) fn head(row: &PgRow) -> Result<Head> {

@@ -1,6 +1,7 @@
 //! What a page reads: projections as rows ready for JSON. Reads only.
 
 use hm_domain::id::RunId;
+use hm_domain::spec::RunSpec;
 use sqlx::Row as _;
 
 use crate::error::{Result, StoreError};
@@ -71,7 +72,7 @@ pub struct Metrics {
     pub points: Vec<MetricPoint>,
 }
 
-const RUN: &str = "select run_id, name, domains, steps, next_step, tokens, attempt, state, ending, reason, \
+const RUN: &str = "select run_id, run.name, domains, steps, next_step, tokens, attempt, state, ending, reason, \
                    started_at, last_at from run";
 
 // NaN sorts above every number in Postgres, so `between` leaves it out with the infinities.
@@ -97,9 +98,9 @@ fn level(steps: u64, points_max: u32) -> u32 {
 }
 
 impl Store {
-    /// All runs, newest first.
+    /// All runs, those that began last first.
     pub async fn runs(&self) -> Result<Vec<RunRow>> {
-        let text = format!("{RUN} order by started_at desc");
+        let text = format!("{RUN} join run_head h using (run_id) order by h.number desc");
         Ok(sqlx::query_as(sqlx::AssertSqlSafe(text)).fetch_all(&self.pool).await?)
     }
 
@@ -108,6 +109,16 @@ impl Store {
         let text = format!("{RUN} where run_id = $1");
         let query = sqlx::query_as(sqlx::AssertSqlSafe(text)).bind(run_id.0);
         Ok(query.fetch_optional(&self.pool).await?)
+    }
+
+    /// What a run was asked to be.
+    pub async fn spec(&self, run_id: RunId) -> Result<RunSpec> {
+        let spec: Option<sqlx::types::Json<RunSpec>> =
+            sqlx::query_scalar("select spec from run where run_id = $1")
+                .bind(run_id.0)
+                .fetch_optional(&self.pool)
+                .await?;
+        Ok(spec.ok_or(StoreError::NoRun(run_id))?.0)
     }
 
     /// At most about `points_max` points of steps `from_step..to_step`, of the newest attempt unless

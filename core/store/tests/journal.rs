@@ -20,7 +20,7 @@ fn step(step: u64) -> Event {
 
 /// A journal of a new run, and what it has to say.
 async fn journal(bench: &Bench, limits: JournalLimits) -> (Journal, Arc<Mutex<Vec<String>>>) {
-    let lease = bench.store.start_run(RUN, "r").await.unwrap();
+    let lease = bench.begin(started(2)).await;
     let said = Arc::new(Mutex::new(Vec::new()));
     let log = said.clone();
     let notice = move |notice: &str| log.lock().unwrap().push(notice.to_owned());
@@ -49,8 +49,8 @@ async fn journal_survives_its_connection_with_nothing_lost_or_doubled() {
         JournalLimits { lag_events_max: 64, lag_ms_max: 60_000, ..JournalLimits::default() };
     let (mut journal, said) = journal(&bench, limits).await;
     let writer = std::thread::spawn(move || {
-        journal.commit(0, vec![started(2)], vec![b"state".to_vec()]).unwrap();
-        for index in 0..1000 {
+        journal.commit(0, vec![step(0)], vec![b"state".to_vec()]).unwrap();
+        for index in 1..1000 {
             journal.record(0, vec![step(index)], vec![]).unwrap();
         }
         journal.close().unwrap();
@@ -87,7 +87,6 @@ async fn journal_survives_its_server_with_nothing_lost_or_doubled() {
     let going = going_on.clone();
     let (begun, begins) = std::sync::mpsc::channel();
     let writer = std::thread::spawn(move || {
-        journal.commit(0, vec![started(2)], vec![]).unwrap();
         begun.send(()).unwrap();
         let mut index = 0;
         while going.load(Ordering::Relaxed) {
@@ -142,7 +141,7 @@ async fn commit_fails_with_a_sentence_when_patience_is_over() {
     let limits = JournalLimits { patience_ms: 1500, ..JournalLimits::default() };
     let (mut journal, _) = journal(&bench, limits).await;
     let (refusals, waited) = tokio::task::spawn_blocking(move || {
-        journal.commit(0, vec![started(2), step(0)], vec![]).unwrap();
+        journal.commit(0, vec![step(0)], vec![]).unwrap();
         cluster.postgres.stop().unwrap();
         let start = Instant::now();
         let paused = || Event::RunPaused(RunPaused { step: 1 });
@@ -178,7 +177,6 @@ async fn short_steps_share_a_transaction_and_a_commit_does_not_wait_for_company(
     let (mut journal, _) = journal(&bench, limits).await;
     let start = Instant::now();
     tokio::task::spawn_blocking(move || {
-        journal.commit(0, vec![started(2)], vec![]).unwrap();
         for index in 0..100 {
             journal.record(0, vec![step(index)], vec![]).unwrap();
             std::thread::sleep(Duration::from_millis(1));

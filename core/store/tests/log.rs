@@ -24,13 +24,13 @@ fn code(error: &sqlx::Error) -> String {
 #[tokio::test(flavor = "multi_thread")]
 async fn appended_events_read_back_and_chain() {
     let bench = bench().await;
-    let mut lease = bench.store.start_run(RUN, "r").await.unwrap();
-    let mut written = lease.append(0, vec![started(2)]).await.unwrap();
-    written.extend(lease.append(0, (0..5).map(step).collect()).await.unwrap());
+    let mut lease = bench.begin(started(2)).await;
+    let written = lease.append(0, (0..5).map(step).collect()).await.unwrap();
     let read = bench.store.read(RUN, 0, 100).await.unwrap();
     assert_eq!(read.iter().map(|r| r.seq).collect::<Vec<_>>(), (0..6).collect::<Vec<_>>());
     // NaN differs from itself, so compare what people would see.
-    assert_eq!(format!("{read:?}"), format!("{written:?}"));
+    assert_eq!(format!("{:?}", read[0].event), format!("{:?}", started(2)));
+    assert_eq!(format!("{:?}", &read[1..]), format!("{written:?}"));
     let report = bench.store.verify_chain(RUN).await.unwrap();
     assert_eq!((report.events, report.broken), (6, None));
     assert_eq!(bench.store.find_unfinished("test").await.unwrap(), Some(RUN));
@@ -39,8 +39,7 @@ async fn appended_events_read_back_and_chain() {
 #[tokio::test(flavor = "multi_thread")]
 async fn stale_position_chain_and_epoch_are_refused_apart() {
     let mut bench = bench().await;
-    let mut lease = bench.store.start_run(RUN, "r").await.unwrap();
-    lease.append(0, vec![started(2)]).await.unwrap();
+    let _lease = bench.begin(started(2)).await;
     let chain = bench.store.head(RUN).await.unwrap().chain;
     for (epoch, seq, chain, expected) in
         [(1, 0, chain, "ES003"), (1, 1, Digest::ZERO, "ES003"), (0, 1, chain, "ES002")]
@@ -56,7 +55,7 @@ async fn stale_position_chain_and_epoch_are_refused_apart() {
 #[tokio::test(flavor = "multi_thread")]
 async fn second_worker_is_refused_by_name_and_a_zombie_is_fenced() {
     let mut bench = bench().await;
-    let mut first = bench.store.start_run(RUN, "r").await.unwrap();
+    let mut first = bench.begin(started(2)).await;
     let refusal = bench.store.acquire_writer(RUN).await.unwrap_err();
     assert!(
         matches!(&refusal, StoreError::Held { holder, .. }
@@ -67,7 +66,7 @@ async fn second_worker_is_refused_by_name_and_a_zombie_is_fenced() {
         .sql(&format!("update run_head set writer_epoch = 9 where run_id = '{RUN}'"))
         .await
         .unwrap();
-    let refusal = first.append(0, vec![started(2)]).await.unwrap_err();
+    let refusal = first.append(0, vec![step(0)]).await.unwrap_err();
     assert!(matches!(refusal, StoreError::Fenced(_)), "{refusal}");
     first.release().await.unwrap();
     assert_eq!(bench.store.acquire_writer(RUN).await.unwrap().epoch(), 10);
@@ -76,8 +75,7 @@ async fn second_worker_is_refused_by_name_and_a_zombie_is_fenced() {
 #[tokio::test(flavor = "multi_thread")]
 async fn database_refuses_every_change_of_the_past() {
     let mut bench = bench().await;
-    let mut lease = bench.store.start_run(RUN, "r").await.unwrap();
-    lease.append(0, vec![started(2)]).await.unwrap();
+    let _lease = bench.begin(started(2)).await;
     for table in ["event".to_owned(), partition()] {
         for change in ["update {} set step = 1", "delete from {}", "truncate {}"] {
             let refusal = bench.sql(&change.replace("{}", &table)).await.unwrap_err();
@@ -89,8 +87,8 @@ async fn database_refuses_every_change_of_the_past() {
 #[tokio::test(flavor = "multi_thread")]
 async fn chain_shows_a_flipped_bit_and_a_missing_event() {
     let mut bench = bench().await;
-    let mut lease = bench.store.start_run(RUN, "r").await.unwrap();
-    lease.append(0, vec![started(2), step(0), step(1)]).await.unwrap();
+    let mut lease = bench.begin(started(2)).await;
+    lease.append(0, vec![step(0), step(1)]).await.unwrap();
     // What an owner of the database can do: switch the triggers off.
     bench.sql("set session_replication_role = replica").await.unwrap();
     bench.sql("update event set payload = set_byte(payload, 9, get_byte(payload, 9) # 1) where seq = 1").await.unwrap();
@@ -102,9 +100,8 @@ async fn chain_shows_a_flipped_bit_and_a_missing_event() {
 #[tokio::test(flavor = "multi_thread")]
 async fn command_is_answered_by_an_event() {
     let bench = bench().await;
-    let mut lease = bench.store.start_run(RUN, "r").await.unwrap();
-    lease.append(0, vec![started(2)]).await.unwrap();
-    let id = bench.store.put_command(RUN, "pause", &serde_json::json!({}), "me").await.unwrap();
+    let mut lease = bench.begin(started(2)).await;
+    let id = bench.put("pause").await;
     assert_eq!(bench.store.pending_commands(RUN, 0).await.unwrap().len(), 1);
     let answer = CommandAnswered {
         command: id,
@@ -121,12 +118,11 @@ async fn command_is_answered_by_an_event() {
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_follows_the_event_that_ends_a_run() {
     let mut bench = bench().await;
-    let mut lease = bench.store.start_run(RUN, "r").await.unwrap();
+    let mut lease = bench.begin(started(2)).await;
     let finished = || {
         let reason = "all steps are done".to_owned();
         Event::RunFinished(RunFinished { step: 1, ending: Ending::Completed, reason })
     };
-    lease.append(0, vec![started(2)]).await.unwrap();
     // Not even within one batch.
     let refusal = lease.append(0, vec![step(0), finished(), step(1)]).await.unwrap_err();
     assert!(matches!(refusal, StoreError::Sealed(RUN)), "{refusal}");
@@ -158,8 +154,7 @@ fn second_start_of_a_private_server_finds_it_running() {
 async fn private_server_that_was_killed_is_started_again() {
     let cluster = std::sync::Arc::new(cluster::Cluster::start());
     let bench = cluster::bench_on(cluster.clone()).await;
-    let mut lease = bench.store.start_run(RUN, "r").await.unwrap();
-    lease.append(0, vec![started(2)]).await.unwrap();
+    let _lease = bench.begin(started(2)).await;
     cluster.kill();
     assert!(cluster.pid_file().exists(), "it was not killed but ended in good order");
     cluster.restart();

@@ -65,11 +65,10 @@ fn eventful() -> Vec<(u32, Event)> {
 #[tokio::test(flavor = "multi_thread")]
 async fn projections_are_recreated_to_the_last_row() {
     let mut bench = bench().await;
-    let mut lease = bench.store.start_run(RUN, "r").await.unwrap();
     let mut log = eventful();
     let count = log.len() as u64;
-    lease.append(0, vec![log.remove(0).1]).await.unwrap();
-    let wish = bench.store.put_command(RUN, "pause", &serde_json::json!({}), "me").await.unwrap();
+    let mut lease = bench.begin(log.remove(0).1).await;
+    let wish = bench.put("pause").await;
     assert_eq!(wish, 1, "the samples answer command 1");
     // Batches of many sizes, so that buckets are completed within and across them.
     let mut sizes = [1, 3, 17, 2, 64, 5, 1, 1, 30].into_iter().cycle();
@@ -127,8 +126,7 @@ async fn projections_are_recreated_to_the_last_row() {
 #[tokio::test(flavor = "multi_thread")]
 async fn every_roll_up_is_the_sum_of_its_steps() {
     let mut bench = bench().await;
-    let mut lease = bench.store.start_run(RUN, "r").await.unwrap();
-    lease.append(0, vec![started(2)]).await.unwrap();
+    let mut lease = bench.begin(started(2)).await;
     let mut steps = (0..70).map(step);
     for size in [1, 6, 2, 25, 36] {
         lease.append(0, steps.by_ref().take(size).collect()).await.unwrap();
@@ -149,8 +147,7 @@ async fn every_roll_up_is_the_sum_of_its_steps() {
 #[tokio::test(flavor = "multi_thread")]
 async fn chart_takes_the_level_that_fits() {
     let bench = bench().await;
-    let mut lease = bench.store.start_run(RUN, "r").await.unwrap();
-    lease.append(0, vec![started(2)]).await.unwrap();
+    let mut lease = bench.begin(started(2)).await;
     lease.append(0, (0..70).map(step).collect()).await.unwrap();
     let fine = bench.store.metrics(RUN, None, 0, 100, 100).await.unwrap();
     assert_eq!((fine.level, fine.points.len()), (0, 70));
@@ -166,8 +163,7 @@ async fn chart_takes_the_level_that_fits() {
 
 /// Rows of a run of `steps` steps and 16 domains, made in the database.
 async fn synthetic(bench: &mut Bench, steps: u64) {
-    let mut lease = bench.store.start_run(RUN, "r").await.unwrap();
-    lease.append(0, vec![started(16)]).await.unwrap();
+    let _lease = bench.begin(started(16)).await;
     let lists = "array_fill(4::bigint, array[16]), array_fill(1.5::float8, array[16]), \
                  array_fill(1024::bigint, array[16])";
     let mut text = format!(

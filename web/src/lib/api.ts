@@ -29,12 +29,25 @@ function write(path: string, type: string, body: BodyInit): Promise<Response> {
 export const runs = (): Promise<RunSummary[]> => read('/runs');
 export const plugins = (): Promise<Plugin[]> => read('/plugins');
 
-/** Puts a wish in a run's inbox; returns its number there. */
+/** Whether the server takes this tab's token. */
+export async function tokenHolds(): Promise<boolean> {
+  const response = await write('/token', 'text/plain', '');
+  if (!response.ok && response.status !== 401) throw await failure(response);
+  return response.ok;
+}
+
+/** Looks for a run; throws the server's sentence where there is none. */
+export async function lookFor(run: string): Promise<void> {
+  await read(`/runs/${encodeURIComponent(run)}`);
+}
+
+/** Puts a wish in a run's inbox; returns its number there and who answers it, for a sentence. */
 export async function command(run: string, wish: Command): Promise<string> {
   const path = `/runs/${encodeURIComponent(run)}/commands`;
   const response = await write(path, 'application/json', JSON.stringify(wish));
   if (!response.ok) throw await failure(response);
-  return (await response.json()).command;
+  const { command: number, note } = await response.json();
+  return `(command ${number}): ${note}.`;
 }
 
 /** Uploads a component. A refusal by a check is a verdict, not an error. */

@@ -29,7 +29,7 @@ const PLUGINS: [&str; 2] = ["odm", "outlier"];
 pub(crate) fn demo(workplace: &Workplace, args: &DemoArgs) -> Result<u8> {
     let interrupt = Interrupt::install()?;
     let store = workplace.store()?;
-    let page = Page::open(workplace, &store, args.listen, Token::random()?)?;
+    let page = Page::open(workplace, args.listen, Token::random()?, Vec::new())?;
     println!(
         "HeuriMentor demo: a {} model on text of this machine, {} steps.",
         args.preset, args.steps

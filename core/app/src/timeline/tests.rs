@@ -7,7 +7,16 @@ fn recorded(seq: u64, event: Event) -> Recorded {
 fn set(seq: u64, shares: &[f64]) -> Recorded {
     let mixture = Mixture::from_shares(seq, shares).unwrap();
     let rules = vec!["cap".to_owned()];
-    recorded(seq, Event::MixtureSet(MixtureSet { step: seq, mixture, rules, by: "ada".to_owned() }))
+    recorded(
+        seq,
+        Event::MixtureSet(MixtureSet {
+            step: seq,
+            mixture,
+            rules,
+            reason: String::new(),
+            by: "ada".to_owned(),
+        }),
+    )
 }
 
 fn names() -> Names {

@@ -24,6 +24,8 @@ pub struct MixtureSet {
     pub mixture: Mixture,
     /// Rules that changed the wish, in order.
     pub rules: Vec<String>,
+    /// Why, if somebody said.
+    pub reason: String,
     /// Who asked.
     pub by: String,
 }

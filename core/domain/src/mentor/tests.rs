@@ -141,7 +141,10 @@ impl Run {
         let (config, role) = (serde_json::json!({}), Role::Active);
         let failure = FailurePolicy::FallBack;
         let plugin = "scripted".to_owned();
-        assert_eq!(self.command(Command::Bind { plugin, config, role, failure }), None);
+        assert_eq!(
+            self.command(Command::Bind { plugin, config, role, failure, reason: String::new() }),
+            None
+        );
     }
 
     fn step(&mut self) {
@@ -309,11 +312,20 @@ fn output_changed_in_a_receipt_is_named_by_re_execution() {
 #[test]
 fn operators_mixture_takes_effect_at_the_boundary_and_nonsense_is_refused() {
     let mut run = Run::start();
-    assert_eq!(run.command(Command::SetMixture { shares: vec![3.0, 1.0] }), None);
+    assert_eq!(
+        run.command(Command::SetMixture { shares: vec![3.0, 1.0], reason: String::new() }),
+        None
+    );
     assert_eq!(run.mentor.state().mixture.share(0), 0.75);
-    let refusal = run.command(Command::SetMixture { shares: vec![1.0] });
-    assert_eq!(refusal.as_deref(), Some("1 weights for 2 domains"));
-    assert_eq!(run.command(Command::Resume).as_deref(), Some("the run is not paused"));
+    let refusal = run.command(Command::SetMixture { shares: vec![1.0], reason: String::new() });
+    assert_eq!(
+        refusal.as_deref(),
+        Some("1 weights for 2 domains: give one for each of domain-0, domain-1")
+    );
+    assert_eq!(
+        run.command(Command::Resume { reason: String::new() }).as_deref(),
+        Some("the run is not paused")
+    );
 }
 
 #[test]

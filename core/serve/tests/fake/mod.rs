@@ -2,13 +2,15 @@
 //! for the application; writes nothing and runs no plugin.
 
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use hm_domain::command::Command;
 use hm_serve::*;
 
 /// The only run there is.
 pub(crate) const RUN: &str = "7d9f0c52-5a86-4c57-9c2e-0f2c1a1b2c3d";
+/// A run whose handler panics.
+pub(crate) const PANICS: &str = "panics";
 const STEPS: u64 = 1_000;
 
 /// See the file's own words.
@@ -19,12 +21,19 @@ pub(crate) struct Fake {
     pub(crate) pace: u64,
     /// Commands received.
     pub(crate) commands: Mutex<Vec<Command>>,
+    /// Whether the database is away.
+    pub(crate) gone: AtomicBool,
 }
 
 impl Fake {
     /// A run of 300 steps that gains `pace` steps at each look.
     pub(crate) fn new(pace: u64) -> Self {
-        Self { step: AtomicU64::new(300), pace, commands: Mutex::default() }
+        Self {
+            step: AtomicU64::new(300),
+            pace,
+            commands: Mutex::default(),
+            gone: AtomicBool::new(false),
+        }
     }
 
     fn now(&self) -> u64 {
@@ -118,18 +127,28 @@ fn entry(seq: u64) -> TimelineEntry {
 }
 
 impl Backend for Fake {
+    fn ready(&self) -> Answer<'_, ()> {
+        let gone = self.gone.load(Ordering::Relaxed);
+        Box::pin(async move {
+            if gone { Err(BackendError::Busy("no database".into())) } else { Ok(()) }
+        })
+    }
+
     fn runs(&self) -> Answer<'_, Vec<RunSummary>> {
         Box::pin(async { Ok(vec![self.summary()]) })
     }
 
     fn run<'a>(&'a self, run: &'a str) -> Answer<'a, Option<RunDetail>> {
-        Box::pin(async move { Ok((run == RUN).then(|| self.detail())) })
+        Box::pin(async move {
+            assert!(run != PANICS, "a fault of ours");
+            Ok((run == RUN).then(|| self.detail()))
+        })
     }
 
     fn metrics<'a>(&'a self, run: &'a str, after: Option<u64>, points: u32) -> Answer<'a, Metrics> {
         Box::pin(async move {
             self.known(run)?;
-            let from = after.map_or(0, |after| after + 1);
+            let from = after.map_or(0, |after| after.checked_add(1).unwrap());
             let steps: Vec<u64> = (from..self.now()).take(points as usize).collect();
             let of = |domain| steps.iter().map(|&step| Some(loss(step, domain))).collect();
             let share = |domain: usize| steps.iter().map(|&step| shares(step)[domain]).collect();
@@ -240,7 +259,8 @@ impl Backend for Fake {
             self.known(run)?;
             let mut commands = self.commands.lock().unwrap();
             commands.push(command);
-            Ok(CommandAccepted { command: commands.len().to_string() })
+            let note = "the run answers at its next step".to_owned();
+            Ok(CommandAccepted { command: commands.len().to_string(), note })
         })
     }
 }

@@ -147,7 +147,7 @@ record! { StepRecorded of event::StepRecorded {
 record! { ValidationRecorded of event::ValidationRecorded { step: u64, losses: Vec<LossSums>, } }
 
 record! { MixtureSet of event::MixtureSet {
-    step: u64, mixture: Mixture, rules: Vec<String>, by: String,
+    step: u64, mixture: Mixture, rules: Vec<String>, reason: String, by: String,
 } }
 
 choice! { Role of event::Role { Active, Shadow,;; } }

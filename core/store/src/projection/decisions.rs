@@ -96,7 +96,10 @@ fn of(recorded: &Recorded) -> Vec<Decision<'_>> {
             .collect(),
         Event::MixtureSet(event) => {
             let row = by_hand(recorded, event.step, "mixture", &event.by);
-            let reason = "set by hand";
+            let reason = match &event.reason[..] {
+                "" => "set by hand",
+                reason => reason,
+            };
             vec![Decision { mixture: Some(&event.mixture), rules: &event.rules, reason, ..row }]
         }
         Event::MixtureLimited(event) => {

@@ -23,7 +23,7 @@ use sqlx::postgres::PgConnection;
 
 use crate::commands;
 use crate::error::{Result, StoreError};
-use crate::store::{PAGE_EVENTS, Store};
+use crate::store::{PAGE_EVENTS, Store, StoredEvent};
 
 /// Every projected table, children first. `run` itself comes last.
 const TABLES: [&str; 9] = [
@@ -58,7 +58,10 @@ impl Store {
         }
         let mut events = 0;
         loop {
-            let page = self.read(run_id, events, PAGE_EVENTS).await?;
+            let page =
+                crate::store::read_raw(&mut transaction, run_id, events, PAGE_EVENTS).await?;
+            let page: Vec<Recorded> =
+                page.iter().map(StoredEvent::decode).collect::<Result<_>>()?;
             if page.is_empty() {
                 break;
             }

@@ -5,8 +5,9 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 
+use hm_domain::event::Event;
 use hm_domain::id::RunId;
-use hm_store::{PrivatePostgres, Store};
+use hm_store::{Namesakes, PrivatePostgres, Put, Store, WriterLease};
 use nix::sys::signal::Signal;
 use sqlx::{Connection as _, Row as _};
 
@@ -131,12 +132,26 @@ pub(crate) async fn bench_on(cluster: Arc<Cluster>) -> Bench {
         .await
         .unwrap();
     let url = cluster.postgres.url().replace("/postgres?", &format!("/{name}?"));
-    let store = Store::connect(&url).await.unwrap();
+    let store = Store::connect(&url, 4).await.unwrap();
     let admin = sqlx::PgConnection::connect(&url).await.unwrap();
     Bench { store, admin, cluster }
 }
 
 impl Bench {
+    /// Begins the run of a test.
+    pub(crate) async fn begin(&self, started: Event) -> WriterLease {
+        self.store.start_run(RUN, "test", Namesakes::Refused, started).await.unwrap()
+    }
+
+    /// Puts a wish into the inbox of the test's run; its number.
+    pub(crate) async fn put(&self, kind: &str) -> u64 {
+        let body = serde_json::json!({ "command": kind });
+        match self.store.put_command(RUN, kind, &body, "me").await.unwrap() {
+            Put::Waits(number) => number,
+            Put::Ended => panic!("the run has ended"),
+        }
+    }
+
     /// Executes, as the owner of the database.
     pub(crate) async fn sql(&mut self, text: &str) -> Result<(), sqlx::Error> {
         sqlx::raw_sql(sqlx::AssertSqlSafe(text.to_owned()))

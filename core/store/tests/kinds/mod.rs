@@ -157,6 +157,7 @@ fn decided() -> Vec<(String, Event)> {
                 step: 9,
                 mixture,
                 rules: vec!["cap".into()],
+                reason: "more of it".into(),
                 by: "me".into(),
             }),
         ),

@@ -81,8 +81,8 @@ fn overflow_that_a_smaller_loss_scale_may_help_does_not_count() {
 fn obeyed_stop_is_due_whatever_comes_after_it_until_the_run_has_ended() {
     let mut run = Run::start();
     run.steps_with_loss(3, 2.0);
-    assert_eq!(run.command(Command::Stop), None);
-    assert_eq!(run.command(Command::Pause), None);
+    assert_eq!(run.command(Command::Stop { reason: String::new() }), None);
+    assert_eq!(run.command(Command::Pause { reason: String::new() }), None);
     let due = run.due().unwrap();
     assert_eq!((due.ending, due.reason.as_str()), (Ending::Stopped, "stopped by test"));
     // A worker that died here leaves a log in which it is due still.
@@ -98,7 +98,10 @@ fn fault_of_a_plugin_without_which_the_run_must_not_go_on_ends_it() {
     let mut run = Run::start();
     let (role, failure) = (Role::Active, FailurePolicy::StopRun);
     let (plugin, config) = ("scripted".to_owned(), serde_json::json!({}));
-    assert_eq!(run.command(Command::Bind { plugin, config, role, failure }), None);
+    assert_eq!(
+        run.command(Command::Bind { plugin, config, role, failure, reason: String::new() }),
+        None
+    );
     run.plugins.faulty.store(1, Ordering::Relaxed);
     run.steps_with_loss(2, 2.0);
     let due = run.due().unwrap();

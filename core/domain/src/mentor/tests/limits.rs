@@ -68,7 +68,10 @@ fn share_goes_to_others_where_the_epochs_run_out_before_the_run_does() {
 #[test]
 fn mixture_set_by_hand_is_held_to_the_limits() {
     let mut run = Run::of(limited(4.0));
-    assert_eq!(run.command(Command::SetMixture { shares: vec![9.0, 1.0] }), None);
+    assert_eq!(
+        run.command(Command::SetMixture { shares: vec![9.0, 1.0], reason: String::new() }),
+        None
+    );
     assert!((run.share(0) - 0.125).abs() < 1e-9);
     (0..100).for_each(|_| run.step());
     assert_eq!(run.mentor.state().domain_tokens, [400, 2800]);
@@ -115,7 +118,7 @@ fn first_mixture_that_the_spec_does_not_give_is_named() {
 #[test]
 fn mixture_set_by_hand_that_nobody_asked_for_is_named() {
     let mut run = Run::start();
-    run.command(Command::SetMixture { shares: vec![3.0, 1.0] });
+    run.command(Command::SetMixture { shares: vec![3.0, 1.0], reason: String::new() });
     run.step();
     run.forge(|event| match event {
         Event::MixtureSet(set) => {
@@ -133,7 +136,10 @@ fn mixture_set_by_hand_takes_effect_when_its_event_says_whatever_the_lag() {
     run.bind();
     (0..3).for_each(|_| run.step());
     assert_eq!(run.mentor.state().pending.len(), 1, "the policy has decided for a step to come");
-    assert_eq!(run.command(Command::SetMixture { shares: vec![1.0, 3.0] }), None);
+    assert_eq!(
+        run.command(Command::SetMixture { shares: vec![1.0, 3.0], reason: String::new() }),
+        None
+    );
     let Event::MixtureSet(set) = &run.log.last().unwrap().event else { panic!("not set") };
     assert_eq!((set.step, run.share(1)), (3, 0.75));
     // What the policy decided before is void; what it decides after follows upon the hand.
@@ -177,7 +183,7 @@ proptest! {
             for &(at, batch, share) in &wishes {
                 if at == step {
                     run.command(set_batch(batch));
-                    run.command(Command::SetMixture { shares: vec![share, 1.0] });
+                    run.command(Command::SetMixture { shares: vec![share, 1.0], reason: String::new() });
                 }
             }
             run.step();

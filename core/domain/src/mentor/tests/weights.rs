@@ -68,6 +68,7 @@ impl Run {
             config: serde_json::json!({}),
             role,
             failure: FailurePolicy::HoldLast,
+            reason: String::new(),
         };
         let asked = Asked { number: 1, by: "test".to_owned(), command };
         let decided = self.mentor.answer(&asked, Ok(candidate));

@@ -1,0 +1,88 @@
+//! A mixture as a person types it: numbers in the order of the run's domains, or `name=share`.
+
+/// Shares for `domains` out of `words`. Numbers are on any scale. Shares by name are as in a run file:
+/// parts of 1, and the domains that are not named keep among them what is left, in the proportions of
+/// `in_force`.
+pub(crate) fn shares(
+    words: &[String],
+    domains: &[String],
+    in_force: &[f64],
+) -> Result<Vec<f64>, String> {
+    if words.iter().any(|word| word.contains('=')) {
+        return by_name(words, domains, in_force);
+    }
+    words.iter().map(|word| number(word)).collect()
+}
+
+fn number(word: &str) -> Result<f64, String> {
+    word.parse().map_err(|_| format!("`{word}` is neither a number nor name=number"))
+}
+
+fn by_name(words: &[String], domains: &[String], in_force: &[f64]) -> Result<Vec<f64>, String> {
+    let mut named: Vec<Option<f64>> = vec![None; domains.len()];
+    for word in words {
+        // A name may hold the sign itself.
+        let (name, share) = word
+            .rsplit_once('=')
+            .ok_or_else(|| format!("`{word}` has no name: give all shares by name or none"))?;
+        let place = domains.iter().position(|domain| domain == name).ok_or_else(|| {
+            format!("`{name}` is no domain of the run; there are {}", domains.join(", "))
+        })?;
+        let share = number(share)?;
+        if !(0.0..=1.0).contains(&share) {
+            return Err(format!("{word}: a share by name is from 0 to 1"));
+        }
+        if named[place].replace(share).is_some() {
+            return Err(format!("`{name}` is named twice"));
+        }
+    }
+    let sum: f64 = named.iter().flatten().sum();
+    let kept: f64 =
+        named.iter().zip(in_force).filter(|(named, _)| named.is_none()).map(|(_, kept)| kept).sum();
+    let rest = 1.0 - sum;
+    if rest < -1e-9 || (rest > 1e-9 && kept == 0.0) {
+        let others = if named.contains(&None) { "; the others have none now" } else { "" };
+        return Err(format!("the named shares sum to {sum}, and all together must be 1{others}"));
+    }
+    let share = |(named, kept_share): (&Option<f64>, &f64)| {
+        named.unwrap_or_else(|| if kept > 0.0 { rest.max(0.0) * kept_share / kept } else { 0.0 })
+    };
+    Ok(named.iter().zip(in_force).map(share).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn typed(words: &str) -> Result<Vec<f64>, String> {
+        let words: Vec<String> = words.split(' ').map(str::to_owned).collect();
+        let domains = ["web", "code", "a=b"].map(str::to_owned);
+        shares(&words, &domains, &[0.5, 0.3, 0.2])
+    }
+
+    #[test]
+    fn shares_go_by_place_or_by_name() {
+        assert_eq!(typed("2 1 1").unwrap(), [2.0, 1.0, 1.0]);
+        assert_eq!(typed("web=0.5 code=0.25 a=b=0.25").unwrap(), [0.5, 0.25, 0.25]);
+        // What is left is shared as before: 3 to 2.
+        let some = typed("web=0.75").unwrap();
+        assert!((some[1] - 0.15).abs() < 1e-12 && (some[2] - 0.1).abs() < 1e-12, "{some:?}");
+        assert_eq!(typed("web=1").unwrap(), [1.0, 0.0, 0.0]);
+    }
+
+    #[test]
+    fn shares_that_mean_nothing_are_refused_by_name() {
+        let refused = |words| typed(words).unwrap_err();
+        assert_eq!(refused("2 some"), "`some` is neither a number nor name=number");
+        assert_eq!(refused("web=0.5 0.5"), "`0.5` has no name: give all shares by name or none");
+        assert!(refused("wed=0.5").contains("`wed` is no domain of the run; there are web, code"));
+        assert!(refused("web=0.5 web=0.2").contains("named twice"));
+        assert!(refused("web=50").contains("from 0 to 1"));
+        assert!(refused("web=nan").contains("from 0 to 1"));
+        assert!(refused("web=0.9 code=0.3").contains("sum to 1.2"));
+        assert!(refused("web=0.5 code=0.2 a=b=0.1").contains("sum to 0.8"));
+        let none_left =
+            shares(&["web=0.5".to_owned()], &["web".into(), "code".into()], &[1.0, 0.0]);
+        assert!(none_left.unwrap_err().contains("the others have none now"));
+    }
+}

@@ -1,0 +1,169 @@
+//! What people meet before a run trains: names, workers that come at once, servers with few
+//! connections, wishes that nobody answers, folders with odd names.
+
+mod cluster;
+mod samples;
+
+use cluster::{Bench, Cluster, RUN, bench};
+use hm_domain::event::{Ending, Event, RunFinished};
+use hm_domain::id::RunId;
+use hm_store::{FoundRun, Namesakes, PrivatePostgres, Put, Store, StoreError, WriterLease};
+use samples::started;
+
+fn other_run() -> RunId {
+    RunId(uuid::Uuid::from_u128(8))
+}
+
+fn finished() -> Event {
+    let reason = "all steps are done".to_owned();
+    Event::RunFinished(RunFinished { step: 0, ending: Ending::Completed, reason })
+}
+
+async fn begin(
+    store: &Store,
+    run_id: RunId,
+    namesakes: Namesakes,
+) -> hm_store::Result<WriterLease> {
+    store.start_run(run_id, "test", namesakes, started(2)).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_workers_that_begin_one_name_at_once_make_one_run() {
+    let mut bench = bench().await;
+    for round in 0..5 {
+        let ids = [1, 2].map(|id| RunId(uuid::Uuid::from_u128(100 * (round + 1) + id)));
+        let (a, b) = tokio::join!(
+            begin(&bench.store, ids[0], Namesakes::Refused),
+            begin(&bench.store, ids[1], Namesakes::Refused)
+        );
+        let (mut lease, refusal) = match (a, b) {
+            (Ok(lease), Err(refusal)) | (Err(refusal), Ok(lease)) => (lease, refusal),
+            (a, b) => panic!("{a:?} and {b:?}"),
+        };
+        let sentence = refusal.to_string();
+        assert!(matches!(refusal, StoreError::NameTaken { .. }), "{sentence}");
+        assert!(sentence.contains(&lease.run_id().to_string()), "{sentence}");
+        assert!(sentence.contains(&format!("process {}", std::process::id())), "{sentence}");
+        // In so many words, a second run of the name may begin; an ended one is in nobody's way.
+        let beside = RunId(uuid::Uuid::from_u128(100 * (round + 1) + 3));
+        let mut beside = begin(&bench.store, beside, Namesakes::Allowed).await.unwrap();
+        beside.append(0, vec![finished()]).await.unwrap();
+        lease.append(0, vec![finished()]).await.unwrap();
+    }
+    assert_eq!(bench.rows("select 1 from run_head where name = 'test'").await.len(), 10);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn newest_run_of_a_name_is_the_one_begun_last_whatever_clocks_say() {
+    let mut bench = bench().await;
+    let _first = bench.begin(started(2)).await;
+    bench.sql("update run set started_at = 9000000000000000").await.unwrap();
+    let found = bench.store.find_run("test").await.unwrap().unwrap();
+    assert_eq!((found.run_id, found.namesakes), (RUN, 1));
+    let _second = begin(&bench.store, other_run(), Namesakes::Allowed).await.unwrap();
+    let name = "test".to_owned();
+    let last = FoundRun { run_id: other_run(), name: name.clone(), namesakes: 2 };
+    assert_eq!(bench.store.find_run("test").await.unwrap(), Some(last));
+    assert_eq!(bench.store.find_unfinished("test").await.unwrap(), Some(other_run()));
+    assert_eq!(bench.store.runs().await.unwrap()[0].run_id, other_run().0);
+    let by_id = FoundRun { run_id: RUN, name, namesakes: 1 };
+    assert_eq!(by_id.to_string(), format!("run test ({RUN})"));
+    assert_eq!(bench.store.find_run(&RUN.to_string()).await.unwrap(), Some(by_id));
+    assert_eq!(bench.store.find_run("another").await.unwrap(), None);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn end_of_a_run_answers_what_still_waits_and_no_wish_follows_it() {
+    let bench = bench().await;
+    let mut lease = bench.begin(started(2)).await;
+    let wishes = [bench.put("pause").await, bench.put("resume").await];
+    let end = lease.append(0, vec![finished()]).await.unwrap()[0].seq;
+    for wish in wishes {
+        assert_eq!(bench.store.command_answer(wish).await.unwrap(), Some(end));
+    }
+    let body = serde_json::json!({ "command": "pause" });
+    let put = bench.store.put_command(RUN, "pause", &body, "me").await.unwrap();
+    assert_eq!(put, Put::Ended);
+    assert!(bench.store.pending_commands(RUN, 0).await.unwrap().is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn living_worker_is_seen_and_one_that_is_gone_is_not() {
+    let bench = bench().await;
+    let lease = bench.begin(started(2)).await;
+    let holder = bench.store.writer(RUN).await.unwrap();
+    assert!(holder.unwrap().contains(&std::process::id().to_string()));
+    assert_eq!(bench.store.held(&[other_run(), RUN]).await.unwrap(), [false, true]);
+    lease.release().await.unwrap();
+    // The server takes a moment to end the session.
+    for _ in 0..500 {
+        if bench.store.writer(RUN).await.unwrap().is_none() {
+            return;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+    panic!("a released run is held");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn position_beyond_any_log_is_answered_with_nothing() {
+    let bench = bench().await;
+    let _lease = bench.begin(started(2)).await;
+    for position in [1, i64::MAX as u64, 1 << 63, u64::MAX] {
+        assert!(bench.store.read(RUN, position, 10).await.unwrap().is_empty());
+        let metrics = bench.store.metrics(RUN, None, position, u64::MAX, 10).await.unwrap();
+        assert!(metrics.points.is_empty());
+    }
+}
+
+/// A database for a user who may have so many connections.
+async fn few(bench: &mut Bench, connections: u32) -> String {
+    let role = format!("few{connections}");
+    bench.sql(&format!("create role {role} login connection limit {connections}")).await.unwrap();
+    bench.sql(&format!("create database {role} owner {role}")).await.unwrap();
+    let url = bench.cluster.postgres.url();
+    url.replace("heurimentor@", &format!("{role}@")).replace("/postgres?", &format!("/{role}?"))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn server_with_few_connections_says_so_itself_and_nothing_is_half_made() {
+    let mut bench = bench().await;
+    // None at all: the server's own words, each once.
+    let url = few(&mut bench, 0).await;
+    let refusal = Store::connect(&url, 1).await.unwrap_err();
+    assert!(matches!(refusal, StoreError::NoConnection(_)), "{refusal}");
+    let words = "too many connections for role \"few0\"";
+    assert_eq!(refusal.to_string().matches(words).count(), 1, "{refusal}");
+    // One: it lists runs, and cannot have a writer beside the reader.
+    let url = few(&mut bench, 1).await;
+    let store = Store::connect(&url, 1).await.unwrap();
+    assert!(store.runs().await.unwrap().is_empty());
+    let refusal = begin(&store, RUN, Namesakes::Refused).await.unwrap_err();
+    assert!(refusal.to_string().contains("too many connections"), "{refusal}");
+    assert!(matches!(store.head(RUN).await, Err(StoreError::NoRun(RUN))), "a half-made run");
+    // Two are enough.
+    let url = few(&mut bench, 2).await;
+    let store = Store::connect(&url, 1).await.unwrap();
+    let mut lease = begin(&store, RUN, Namesakes::Refused).await.unwrap();
+    lease.append(0, vec![finished()]).await.unwrap();
+    assert_eq!(store.rebuild(RUN).await.unwrap(), 2);
+    assert_eq!(store.runs().await.unwrap().len(), 1);
+}
+
+#[test]
+fn private_server_lives_in_a_folder_of_any_name() {
+    use std::os::unix::ffi::OsStringExt as _;
+    let cluster = Cluster::start();
+    let name = [&b"it's \"odd\", $HOME `id` ; % \xe6\x95\xb0 \xff "[..], &[b'x'; 150]].concat();
+    let odd = cluster.folder.path().join(std::ffi::OsString::from_vec(name));
+    let postgres = PrivatePostgres::start(&odd).unwrap();
+    assert!(postgres.url().is_ascii() && !postgres.url().contains([' ', '\'', '%']));
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let connect =
+        || runtime.block_on(async { Store::connect(postgres.url(), 1).await?.runs().await });
+    let runs = connect();
+    PrivatePostgres::stop_in(&odd).unwrap();
+    let stopped = connect();
+    assert_eq!(runs.unwrap(), []);
+    assert!(stopped.is_err(), "it was stopped");
+}
