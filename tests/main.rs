@@ -13,6 +13,7 @@ mod hugging_face;
 mod limits;
 mod page;
 mod place;
+mod service;
 mod tampering;
 mod weights;
 mod whole_loop;

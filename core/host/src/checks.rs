@@ -52,6 +52,8 @@ impl Protocol {
             Ok((value, message)) => (Some(value), Check { name, passed: true, message }),
             Err(message) => (None, Check { name, passed: false, message }),
         };
+        // A plugin's own words may be part of it, and the protocol is kept where no zero character can be.
+        let check = Check { message: check.message.replace('\0', "\u{fffd}"), ..check };
         self.0.push(check.clone());
         value.ok_or(check)
     }

@@ -168,6 +168,32 @@ fn a_trial_run_that_init_refuses_is_not_held_against_the_plugin() {
 }
 
 #[test]
+fn zero_characters_in_what_a_plugin_is_called_are_refused_in_words() {
+    let patched = |from: &str, to: &str| {
+        let mut bytes = component("loss_power");
+        let places: Vec<usize> = bytes
+            .windows(from.len())
+            .enumerate()
+            .filter(|(_, part)| *part == from.as_bytes())
+            .map(|(at, _)| at)
+            .collect();
+        assert!(!places.is_empty() && from.len() == to.len(), "{from}");
+        places.iter().for_each(|&at| bytes[at..at + to.len()].copy_from_slice(to.as_bytes()));
+        bytes
+    };
+    let (check, text) = refusal(&patched("loss-power", "loss\0power"));
+    assert_eq!(check, "describe");
+    assert!(
+        text.contains(r#"the name "loss\0power": it must not hold control characters"#),
+        "{text}"
+    );
+    // What it says in passing is kept, without the zeros.
+    let checked = host().check(&patched("power of the loss", "power\0of the loss"));
+    assert!(checked.accepted(), "{:?}", checked.checks);
+    assert!(checked.checks.iter().all(|check| !check.message.contains('\0')));
+}
+
+#[test]
 fn the_protocol_can_be_stored() {
     let checked = host().check(b"nothing");
     let text = serde_json::to_string(&checked.checks).unwrap();
