@@ -70,7 +70,8 @@ fn bare(place: &Place, settings: &[&str]) -> f64 {
     let spec = place.path("spec.json");
     std::fs::write(&spec, place.ok(&arguments)).expect("it is written");
     let prepared = std::fs::read_dir(place.path("data/prepared")).expect("data was prepared");
-    let folder = prepared.flatten().next().expect("one folder").path();
+    let mut folders = prepared.flatten().map(|entry| entry.path());
+    let folder = folders.find(|path| path.join("manifest.json").is_file()).expect("one folder");
     let [spec, folder] = [&spec, &folder].map(|path| path.to_str().expect("a path of text"));
     let steps = STEPS.to_string();
     figures_of(&mut this_program(&["bare-run", spec, folder, &steps]))["step_ms"].as_f64().unwrap()

@@ -2,7 +2,7 @@
 //! answer (FlagAI-Open/Aquila2, issue 101).
 
 use anyhow::{Result, anyhow};
-use hm_data::{END_OF_DOCUMENT, Tokenizer};
+use hm_data::Tokenizer;
 
 /// A template by the name that FlagAI gives it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -66,11 +66,6 @@ impl Template {
     pub(crate) fn ends_at(self) -> Option<&'static str> {
         (self == Template::AquilaChat).then_some("###")
     }
-}
-
-/// The id that ends an answer.
-pub(crate) fn end_mark(tokenizer: &Tokenizer) -> Option<u32> {
-    tokenizer.token_id(END_OF_DOCUMENT)
 }
 
 #[cfg(test)]

@@ -28,8 +28,10 @@ pub(crate) enum Command {
     )]
     Demo(DemoArgs),
     /// Turn corpora into a tokenizer and token shards
-    #[command(after_help = "Example:\n  hm prepare -c examples/two-shapes.yaml")]
-    Prepare(RunFileArgs),
+    #[command(
+        after_help = "Examples:\n  hm prepare -c examples/two-shapes.yaml\n  hm prepare -c run.yaml --verify"
+    )]
+    Prepare(PrepareArgs),
     /// Train, or go on with the unfinished run of that name
     #[command(
         after_help = "A run that is interrupted, killed or cannot be saved goes on with the same command. One that has ended\ndoes not: --new starts another of its name.\n\nExit code: 0 all steps are done, or stopped by command; 1 the run halted or failed; 2 an error; 3 unfinished, since\nits last checkpoint could not be saved: the same command catches up and saves; 130 interrupted.\n\nExamples:\n  hm train -c run.yaml\n  hm train -c run.yaml --set training.steps=300 --new"
@@ -101,6 +103,15 @@ pub(crate) struct RunFileArgs {
     /// Print data as JSON
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct PrepareArgs {
+    #[command(flatten)]
+    pub(crate) file: RunFileArgs,
+    /// Read every shard again and hold it against its digest, also one that has not changed
+    #[arg(long)]
+    pub(crate) verify: bool,
 }
 
 #[derive(Debug, Args)]

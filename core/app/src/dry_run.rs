@@ -7,7 +7,7 @@ use hm_train::DeviceChoice;
 use crate::cli::TrainArgs;
 use crate::costs::Costs;
 use crate::outlook;
-use crate::prepare::prepared;
+use crate::prepare::estimated_manifest;
 use crate::resolve::resolve;
 use crate::run_file::RunFile;
 use crate::settings;
@@ -16,7 +16,7 @@ use crate::workplace::Workplace;
 /// The spec goes to standard output, what it costs to standard error; with --json both to the former.
 pub(crate) fn dry_run(workplace: &Workplace, file: &RunFile, args: &TrainArgs) -> Result<u8> {
     settings::check(workplace, plugin_store(workplace, file)?.as_ref(), file)?;
-    let (manifest, _) = prepared(workplace, file)?;
+    let (manifest, is_estimated) = estimated_manifest(workplace, file)?;
     let (spec, first) = resolve(file, &manifest)?;
     let device: DeviceChoice = args.device.parse()?;
     let costs = Costs::of(&spec);
@@ -24,7 +24,8 @@ pub(crate) fn dry_run(workplace: &Workplace, file: &RunFile, args: &TrainArgs) -
     let remarks = outlook::remarks(&spec, &first);
     if args.file.json {
         let whole = serde_json::json!({
-            "spec": spec, "costs": costs, "domains": domains, "remarks": remarks
+            "spec": spec, "costs": costs, "domains": domains, "remarks": remarks,
+            "data_is_estimated": is_estimated
         });
         println!("{}", serde_json::to_string_pretty(&whole)?);
     } else {

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use anyhow::{Context, Result};
-use hm_data::{BEGIN_OF_TEXT, END_OF_DOCUMENT, END_OF_TEXT, Tokenizer};
+use hm_data::{BEGIN_OF_TEXT, END_OF_TEXT, Tokenizer};
 use hm_train::{ExportChoice, TokenizerFiles};
 
 use crate::cli::ExportArgs;
@@ -42,12 +42,13 @@ pub(crate) fn export(workplace: &Workplace, args: &ExportArgs) -> Result<u8> {
 fn tokenizer_files(path: &Path) -> Result<TokenizerFiles> {
     let (tokenizer, _) = Tokenizer::read(path)?;
     let token = |name: &str| tokenizer.token_id(name).map(|id| (name.to_owned(), id));
+    let (end, end_id) = tokenizer.end_of_document();
     let json = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
     Ok(TokenizerFiles {
         json,
         vocabulary: tokenizer.vocabulary(),
         begin: token(BEGIN_OF_TEXT),
-        end: token(END_OF_DOCUMENT),
+        end: Some((end.to_owned(), end_id)),
         padding: token(END_OF_TEXT),
     })
 }

@@ -102,12 +102,12 @@ impl Text<'_> {
         args: &GenerateArgs,
         interrupt: &Interrupt,
     ) -> Result<End> {
-        let end_mark = chat::end_mark(self.tokenizer);
+        let (_, end_mark) = self.tokenizer.end_of_document();
         let ends_at = args.chat.and_then(chat::Template::ends_at);
         let mut logits = generator.feed(prompt)?;
         loop {
             let id = chooser.next(&logits);
-            if Some(id) == end_mark {
+            if id == end_mark {
                 return Ok(End::Mark);
             }
             self.ids.push(id);

@@ -26,6 +26,7 @@ mod outlook;
 mod plugins;
 mod prepare;
 mod progress;
+mod read_report;
 mod registry;
 mod resolve;
 mod resume;
@@ -72,7 +73,7 @@ fn main() -> ExitCode {
         .log_internal_errors(false)
         .with_writer(std::io::stderr)
         .init();
-    let code = run(Cli::parse()).unwrap_or_else(|error| {
+    let code = prepare::or_interrupted(run(Cli::parse())).unwrap_or_else(|error| {
         eprintln!("hm: {}", sentence(&error));
         2
     });

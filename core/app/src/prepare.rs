@@ -3,18 +3,22 @@
 use std::path::PathBuf;
 
 use anyhow::Result;
-use hm_data::Manifest;
-use hm_domain::id::Digest;
+use hm_data::{DataError, Estimate, Manifest, Prepared, Progress, Watch};
 
-use crate::cli::RunFileArgs;
+use crate::cli::PrepareArgs;
+use crate::interrupt::Interrupt;
 use crate::progress;
+use crate::read_report;
 use crate::run_file::RunFile;
 use crate::workplace::Workplace;
 
-pub(crate) fn prepare(workplace: &Workplace, args: &RunFileArgs) -> Result<u8> {
-    let file = RunFile::read(&args.config, &args.sets)?;
-    let (manifest, folder) = prepared(workplace, &file)?;
-    if args.json {
+pub(crate) fn prepare(workplace: &Workplace, args: &PrepareArgs) -> Result<u8> {
+    let file = RunFile::read(&args.file.config, &args.file.sets)?;
+    let Prepared { manifest, folder } = prepared(workplace, &file, &Interrupt::install()?)?;
+    if args.verify {
+        manifest.verify_digests(&folder)?;
+    }
+    if args.file.json {
         println!("{}", serde_json::to_string_pretty(&manifest)?);
         return Ok(0);
     }
@@ -28,20 +32,61 @@ pub(crate) fn prepare(workplace: &Workplace, args: &RunFileArgs) -> Result<u8> {
             domain.name
         );
     }
-    for file in manifest.files.iter().filter(|file| file.bad > 0) {
-        let first = file.first_bad.as_deref().unwrap_or_default();
-        println!("  {}: {} bad lines, first: {first}", file.path.display(), file.bad);
+    for sentence in read_report::sentences(&manifest) {
+        println!("  {sentence}");
+    }
+    if args.verify {
+        println!("every shard and the tokenizer were read again: they have their digests");
     }
     Ok(0)
 }
 
-/// The prepared data of a run file, prepared now if need be.
-pub(crate) fn prepared(workplace: &Workplace, file: &RunFile) -> Result<(Manifest, PathBuf)> {
-    let key = Digest::of(serde_json::to_string(&file.data)?.as_bytes());
-    let folder = workplace.data_dir.join("prepared").join(key.short());
+fn root(workplace: &Workplace) -> PathBuf {
+    workplace.data_dir.join("prepared")
+}
+
+/// The prepared data of a run file, prepared now if need be, and held against its digests.
+pub(crate) fn prepared(
+    workplace: &Workplace,
+    file: &RunFile,
+    interrupt: &Interrupt,
+) -> Result<Prepared> {
+    let root = root(workplace);
+    let stop = || interrupt.raised();
+    Ok(watched(&stop, |watch| hm_data::prepare(&file.data, &root, watch))?)
+}
+
+/// What preparation would give: nothing is written.
+pub(crate) fn estimated(workplace: &Workplace, file: &RunFile) -> Result<Estimate> {
+    let root = root(workplace);
+    Ok(watched(&|| false, |watch| hm_data::estimate(&file.data, &root, watch))?)
+}
+
+/// The same as prepared data, told apart on standard error.
+pub(crate) fn estimated_manifest(
+    workplace: &Workplace,
+    file: &RunFile,
+) -> Result<(Manifest, bool)> {
+    let Estimate { manifest, is_prepared } = estimated(workplace, file)?;
+    if !is_prepared {
+        eprintln!(
+            "estimated from some of the text, since it is not prepared yet: documents, tokens, epochs; digests are zero"
+        );
+    }
+    for warning in &manifest.warnings {
+        eprintln!("{warning}");
+    }
+    Ok((manifest, !is_prepared))
+}
+
+/// Shows how far `work` is.
+fn watched<T>(
+    stop: &dyn Fn() -> bool,
+    work: impl FnOnce(Watch<'_>) -> hm_data::Result<T>,
+) -> hm_data::Result<T> {
     let bar = progress::bytes();
     let mut phase = "";
-    let manifest = hm_data::prepare(&file.data, &folder, &mut |progress| {
+    let tell = &mut |progress: Progress| {
         if progress.phase != phase {
             phase = progress.phase;
             bar.set_message(phase);
@@ -51,7 +96,19 @@ pub(crate) fn prepared(workplace: &Workplace, file: &RunFile) -> Result<(Manifes
         }
         bar.set_length(progress.bytes_total);
         bar.set_position(progress.bytes);
-    })?;
+    };
+    let done = work(Watch { tell, stop });
     bar.finish_and_clear();
-    Ok((manifest, folder))
+    done
+}
+
+/// An interrupted preparation is no failure: it says so and exits as interrupted work does.
+pub(crate) fn or_interrupted(done: Result<u8>) -> Result<u8> {
+    match done {
+        Err(error) if matches!(error.downcast_ref(), Some(DataError::Stopped)) => {
+            eprintln!("hm: {error}");
+            Ok(130)
+        }
+        done => done,
+    }
 }

@@ -28,6 +28,7 @@ pub(crate) fn faults(file: &RunFile) -> Faults {
     if let Some(must) = bad_name(&file.name) {
         faults.add("name", shown(&file.name), must);
     }
+    file.data.check(&mut faults);
     file.model.check(&mut faults);
     file.training.check(&mut faults);
     let peak = Some(file.training.learning_rate).filter(|peak| *peak > 0.0);

@@ -3,6 +3,7 @@
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Result, bail};
+use hm_data::Prepared;
 use hm_domain::id::RunId;
 use hm_store::{Namesakes, RunRow, Store};
 use hm_train::DeviceChoice;
@@ -14,6 +15,7 @@ use crate::inbox::Inbox;
 use crate::interrupt::Interrupt;
 use crate::outlook;
 use crate::prepare::prepared;
+use crate::read_report;
 use crate::resolve::resolve;
 use crate::run_end::Outcome;
 use crate::run_file::RunFile;
@@ -51,6 +53,8 @@ pub(crate) struct Trained {
     pub(crate) speed: Option<String>,
     /// The same as data.
     pub(crate) throughput: serde_json::Value,
+    /// What the reading of its corpora lost.
+    pub(crate) data: serde_json::Value,
 }
 
 pub(crate) fn train(workplace: &Workplace, args: &TrainArgs) -> Result<u8> {
@@ -84,7 +88,7 @@ pub(crate) fn train(workplace: &Workplace, args: &TrainArgs) -> Result<u8> {
 }
 
 fn summary(file: &RunFile, trained: &Trained) -> serde_json::Value {
-    let Trained { id, outcome, throughput, .. } = trained;
+    let Trained { id, outcome, throughput, data, .. } = trained;
     let ending = match outcome {
         Outcome::Finished(ending, _) => Some(ending),
         Outcome::Unsaved(_) | Outcome::Interrupted { .. } => None,
@@ -95,6 +99,7 @@ fn summary(file: &RunFile, trained: &Trained) -> serde_json::Value {
         "ending": ending,
         "reason": outcome.reason(),
         "throughput": throughput,
+        "data": data,
     })
 }
 
@@ -108,7 +113,10 @@ pub(crate) fn run_to_its_end(
 ) -> Result<Trained> {
     settings::check(workplace, Some(store), file)?;
     let unfinished = if how.new { None } else { unfinished(workplace, store, &file.name)? };
-    let (manifest, folder) = prepared(workplace, file)?;
+    let Prepared { manifest, folder } = prepared(workplace, file, &interrupt)?;
+    for sentence in read_report::sentences(&manifest) {
+        eprintln!("{sentence}");
+    }
     let (spec, first) = resolve(file, &manifest)?;
     let weights = file.model.initial_weights()?;
     let places = (folder.as_path(), weights.as_ref());
@@ -126,7 +134,8 @@ pub(crate) fn run_to_its_end(
     let outcome = run.train(&inbox)?;
     run.journal.close()?;
     let (speed, throughput) = (run.progress.speed.sentence(), run.progress.speed.json());
-    Ok(Trained { id: run.id, outcome, speed, throughput })
+    let data = read_report::json(&manifest);
+    Ok(Trained { id: run.id, outcome, speed, throughput, data })
 }
 
 /// The unfinished run of a name; none where there never was a run of it. One that has ended is not

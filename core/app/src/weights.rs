@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow, bail};
-use hm_data::Tokenizer;
+use hm_data::{Manifest, Tokenizer};
 use hm_domain::event::Event;
 use hm_domain::id::{Digest, RunId};
 use hm_domain::spec::RunSpec;
@@ -35,7 +35,7 @@ pub(crate) fn find(
     let (folder, digest) = checkpoint(workplace, &store, id, wanted)?;
     let tokenizer = match tokenizer {
         Some(path) => named_tokenizer(path, spec.tokenizer)?,
-        None => prepared_tokenizer(workplace, spec.tokenizer)?,
+        None => prepared_tokenizer(workplace, &spec)?,
     };
     Ok((ExportSource::Checkpoint { folder, model: spec.model, digest }, Some(tokenizer)))
 }
@@ -97,15 +97,27 @@ fn named_tokenizer(path: &Path, expected: Digest) -> Result<PathBuf> {
     Ok(path.to_owned())
 }
 
-/// The tokenizer of this digest, in whatever was prepared with it.
-fn prepared_tokenizer(workplace: &Workplace, digest: Digest) -> Result<PathBuf> {
+/// The run's tokenizer, in the folder that holds its shards, or else in whatever was prepared with it:
+/// there, documents may end with another mark.
+fn prepared_tokenizer(workplace: &Workplace, spec: &RunSpec) -> Result<PathBuf> {
     let prepared = workplace.data_dir.join("prepared");
     let folders = std::fs::read_dir(&prepared).into_iter().flatten().flatten();
-    folders
+    let digest = spec.tokenizer;
+    let mut found: Vec<PathBuf> = folders
         .map(|folder| folder.path().join("tokenizer.json"))
-        .find(|path| std::fs::read(path).is_ok_and(|bytes| Digest::of(&bytes) == digest))
-        .ok_or_else(|| {
-            let prepared = prepared.display();
-            anyhow!("no tokenizer with digest {digest} in {prepared}: name it with --tokenizer")
-        })
+        .filter(|path| std::fs::read(path).is_ok_and(|bytes| Digest::of(&bytes) == digest))
+        .collect();
+    found.sort_by_key(|path| !holds_shards(path, spec));
+    found.into_iter().next().ok_or_else(|| {
+        let prepared = prepared.display();
+        anyhow!("no tokenizer with digest {digest} in {prepared}: name it with --tokenizer")
+    })
+}
+
+/// Whether the shards beside a tokenizer are the run's.
+fn holds_shards(tokenizer: &Path, spec: &RunSpec) -> bool {
+    let manifest = tokenizer.parent().and_then(|folder| Manifest::read(folder).ok());
+    let Some(manifest) = manifest else { return false };
+    let here = manifest.domains.iter().flat_map(|domain| &domain.segments).map(|s| s.digest);
+    here.eq(spec.domains.iter().flat_map(|domain| &domain.segments).map(|s| s.digest))
 }

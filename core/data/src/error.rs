@@ -2,6 +2,9 @@
 
 use std::path::PathBuf;
 
+use hm_domain::id::Digest;
+use hm_domain::settings::Faults;
+
 /// An error of this crate.
 #[derive(Debug, thiserror::Error)]
 pub enum DataError {
@@ -21,9 +24,43 @@ pub enum DataError {
         /// What is wrong with it.
         reason: String,
     },
-    /// A source matches no file.
-    #[error("source {0} matches no file")]
-    NoFile(String),
+    /// A source's pattern that cannot be used, or matches no file.
+    #[error("source \"{pattern}\" {reason}")]
+    Pattern {
+        /// The pattern as typed.
+        pattern: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The work was asked to end.
+    #[error("preparation was interrupted; nothing of it is kept")]
+    Stopped,
+    /// A shard or tokenizer of a prepared folder that is not what was prepared.
+    #[error(
+        "{path} has digest {found}, but {expected} was prepared: it was changed or damaged; remove {folder} to prepare it again"
+    )]
+    Changed {
+        /// The shard's stem, or the tokenizer.
+        path: PathBuf,
+        /// Its digest, or why it has none.
+        found: String,
+        /// The digest in the manifest.
+        expected: Digest,
+        /// The prepared folder.
+        folder: PathBuf,
+    },
+    /// More domains than a run can steer.
+    #[error(
+        "the data has more than {most} domains, the newest `{domain}` in {path}: name fewer, with `domain` or another domain_field"
+    )]
+    TooManyDomains {
+        /// As many may be.
+        most: usize,
+        /// The first beyond that.
+        domain: String,
+        /// The file that has it.
+        path: PathBuf,
+    },
     /// A source whose files hold no document with text.
     #[error(
         "source {source_path} gave no document with text: read {files} files, {blank} documents without text, {bad} bad lines or objects{first_bad}"
@@ -42,7 +79,7 @@ pub enum DataError {
     },
     /// A domain has nothing to train on.
     #[error(
-        "domain `{domain}` has no training documents: {held_out} held out, {blank} without text"
+        "domain `{domain}` has no training documents: {held_out} held out, {blank} without text, {dropped} whose text is held out elsewhere"
     )]
     EmptyDomain {
         /// The domain.
@@ -51,17 +88,12 @@ pub enum DataError {
         held_out: u64,
         /// Its documents without text.
         blank: u64,
+        /// Its documents with the text of one that is held out by a source with `split: validation`.
+        dropped: u64,
     },
-    /// A setting of the run file that cannot be.
-    #[error("{name} is {value}: {must}")]
-    Setting {
-        /// Which.
-        name: &'static str,
-        /// Its value.
-        value: String,
-        /// What it must be.
-        must: &'static str,
-    },
+    /// Settings of the run file that cannot be.
+    #[error(transparent)]
+    Settings(#[from] Faults),
     /// Too few documents to hold any out.
     #[error(
         "domain `{domain}` holds out {found} documents, fewer than the minimum of {minimum}: lower data.validation.minimum_documents or raise data.validation.fraction"

@@ -1,9 +1,14 @@
-//! Which documents are held out where no file says so.
+//! Which documents are held out, and which are not trained on because they are.
+
+use std::collections::{BTreeSet, HashSet};
 
 use hm_domain::id::Digest;
+use hm_domain::settings::Faults;
 use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
 
-use crate::error::{DataError, Result};
+use crate::reading::Document;
+use crate::source::Split;
 
 /// Validation documents by hash of their normalised text: exact duplicates fall on one side.
 ///
@@ -25,26 +30,86 @@ impl Default for HoldOut {
 }
 
 impl HoldOut {
-    pub(crate) fn check(&self) -> Result<()> {
-        if (0.0..1.0).contains(&self.fraction) {
-            return Ok(());
-        }
-        Err(DataError::Setting {
-            name: "data.validation.fraction",
-            value: self.fraction.to_string(),
-            must: "must be at least 0 and below 1",
-        })
+    pub(crate) fn check(&self, faults: &mut Faults) {
+        let holds = (0.0..1.0).contains(&self.fraction);
+        let must = "must be at least 0 and below 1";
+        faults.require(holds, "data.validation.fraction", self.fraction, must);
     }
 
-    /// Decided by the text alone, runs of white space folded.
-    pub(crate) fn holds_out(&self, text: &str) -> bool {
-        if self.fraction <= 0.0 {
-            return false;
-        }
-        let normalised = text.split_whitespace().collect::<Vec<_>>().join(" ");
-        let digest = Digest::of(normalised.as_bytes());
+    fn holds_out(&self, digest: &Digest) -> bool {
         let value = u64::from_le_bytes(digest.0[..8].try_into().expect("eight bytes"));
-        (value as f64) < self.fraction * u64::MAX as f64
+        self.fraction > 0.0 && (value as f64) < self.fraction * u64::MAX as f64
+    }
+}
+
+/// Digest of a text with runs of white space folded.
+fn normalised(text: &str) -> Digest {
+    let mut hash = Sha256::new();
+    for (number, word) in text.split_whitespace().enumerate() {
+        if number > 0 {
+            hash.update(b" ");
+        }
+        hash.update(word.as_bytes());
+    }
+    Digest(hash.finalize().into())
+}
+
+/// What becomes of a document with text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Side {
+    /// Trained on.
+    Train,
+    /// Validated on.
+    HeldOut,
+    /// Neither: its text is validated on already.
+    Dropped,
+}
+
+/// Decides the side of every document of a corpus. Sources with `split: validation` are read first.
+pub(crate) struct Sides<'a> {
+    hold_out: &'a HoldOut,
+    /// Half a digest of every document of these sources: no two differ in text by chance.
+    named_texts: HashSet<u128>,
+    /// Domains that have such documents.
+    named_domains: BTreeSet<String>,
+}
+
+impl<'a> Sides<'a> {
+    pub(crate) fn new(hold_out: &'a HoldOut) -> Sides<'a> {
+        Sides { hold_out, named_texts: HashSet::new(), named_domains: BTreeSet::new() }
+    }
+
+    /// Domains whose held-out documents come from files.
+    pub(crate) fn named_domains(&self) -> &BTreeSet<String> {
+        &self.named_domains
+    }
+
+    /// The side of a document of a source of this split. The same document has the same side at a second
+    /// reading.
+    pub(crate) fn side(&mut self, split: Split, document: &Document) -> Side {
+        let half = |digest: &Digest| {
+            u128::from_le_bytes(digest.0[..16].try_into().expect("sixteen bytes"))
+        };
+        if split == Split::Validation {
+            self.named_texts.insert(half(&normalised(&document.text)));
+            if !self.named_domains.contains(&document.domain) {
+                self.named_domains.insert(document.domain.clone());
+            }
+            return Side::HeldOut;
+        }
+        let by_hash =
+            self.hold_out.fraction > 0.0 && !self.named_domains.contains(&document.domain);
+        if !by_hash && self.named_texts.is_empty() {
+            return Side::Train;
+        }
+        let digest = normalised(&document.text);
+        if self.named_texts.contains(&half(&digest)) {
+            Side::Dropped
+        } else if by_hash && self.hold_out.holds_out(&digest) {
+            Side::HeldOut
+        } else {
+            Side::Train
+        }
     }
 }
 
@@ -52,25 +117,38 @@ impl HoldOut {
 mod tests {
     use super::*;
 
-    #[test]
-    fn duplicates_fall_on_one_side_and_the_fraction_is_kept() {
-        let hold_out = HoldOut { fraction: 0.1, minimum_documents: 1 };
-        let texts: Vec<String> = (0..2000).map(|number| format!("document {number}")).collect();
-        let count = texts.iter().filter(|text| hold_out.holds_out(text)).count();
-        assert!((140..260).contains(&count), "{count}");
-        for text in &texts {
-            let spaced = format!("  {}\n", text.replace(' ', "\t "));
-            assert_eq!(hold_out.holds_out(text), hold_out.holds_out(&spaced));
-        }
+    fn document(domain: &str, text: String) -> Document {
+        Document { domain: domain.to_owned(), text, replaced: 0 }
     }
 
     #[test]
-    fn fractions_that_leave_nothing_are_refused_with_their_value() {
-        for fraction in [-0.1, 1.0, f64::NAN] {
-            let refused = HoldOut { fraction, minimum_documents: 1 }.check().unwrap_err();
-            let sentence =
-                format!("data.validation.fraction is {fraction}: must be at least 0 and below 1");
-            assert_eq!(refused.to_string(), sentence);
+    fn duplicates_fall_on_one_side_and_the_fraction_is_kept() {
+        let hold_out = HoldOut { fraction: 0.1, minimum_documents: 1 };
+        let mut sides = Sides::new(&hold_out);
+        let mut count = 0;
+        for number in 0..2000 {
+            let text = format!("document {number}");
+            let spaced = document("a", format!("  {}\n", text.replace(' ', "\t ")));
+            let side = sides.side(Split::Train, &document("a", text));
+            assert_eq!(sides.side(Split::Train, &spaced), side);
+            count += usize::from(side == Side::HeldOut);
+        }
+        assert!((140..260).contains(&count), "{count}");
+    }
+
+    #[test]
+    fn text_of_named_validation_is_trained_on_nowhere() {
+        let hold_out = HoldOut { fraction: 0.5, minimum_documents: 1 };
+        let mut sides = Sides::new(&hold_out);
+        let held = document("a", "the  same text".into());
+        assert_eq!(sides.side(Split::Validation, &held), Side::HeldOut);
+        for domain in ["a", "b"] {
+            let copy = document(domain, "the same\ntext ".into());
+            assert_eq!(sides.side(Split::Train, &copy), Side::Dropped);
+        }
+        let other = (0..50).map(|number| document("a", format!("text {number}")));
+        for document in other {
+            assert_eq!(sides.side(Split::Train, &document), Side::Train, "a is held out by file");
         }
     }
 }

@@ -4,14 +4,11 @@
 //! element and a bad one costs only itself.
 
 use std::io::BufRead;
-use std::path::Path;
-
-use serde_json::Value;
 
 use crate::corpus_file::CorpusFile;
 use crate::error::Result;
-use crate::reading::{DOCUMENT_BYTES_MAX, Document, Reading};
-use crate::source::{DomainFrom, SourceSpec, stem, text_at};
+use crate::layout::Layout;
+use crate::reading::{DOCUMENT_BYTES_MAX, Reading};
 
 /// What stands behind an element.
 enum Behind {
@@ -21,11 +18,7 @@ enum Behind {
 }
 
 /// Reads a file element by element.
-pub(crate) fn read(
-    source: &SourceSpec,
-    mut file: CorpusFile,
-    reading: &mut Reading<'_>,
-) -> Result<()> {
+pub(crate) fn read(layout: &Layout, mut file: CorpusFile, reading: &mut Reading<'_>) -> Result<()> {
     match skip_white_space(&mut file.stream) {
         Ok(Some(b'[')) => file.stream.consume(1),
         Ok(_) => return reading.cut("does not begin with `[`: not a JSON array".to_owned()),
@@ -52,11 +45,11 @@ pub(crate) fn read(
             }
             _ => {}
         }
-        let document = of_element(source, &file.path, &element);
+        let document = layout.document(&element);
         if matches!(behind, Behind::EndOfFile) && document.is_err() {
             return reading.cut(format!("truncated: ends within object {number}"));
         }
-        let document = document.map_err(|lack| format!("object {number} {lack}"));
+        let document = document.map_err(|lack| lack.at(format!("object {number}")));
         if reading.offer(document)?.is_break() {
             return Ok(());
         }
@@ -119,7 +112,8 @@ fn read_element(stream: &mut impl BufRead, element: &mut Vec<u8>) -> std::io::Re
         });
         let length = ends.unwrap_or(buffer.len());
         if element.len() + length > DOCUMENT_BYTES_MAX {
-            let sentence = format!("no end within {DOCUMENT_BYTES_MAX} bytes");
+            let sentence =
+                format!("no end within the {DOCUMENT_BYTES_MAX} bytes that one document may have");
             return Err(std::io::Error::other(sentence));
         }
         element.extend_from_slice(&buffer[..length]);
@@ -131,25 +125,4 @@ fn read_element(stream: &mut impl BufRead, element: &mut Vec<u8>) -> std::io::Re
             None => {}
         }
     }
-}
-
-fn of_element(
-    source: &SourceSpec,
-    path: &Path,
-    element: &[u8],
-) -> std::result::Result<Document, String> {
-    let element = std::str::from_utf8(element).map_err(|error| format!("is not UTF-8: {error}"))?;
-    let mut value: Value =
-        serde_json::from_str(element).map_err(|error| format!("is not JSON: {error}"))?;
-    let domain = match (&source.domain, source.domain_from) {
-        (Some(domain), _) => domain.clone(),
-        (None, DomainFrom::Field) => text_at(&mut value, "/dataType").ok_or("has no dataType")?,
-        (None, DomainFrom::FileName) => stem(path),
-    };
-    let content = text_at(&mut value, "/content").ok_or("has no content")?;
-    let text = match text_at(&mut value, "/title") {
-        Some(title) if !title.is_empty() => format!("{title}\n{content}"),
-        _ => content,
-    };
-    Ok(Document { domain, text })
 }

@@ -1,16 +1,25 @@
 //! Corpus files in, token shards and domain-pure batches out. Knows nothing of training.
 
+mod glob;
+mod inputs;
 mod source;
+mod spec;
 
 mod corpus_file;
 mod json_array;
 mod json_lines;
+mod json_object;
+mod layout;
 mod plain_text;
 mod reading;
 
+mod estimate;
 mod prepare;
+mod prepared_folder;
+mod survey;
 
 mod hold_out;
+mod known_digests;
 mod progress;
 mod sample;
 mod shard_set;
@@ -22,21 +31,25 @@ mod manifest;
 mod permutation;
 mod sampler;
 mod shard;
+mod shard_writer;
 
 mod machine_text;
 
 mod error;
 
 pub use error::{DataError, Result};
+pub use estimate::{Estimate, estimate};
 pub use hold_out::HoldOut;
 pub use machine_text::{FoundText, gather_machine_text, machine_text_places};
 pub use manifest::{DomainEntry, Manifest, SegmentEntry};
 pub use permutation::Permutation;
-pub use prepare::{PrepareSpec, prepare};
-pub use progress::Progress;
+pub use prepare::{Prepared, prepare};
+pub use progress::{Progress, Watch};
 pub use reading::{Document, OnBadLine, ReadReport};
 pub use sampler::Sampler;
-pub use shard::{Shard, ShardWriter, digest};
+pub use shard::{Shard, digest};
+pub use shard_writer::ShardWriter;
 pub use source::{DomainFrom, Format, SourceSpec, Split};
+pub use spec::PrepareSpec;
 pub use tokenizer::{BEGIN_OF_TEXT, END_OF_DOCUMENT, END_OF_TEXT, Tokenizer};
 pub use vocabulary_files::tokenizer_of_vocabulary_files;

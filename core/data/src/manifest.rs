@@ -3,27 +3,33 @@
 use std::path::Path;
 
 use hm_domain::id::Digest;
+use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{DataError, Result, at};
+use crate::known_digests::{KnownDigests, Stamp};
 use crate::reading::ReadReport;
-use crate::shard::{Shard, digest};
+use crate::shard::{digest, with_ending};
 use crate::whole_file;
 
 /// A prepared folder.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Manifest {
-    /// Digest of the spec it was prepared from.
+    /// Digest of what it was prepared from: settings and files by their content.
     pub spec: Digest,
     /// Digest of `tokenizer.json`.
     pub tokenizer: Digest,
     /// Tokens of the vocabulary.
     pub vocabulary: u32,
+    /// The token that ends every document.
+    pub end_of_document: String,
     /// In order of name.
     pub domains: Vec<DomainEntry>,
     /// One per corpus file, as read.
     pub files: Vec<ReadReport>,
+    /// What a person should know of them, in sentences.
+    pub warnings: Vec<String>,
 }
 
 /// One domain's shards.
@@ -67,33 +73,48 @@ impl Manifest {
     }
 
     /// All shards.
-    pub(crate) fn entries(&self) -> impl Iterator<Item = &SegmentEntry> {
+    fn entries(&self) -> impl Iterator<Item = &SegmentEntry> {
         self.domains.iter().flat_map(|domain| domain.segments.iter().chain(&domain.validation))
     }
 
-    /// Whether the tokenizer is the recorded one and every shard is there with its lengths.
-    /// Token bytes are not read: see [`Manifest::verify_digests`].
-    pub fn is_whole(&self, folder: &Path) -> bool {
-        let tokenizer = std::fs::read(folder.join("tokenizer.json"));
-        tokenizer.is_ok_and(|bytes| Digest::of(&bytes) == self.tokenizer)
-            && self.entries().all(|entry| {
-                Shard::open(&folder.join(&entry.stem)).is_ok_and(|shard| {
-                    (shard.documents(), shard.tokens()) == (entry.documents, entry.tokens)
-                })
-            })
-    }
-
-    /// Reads every shard and compares its digest with the recorded one.
+    /// Reads every shard and the tokenizer, and compares their digests with the recorded ones.
     ///
     /// # Errors
-    /// Names the first shard that cannot be read or differs.
+    /// Names the first that cannot be read or differs, with both digests.
     pub fn verify_digests(&self, folder: &Path) -> Result<()> {
-        for entry in self.entries() {
-            let path = folder.join(&entry.stem);
-            if digest(&path)? != entry.digest {
-                let reason = "differs from the digest in manifest.json: prepare again".to_owned();
-                return Err(DataError::Broken { path, reason });
+        self.verify(folder, &mut KnownDigests::open(Path::new("")))
+    }
+
+    /// The same, but what is known to be unchanged since it was read is not read again.
+    pub(crate) fn verify(&self, folder: &Path, known: &mut KnownDigests) -> Result<()> {
+        let changed = |path: &Path, found: String, expected: Digest| {
+            let (path, folder) = (path.to_owned(), folder.to_owned());
+            DataError::Changed { path, found, expected, folder }
+        };
+        let tokenizer = folder.join("tokenizer.json");
+        let expected = self.tokenizer;
+        match std::fs::read(&tokenizer).map(|bytes| Digest::of(&bytes)) {
+            Ok(found) if found == expected => {}
+            Ok(found) => return Err(changed(&tokenizer, found.to_string(), expected)),
+            Err(error) => return Err(changed(&tokenizer, format!("none ({error})"), expected)),
+        }
+        let seen = &*known;
+        let read = |entry: &SegmentEntry| {
+            let stem = folder.join(&entry.stem);
+            let found = stamp_of_shard(&stem).and_then(|stamp| {
+                let found = seen.known(&stem, &stamp).map_or_else(|| digest(&stem), Ok)?;
+                Ok((stamp, found))
+            });
+            match found {
+                Ok((stamp, found)) if found == entry.digest => Ok((stem, stamp, found)),
+                Ok((_, found)) => Err(changed(&stem, found.to_string(), entry.digest)),
+                Err(error) => Err(changed(&stem, format!("none ({error})"), entry.digest)),
             }
+        };
+        let entries: Vec<&SegmentEntry> = self.entries().collect();
+        let read: Result<Vec<_>> = entries.into_par_iter().map(read).collect();
+        for (stem, stamp, found) in read? {
+            known.learn(&stem, &stamp, found);
         }
         Ok(())
     }
@@ -103,4 +124,8 @@ impl Manifest {
         let text = serde_json::to_vec_pretty(self).expect("a manifest is plain data");
         whole_file::write(folder, Self::FILE, &text)
     }
+}
+
+fn stamp_of_shard(stem: &Path) -> Result<Stamp> {
+    Stamp::of(&[".idx", ".bin"].map(|ending| with_ending(stem, ending)).each_ref().map(|p| &**p))
 }

@@ -1,227 +1,276 @@
 //! Corpora to a prepared folder: a tokenizer, then shards by domain, then the manifest.
 //!
-//! Two streaming passes: one samples text for the tokenizer, one encodes. Memory is bounded by the
-//! sample and one document, whatever the corpus holds. A folder counts as prepared by its manifest
-//! alone, which is removed first and written last.
+//! The folder is named by what is read: the digest of the settings that matter, of the tokenizer, and of
+//! every file's content with what it is called in reports, relative to the run file. How the run file was
+//! named, and when a file was written, does not matter; other content has another folder. Lengths and times
+//! alone would be read faster, but one `touch` would tokenize everything again, and a file put in place of
+//! another with its times kept would not be seen. What was read once is known by inode and times
+//! (`known_digests`), so a second start reads nothing.
+//!
+//! Then two streaming passes: one looks at all text, refuses what cannot be prepared and keeps a sample; one
+//! encodes. Memory holds the sample, one document, the digests of validation documents that files name, and
+//! four bytes a document.
 
-use std::collections::BTreeSet;
-use std::fs::File;
-use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
+use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::time::Duration;
 
 use hm_domain::id::Digest;
-use serde::{Deserialize, Serialize};
+use hm_domain::settings::Faults;
 
 use crate::error::{DataError, Result, at};
-use crate::hold_out::HoldOut;
+use crate::hold_out::Side;
+use crate::inputs::{Input, Listing, list};
+use crate::known_digests::{KnownDigests, Stamp, refuse_changed};
+use crate::layout::Naming;
 use crate::manifest::Manifest;
-use crate::progress::{Meter, Progress};
-use crate::reading::{OnBadLine, ReadReport};
-use crate::sample::sample;
-use crate::shard_set::{ShardSet, stem_of};
-use crate::source::{SourceSpec, Split};
-use crate::tokenizer::Tokenizer;
+use crate::prepared_folder::{Unfinished, found, place};
+use crate::progress::{Meter, Watch};
+use crate::shard_set::ShardSet;
+use crate::spec::PrepareSpec;
+use crate::survey::{Placed, Survey, read_all, survey};
+use crate::tokenizer::{Tokenizer, refuse_losses};
 use crate::whole_file;
 
-/// Tokens of a vocabulary that is trained here, unless said otherwise.
-const VOCABULARY: usize = 4096;
+/// Changes when the same files and settings give other shards.
+const VERSION: &str = "heurimentor.prepare.v2";
+/// Between looks at whether to stop while a tokenizer is trained.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
 
-/// What to prepare: the `data` section of a run file.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct PrepareSpec {
-    /// Corpora.
-    pub sources: Vec<SourceSpec>,
-    /// Tokens of the vocabulary, special ones included: by default 4096, or what `tokenizer` has.
-    #[serde(default)]
-    pub vocabulary: Option<usize>,
-    /// An existing `tokenizer.json` to use instead of training one.
-    #[serde(default)]
-    pub tokenizer: Option<PathBuf>,
-    /// Text the tokenizer is trained on at most, in bytes.
-    #[serde(default = "tokenizer_bytes_max")]
-    pub tokenizer_bytes_max: u64,
-    /// What to do with lines that cannot be used.
-    #[serde(default)]
-    pub on_bad_line: OnBadLine,
-    /// How much of the training sources is held out, for domains of which no file is.
-    #[serde(default)]
-    pub validation: HoldOut,
+/// Prepared data and where it lies.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Prepared {
+    /// What it holds.
+    pub manifest: Manifest,
+    /// Its folder, which is never written to again.
+    pub folder: PathBuf,
 }
 
-fn tokenizer_bytes_max() -> u64 {
-    8 << 20
+/// Prepares a folder in `root`. One that already holds the same is held against its digests and left as
+/// it is.
+///
+/// # Errors
+/// When the spec cannot be used, a file cannot be read, or the folder is not what was prepared. Nothing
+/// that is half done is left behind.
+pub fn prepare(spec: &PrepareSpec, root: &Path, watch: Watch<'_>) -> Result<Prepared> {
+    let mut faults = Faults::default();
+    spec.check(&mut faults);
+    faults.into_result()?;
+    let mut meter = Meter::new(watch);
+    let listing = list(spec)?;
+    let given = Given::read(spec)?;
+    std::fs::create_dir_all(root).map_err(at(root))?;
+    let mut known = KnownDigests::open(root);
+    let contents = digests(&listing.inputs, &mut known, &mut meter)?;
+    known.save()?;
+    let key = key(spec, &listing.inputs, &contents, given.as_ref());
+    let folder = place(root, &key);
+    let stop = meter.stop();
+    let go_on = move || if stop() { Err(DataError::Stopped) } else { Ok(()) };
+    let made = match found(&folder, &key)? {
+        Some(manifest) => return whole(manifest, folder, &mut known),
+        None => Unfinished::begin(root, &folder, &go_on)?,
+    };
+    let Some(unfinished) = made else {
+        // Another process has made it in the meantime.
+        let manifest = Manifest::read(&folder)?;
+        return whole(manifest, folder, &mut known);
+    };
+    let manifest = make(spec, &listing, given, key, &unfinished.folder, &mut meter)?;
+    for (input, (stamp, _)) in listing.inputs.iter().zip(&contents) {
+        refuse_changed(&input.path, stamp)?;
+    }
+    go_on()?;
+    unfinished.finish(&folder)?;
+    Ok(Prepared { manifest, folder })
 }
 
-type Files<'a> = Vec<(&'a SourceSpec, PathBuf)>;
+fn whole(manifest: Manifest, folder: PathBuf, known: &mut KnownDigests) -> Result<Prepared> {
+    manifest.verify(&folder, known)?;
+    known.save()?;
+    Ok(Prepared { manifest, folder })
+}
 
-impl PrepareSpec {
-    /// Makes relative paths relative to `folder`, where the run file lies.
-    pub fn resolve_paths(&mut self, folder: &Path) {
-        for source in &mut self.sources {
-            source.path = folder.join(&source.path).to_string_lossy().into_owned();
-        }
-        self.tokenizer = self.tokenizer.take().map(|path| folder.join(path));
-    }
+/// A tokenizer that the spec names, and its file.
+pub(crate) struct Given {
+    pub(crate) tokenizer: Tokenizer,
+    json: Vec<u8>,
+}
 
-    fn check(&self) -> Result<()> {
-        if self.sources.is_empty() {
-            let (value, must) = ("empty".to_owned(), "must name at least one source");
-            return Err(DataError::Setting { name: "data.sources", value, must });
-        }
-        if self.tokenizer.is_none() && self.tokenizer_bytes_max == 0 {
-            let (value, must) = ("0".to_owned(), "must be at least 1");
-            return Err(DataError::Setting { name: "data.tokenizer_bytes_max", value, must });
-        }
-        self.validation.check()
-    }
-
-    fn files(&self) -> Result<Files<'_>> {
-        let mut files = Vec::new();
-        for source in &self.sources {
-            files.extend(source.files()?.into_iter().map(|path| (source, path)));
-        }
-        Ok(files)
-    }
-
-    /// Digest of the spec, of the tokenizer it names, and of every file's name, length and time of
-    /// change.
-    fn digest(&self, files: &Files<'_>) -> Result<Digest> {
-        let mut text = serde_json::to_string(self).expect("a spec is plain data");
-        if let Some(path) = &self.tokenizer {
-            let bytes = std::fs::read(path).map_err(at(path))?;
-            text += &format!("\n{}", Digest::of(&bytes));
-        }
-        for (_, path) in files {
-            let facts = std::fs::metadata(path).map_err(at(path))?;
-            let changed = facts.modified().map_err(at(path))?;
-            text += &format!("\n{} {} {changed:?}", path.display(), facts.len());
-        }
-        Ok(Digest::of(text.as_bytes()))
-    }
-
-    /// The tokenizer and its `tokenizer.json`: the named one, or one trained on a sample.
-    fn tokenizer(&self, files: &Files<'_>, meter: &mut Meter<'_>) -> Result<(Tokenizer, Vec<u8>)> {
-        let Some(path) = &self.tokenizer else {
-            let texts = sample(files, self.tokenizer_bytes_max, self.on_bad_line, meter)?;
-            meter.begin("training the tokenizer", files.len(), 0);
-            let tokenizer = Tokenizer::train(&texts, self.vocabulary.unwrap_or(VOCABULARY))?;
-            let json = tokenizer.to_json()?.into_bytes();
-            return Ok((tokenizer, json));
-        };
+impl Given {
+    /// # Errors
+    /// When it cannot be used, or has another vocabulary than the spec says.
+    pub(crate) fn read(spec: &PrepareSpec) -> Result<Option<Given>> {
+        let Some(path) = &spec.tokenizer else { return Ok(None) };
         let json = std::fs::read(path).map_err(at(path))?;
-        let tokenizer = Tokenizer::of_json(path, &json)?;
+        let tokenizer = Tokenizer::of_json(path, &json, spec.end_of_document.as_deref())?;
         let found = tokenizer.vocabulary();
-        if let Some(wanted) = self.vocabulary.filter(|&wanted| wanted != found) {
+        if let Some(wanted) = spec.vocabulary.filter(|&wanted| wanted != found) {
             let reason = format!(
                 "has a vocabulary of {found}, but data.vocabulary is {wanted}: leave that out or make it {found}"
             );
             return Err(DataError::Broken { path: path.clone(), reason });
         }
-        Ok((tokenizer, json))
+        Ok(Some(Given { tokenizer, json }))
     }
 }
 
-/// Prepares `folder`. A folder that already holds the same, whole, is left as it is.
-pub fn prepare(
+/// Stamp and digest of every input.
+fn digests(
+    inputs: &[Input<'_>],
+    known: &mut KnownDigests,
+    meter: &mut Meter<'_>,
+) -> Result<Vec<(Stamp, Digest)>> {
+    let mut sizes = Vec::new();
+    for input in inputs {
+        let stamp = Stamp::of(&[&input.path])?;
+        let is_known = known.known(&input.path, &stamp).is_some();
+        let size = std::fs::metadata(&input.path).map_err(at(&input.path))?.len();
+        sizes.push(if is_known { 0 } else { size });
+    }
+    let unread = sizes.iter().filter(|size| **size > 0).count();
+    if unread > 0 {
+        meter.begin("looking for changed files", unread, sizes.iter().sum());
+    }
+    let mut digests = Vec::new();
+    for (input, size) in inputs.iter().zip(sizes) {
+        digests.push(known.digest(&input.path, &mut |read| {
+            meter.bytes(read);
+            meter.go_on()
+        })?);
+        if size > 0 {
+            meter.file(size);
+        }
+    }
+    Ok(digests)
+}
+
+/// Digest of all that the prepared data follows from.
+pub(crate) fn key(
     spec: &PrepareSpec,
-    folder: &Path,
-    progress: &mut dyn FnMut(Progress),
-) -> Result<Manifest> {
-    spec.check()?;
-    let files = spec.files()?;
-    let digest = spec.digest(&files)?;
-    let whole = || {
-        let manifest = Manifest::read(folder).ok()?;
-        (manifest.spec == digest && manifest.is_whole(folder)).then_some(manifest)
+    inputs: &[Input<'_>],
+    contents: &[(Stamp, Digest)],
+    given: Option<&Given>,
+) -> Digest {
+    let tokenizer = match given {
+        Some(given) => serde_json::json!([
+            Digest::of(&given.json).to_string(),
+            given.tokenizer.end_of_document().0
+        ]),
+        None => {
+            serde_json::json!([spec.vocabulary(), spec.tokenizer_bytes_max, spec.end_of_document])
+        }
     };
-    if let Some(manifest) = whole() {
-        return Ok(manifest);
-    }
-    std::fs::create_dir_all(folder).map_err(at(folder))?;
-    // Another process may be at the same: whoever comes second finds its work done.
-    let path = folder.join("prepare.lock");
-    let lock = File::create(&path).map_err(at(&path))?;
-    lock.lock().map_err(at(&path))?;
-    if let Some(manifest) = whole() {
-        return Ok(manifest);
-    }
-    whole_file::remove(folder, &|name| name == Manifest::FILE || name.ends_with(whole_file::PART))?;
-    let mut meter = Meter::new(progress);
-    let (tokenizer, json) = spec.tokenizer(&files, &mut meter)?;
+    let files = inputs.iter().zip(contents).map(|(input, (_, content))| {
+        let source = input.source;
+        let naming = match &input.naming {
+            Naming::Named(name) => ["named", name],
+            Naming::Field(field) => ["field", field],
+        };
+        let reading = (source.format, &source.text_field, source.split);
+        serde_json::json!([input.shown, content.to_string(), naming, reading])
+    });
+    let files: Vec<serde_json::Value> = files.collect();
+    let all = serde_json::json!([VERSION, tokenizer, spec.on_bad_line, spec.validation, files]);
+    Digest::of(all.to_string().as_bytes())
+}
+
+/// Fills `folder`.
+fn make(
+    spec: &PrepareSpec,
+    listing: &Listing<'_>,
+    given: Option<Given>,
+    key: Digest,
+    folder: &Path,
+    meter: &mut Meter<'_>,
+) -> Result<Manifest> {
+    let mut warnings = listing.warnings.clone();
+    let Survey { mut sides, sample } = survey(spec, &listing.inputs, meter)?;
+    let (tokenizer, json) = match given {
+        Some(Given { tokenizer, json }) => {
+            meter.begin("trying the tokenizer", listing.inputs.len(), 0);
+            warnings.extend(refuse_losses(&tokenizer, &sample, &|| meter.go_on())?);
+            (tokenizer, json)
+        }
+        None => {
+            let trained = train(spec, sample, listing.inputs.len(), meter)?;
+            warnings.extend(unreached(spec, &trained));
+            let json = trained.to_json()?.into_bytes();
+            // As it will be read: with the end mark that the spec names.
+            let path = folder.join("tokenizer.json");
+            (Tokenizer::of_json(&path, &json, spec.end_of_document.as_deref())?, json)
+        }
+    };
     whole_file::write(folder, "tokenizer.json", &json)?;
     let mut shards = ShardSet::new(folder, &tokenizer);
-    let reports = fill(spec, files, &mut shards, &mut meter)?;
+    let stop = meter.stop();
+    let go_on = move || if stop() { Err(DataError::Stopped) } else { Ok(()) };
+    let files = read_all(spec, &listing.inputs, "encoding", meter, &mut |input, document| {
+        if document.is_blank() {
+            return Ok(Placed::Side(Side::Dropped));
+        }
+        let side = sides.side(input.source.split, &document);
+        if side == Side::Dropped {
+            return Ok(Placed::Side(side));
+        }
+        if let Some(reason) = tokenizer.refuses(&document.text) {
+            return Ok(Placed::Unusable(reason));
+        }
+        shards.add(document, side == Side::HeldOut, &go_on)?;
+        Ok(Placed::Side(side))
+    })?;
+    let domains = shards.finish()?;
+    if let Some(domain) = domains.iter().find(|domain| domain.segments.is_empty()) {
+        let held_out = domain.validation.as_ref().map_or(0, |entry| entry.documents);
+        let domain = domain.name.clone();
+        return Err(DataError::EmptyDomain { domain, held_out, blank: 0, dropped: 0 });
+    }
     let manifest = Manifest {
-        spec: digest,
+        spec: key,
         tokenizer: Digest::of(&json),
         vocabulary: tokenizer.vocabulary() as u32,
-        domains: shards.finish()?,
-        files: reports,
+        end_of_document: tokenizer.end_of_document().0.to_owned(),
+        domains,
+        files,
+        warnings,
     };
     manifest.write(folder)?;
-    // Shards of what was prepared here before.
-    let stems: BTreeSet<&str> = manifest.entries().map(|entry| entry.stem.as_str()).collect();
-    whole_file::remove(folder, &|name| stem_of(name).is_some_and(|stem| !stems.contains(stem)))?;
     Ok(manifest)
 }
 
-/// Encodes every document into its shard: validation files first, since only a domain that has none
-/// of those is held out by hash.
-fn fill(
+/// Trains a tokenizer in a thread of its own: the library cannot be asked to stop, only be left alone.
+fn train(
     spec: &PrepareSpec,
-    mut files: Files<'_>,
-    shards: &mut ShardSet<'_>,
+    sample: Vec<(String, String)>,
+    files: usize,
     meter: &mut Meter<'_>,
-) -> Result<Vec<ReadReport>> {
-    files.sort_by_key(|(source, _)| source.split == Split::Train);
-    let mut sizes = Vec::new();
-    for (_, path) in &files {
-        sizes.push(std::fs::metadata(path).map_err(at(path))?.len());
-    }
-    meter.begin("encoding", files.len(), sizes.iter().sum());
-    let mut named: Option<BTreeSet<String>> = None;
-    let mut reports: Vec<ReadReport> = Vec::new();
-    for ((source, path), size) in files.iter().zip(sizes) {
-        let validation = source.split == Split::Validation;
-        if !validation && named.is_none() {
-            named = Some(shards.held_out_domains());
+) -> Result<Tokenizer> {
+    meter.begin("training the tokenizer", files, 0);
+    let (send, receive) = channel();
+    let vocabulary = spec.vocabulary();
+    let texts: Vec<String> = sample.into_iter().map(|(_, text)| text).collect();
+    std::thread::spawn(move || {
+        // Nobody listens any more where the work was interrupted.
+        let _ = send.send(Tokenizer::train(&texts, vocabulary));
+    });
+    loop {
+        match receive.recv_timeout(LOOK_EVERY) {
+            Ok(trained) => return trained,
+            Err(RecvTimeoutError::Timeout) => meter.go_on()?,
+            Err(RecvTimeoutError::Disconnected) => {
+                return Err(DataError::Tokenizer("its training failed".to_owned()));
+            }
         }
-        reports.push(source.read(path, spec.on_bad_line, &mut |document, bytes| {
-            let by_file = named.as_ref().is_some_and(|named| named.contains(&document.domain));
-            let held_out = validation || (!by_file && spec.validation.holds_out(&document.text));
-            shards.add(document, held_out)?;
-            meter.document(bytes);
-            Ok(ControlFlow::Continue(()))
-        })?);
-        meter.file(size);
     }
-    for source in &spec.sources {
-        let of_source = files.iter().zip(&reports).filter(|((of, _), _)| std::ptr::eq(*of, source));
-        refuse_empty(source, of_source.map(|(_, report)| report))?;
-    }
-    shards.check(&spec.validation, &named.unwrap_or_default())?;
-    Ok(reports)
 }
 
-/// A source that gave nothing to train on or to hold out is a mistake: it says what was read.
-fn refuse_empty<'a>(
-    source: &SourceSpec,
-    reports: impl Iterator<Item = &'a ReadReport>,
-) -> Result<()> {
-    let (mut files, mut blank, mut bad, mut first_bad) = (0, 0, 0, None);
-    for report in reports {
-        if report.documents > 0 {
-            return Ok(());
-        }
-        files += 1;
-        blank += report.blank;
-        bad += report.bad;
-        if let (None, Some(reason)) = (&first_bad, &report.first_bad) {
-            first_bad = Some(format!("; the first in {}: {reason}", report.path.display()));
-        }
-    }
-    let first_bad = first_bad.unwrap_or_default();
-    let source_path = source.path.clone();
-    Err(DataError::EmptySource { source_path, files, blank, bad, first_bad })
+/// What to say of a vocabulary that is smaller than asked for.
+fn unreached(spec: &PrepareSpec, trained: &Tokenizer) -> Option<String> {
+    let (wanted, found) = (spec.vocabulary(), trained.vocabulary());
+    (found < wanted).then(|| {
+        format!(
+            "the text gives a vocabulary of {found} tokens, not {wanted}: no more pairs come twice in the sample; lower data.vocabulary, or give more text (data.tokenizer_bytes_max is {})",
+            spec.tokenizer_bytes_max
+        )
+    })
 }

@@ -1,4 +1,7 @@
-//! How far preparation is, told often enough for a progress bar and rarely enough to cost nothing.
+//! How far preparation is, told often enough for a progress bar and rarely enough to cost nothing; and
+//! whether it should go on.
+
+use crate::error::{DataError, Result};
 
 /// How far preparation is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -11,8 +14,7 @@ pub struct Progress {
     pub files_total: usize,
     /// Documents of this phase so far.
     pub documents: u64,
-    /// Bytes done: of the files on disk, or of the tokenizer's sample. At the end of a phase equal to
-    /// `bytes_total`.
+    /// Bytes done, of the files on disk. At the end of a phase equal to `bytes_total`.
     pub bytes: u64,
     /// Bytes of this phase; 0 where that is not known.
     pub bytes_total: u64,
@@ -23,9 +25,18 @@ const TELL_BYTES: u64 = 256 << 10;
 /// ...or documents, whichever comes first.
 const TELL_DOCUMENTS: u64 = 256;
 
+/// Who watches a preparation.
+pub struct Watch<'a> {
+    /// Hears how far it is.
+    pub tell: &'a mut dyn FnMut(Progress),
+    /// Says whether it should end: asked many times a second, also while nothing is told.
+    pub stop: &'a dyn Fn() -> bool,
+}
+
 /// Counts one phase after the other and tells the caller.
 pub(crate) struct Meter<'a> {
     tell: &'a mut dyn FnMut(Progress),
+    stop: &'a dyn Fn() -> bool,
     now: Progress,
     told: Progress,
     /// Bytes of files that are done.
@@ -33,7 +44,8 @@ pub(crate) struct Meter<'a> {
 }
 
 impl<'a> Meter<'a> {
-    pub(crate) fn new(tell: &'a mut dyn FnMut(Progress)) -> Meter<'a> {
+    pub(crate) fn new(watch: Watch<'a>) -> Meter<'a> {
+        let Watch { tell, stop } = watch;
         let now = Progress {
             phase: "",
             files: 0,
@@ -42,7 +54,18 @@ impl<'a> Meter<'a> {
             bytes: 0,
             bytes_total: 0,
         };
-        Meter { tell, now, told: now, bytes_before: 0 }
+        Meter { tell, stop, now, told: now, bytes_before: 0 }
+    }
+
+    /// Whether to go on is for this to say.
+    pub(crate) fn stop(&self) -> &'a dyn Fn() -> bool {
+        self.stop
+    }
+
+    /// # Errors
+    /// When the work should end.
+    pub(crate) fn go_on(&self) -> Result<()> {
+        if (self.stop)() { Err(DataError::Stopped) } else { Ok(()) }
     }
 
     /// Begins a phase.
@@ -55,6 +78,11 @@ impl<'a> Meter<'a> {
     /// One more document, after which `bytes` of the current file are done.
     pub(crate) fn document(&mut self, bytes: u64) {
         self.now.documents += 1;
+        self.bytes(bytes);
+    }
+
+    /// `bytes` of the current file are done.
+    pub(crate) fn bytes(&mut self, bytes: u64) {
         self.now.bytes = (self.bytes_before + bytes).min(self.now.bytes_total);
         if self.now.bytes - self.told.bytes >= TELL_BYTES
             || self.now.documents - self.told.documents >= TELL_DOCUMENTS

@@ -2,14 +2,14 @@
 
 use std::cell::Cell;
 use std::ops::ControlFlow;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use serde::{Deserialize, Serialize};
 
 use crate::error::{DataError, Result};
 
-/// Bytes of the longest line, object or text file that is read: memory holds one document.
+/// Bytes of the longest line, object or text file that is read (256 MiB): memory holds one document.
 pub(crate) const DOCUMENT_BYTES_MAX: usize = 256 << 20;
 
 /// What to do with a line, object or file that cannot be used.
@@ -31,6 +31,8 @@ pub struct Document {
     pub domain: String,
     /// Its text.
     pub text: String,
+    /// Halves of surrogate pairs that became U+FFFD in its text.
+    pub replaced: u64,
 }
 
 impl Document {
@@ -40,23 +42,72 @@ impl Document {
     }
 }
 
-/// What reading one file came to.
+/// Why there is no document, as the end of a sentence that begins with its place.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Unusable {
+    /// It is counted, or stops the preparation, as the run file says.
+    Bad(String),
+    /// Its domain's name is none: that is no matter of one line, and nothing is prepared.
+    Name(String),
+}
+
+impl From<String> for Unusable {
+    fn from(reason: String) -> Unusable {
+        Unusable::Bad(reason)
+    }
+}
+
+impl Unusable {
+    /// The same, with its place before it.
+    pub(crate) fn at(self, place: impl std::fmt::Display) -> Unusable {
+        match self {
+            Unusable::Bad(reason) => Unusable::Bad(format!("{place} {reason}")),
+            Unusable::Name(reason) => Unusable::Name(format!("{place} {reason}")),
+        }
+    }
+}
+
+/// What reading one file came to. Its lines (but for empty ones), objects or texts are its documents, its
+/// blank and its bad ones.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct ReadReport {
-    /// The file.
+    /// The file, relative to the run file's folder where it lies inside that.
     pub path: PathBuf,
     /// Documents with text.
     pub documents: u64,
+    /// Of those, not trained on: their text is among the validation documents that files name.
+    pub in_validation: u64,
     /// Documents without text: not used.
-    #[serde(default)]
     pub blank: u64,
     /// Lines, objects or files that are not UTF-8, not JSON, damaged, or lack their text.
     pub bad: u64,
     /// The first of those, in a sentence.
     pub first_bad: Option<String>,
     /// Where and why reading ended before the file's end: what stands behind is lost.
-    #[serde(default)]
     pub cut_short: Option<String>,
+    /// Characters that no text can hold (halves of surrogate pairs) and that became U+FFFD.
+    pub replaced: u64,
+}
+
+impl ReadReport {
+    /// Counts documents as bad after all, or stops.
+    pub(crate) fn set_aside(
+        &mut self,
+        path: &Path,
+        on_bad: OnBadLine,
+        reasons: Vec<String>,
+    ) -> Result<()> {
+        for reason in reasons {
+            if on_bad == OnBadLine::Stop {
+                return Err(DataError::Broken { path: path.to_owned(), reason });
+            }
+            self.documents -= 1;
+            self.bad += 1;
+            self.first_bad.get_or_insert(reason);
+        }
+        Ok(())
+    }
 }
 
 /// Takes a document and the bytes of the file read so far; says whether to go on.
@@ -64,9 +115,11 @@ pub(crate) type Take<'a> = &'a mut dyn FnMut(Document, u64) -> Result<ControlFlo
 
 /// One file being read.
 pub(crate) struct Reading<'a> {
+    pub(crate) path: &'a Path,
     pub(crate) report: ReadReport,
     pub(crate) on_bad: OnBadLine,
     pub(crate) position: Rc<Cell<u64>>,
+    pub(crate) stop: &'a dyn Fn() -> bool,
     pub(crate) take: Take<'a>,
 }
 
@@ -74,8 +127,11 @@ impl Reading<'_> {
     /// Hands on a document, or counts why there is none.
     pub(crate) fn offer(
         &mut self,
-        document: std::result::Result<Document, String>,
+        document: std::result::Result<Document, Unusable>,
     ) -> Result<ControlFlow<()>> {
+        if (self.stop)() {
+            return Err(DataError::Stopped);
+        }
         match document {
             Ok(document) => {
                 let count = if document.is_blank() {
@@ -84,9 +140,11 @@ impl Reading<'_> {
                     &mut self.report.documents
                 };
                 *count += 1;
+                self.report.replaced += document.replaced;
                 (self.take)(document, self.position.get())
             }
-            Err(reason) => self.bad(reason).map(|()| ControlFlow::Continue(())),
+            Err(Unusable::Bad(reason)) => self.bad(reason).map(|()| ControlFlow::Continue(())),
+            Err(Unusable::Name(reason)) => Err(self.broken(reason)),
         }
     }
 
@@ -98,10 +156,14 @@ impl Reading<'_> {
 
     fn bad(&mut self, reason: String) -> Result<()> {
         if self.on_bad == OnBadLine::Stop {
-            return Err(DataError::Broken { path: self.report.path.clone(), reason });
+            return Err(self.broken(reason));
         }
         self.report.bad += 1;
         self.report.first_bad.get_or_insert(reason);
         Ok(())
+    }
+
+    fn broken(&self, reason: String) -> DataError {
+        DataError::Broken { path: self.path.to_owned(), reason }
     }
 }

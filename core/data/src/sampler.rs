@@ -42,7 +42,7 @@ impl Sampler {
             if segments.iter().all(|shard| shard.documents() == 0) {
                 let held_out = domain.validation.as_ref().map_or(0, |entry| entry.documents);
                 let domain = domain.name.clone();
-                return Err(DataError::EmptyDomain { domain, held_out, blank: 0 });
+                return Err(DataError::EmptyDomain { domain, held_out, blank: 0, dropped: 0 });
             }
             let validation = match &domain.validation {
                 Some(segment) => Some(Shard::open(&folder.join(&segment.stem))?),

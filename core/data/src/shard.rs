@@ -4,7 +4,7 @@
 //! document count (u64), lengths (i32 each), byte offsets (i64 each), document starts (i64 each).
 
 use std::fs::File;
-use std::io::{BufWriter, Read, Write};
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use hm_domain::id::Digest;
@@ -13,98 +13,16 @@ use sha2::{Digest as _, Sha256};
 
 use crate::error::{DataError, Result, at};
 
-const MAGIC: &[u8; 9] = b"MMIDIDX\0\0";
-const CODE_I32: u8 = 4;
-const CODE_U16: u8 = 8;
+pub(crate) const MAGIC: &[u8; 9] = b"MMIDIDX\0\0";
+pub(crate) const CODE_I32: u8 = 4;
+pub(crate) const CODE_U16: u8 = 8;
 const HEADER_BYTES: usize = 9 + 8 + 1 + 8 + 8;
 
-/// Writes one shard; it appears under its name only when whole.
-pub struct ShardWriter {
-    stem: PathBuf,
-    bin: BufWriter<File>,
-    narrow: bool,
-    lengths: Vec<i32>,
-}
-
-fn with_ending(stem: &Path, ending: &str) -> PathBuf {
+/// `stem` with an ending.
+pub(crate) fn with_ending(stem: &Path, ending: &str) -> PathBuf {
     let mut name = stem.as_os_str().to_owned();
     name.push(ending);
     name.into()
-}
-
-impl ShardWriter {
-    /// Opens `<stem>.bin.part`. Ids of a vocabulary up to 65,536 take two bytes.
-    pub fn create(stem: &Path, vocabulary: usize) -> Result<ShardWriter> {
-        let path = with_ending(stem, ".bin.part");
-        let bin = BufWriter::new(File::create(&path).map_err(at(path))?);
-        Ok(ShardWriter {
-            stem: stem.to_owned(),
-            bin,
-            narrow: vocabulary <= 1 << 16,
-            lengths: Vec::new(),
-        })
-    }
-
-    /// Adds one document.
-    pub fn add(&mut self, ids: &[u32]) -> Result<()> {
-        let path = with_ending(&self.stem, ".bin.part");
-        for &id in ids {
-            let written = if self.narrow {
-                self.bin.write_all(&(id as u16).to_le_bytes())
-            } else {
-                self.bin.write_all(&id.to_le_bytes())
-            };
-            written.map_err(at(&path))?;
-        }
-        let length = i32::try_from(ids.len()).map_err(|_| DataError::Broken {
-            path,
-            reason: format!("a document of {} tokens is too long for a shard", ids.len()),
-        })?;
-        self.lengths.push(length);
-        Ok(())
-    }
-
-    /// Documents so far.
-    pub fn documents(&self) -> u64 {
-        self.lengths.len() as u64
-    }
-
-    /// Writes the index, syncs both files and gives them their names. Returns digest and tokens.
-    pub fn finish(mut self) -> Result<(Digest, u64)> {
-        let (bin_part, idx_part) =
-            (with_ending(&self.stem, ".bin.part"), with_ending(&self.stem, ".idx.part"));
-        self.bin.flush().map_err(at(&bin_part))?;
-        self.bin.get_ref().sync_all().map_err(at(&bin_part))?;
-        self.write_index(&idx_part).map_err(at(&idx_part))?;
-        for (part, ending) in [(&bin_part, ".bin"), (&idx_part, ".idx")] {
-            std::fs::rename(part, with_ending(&self.stem, ending)).map_err(at(part))?;
-        }
-        let tokens = self.lengths.iter().map(|&length| length as u64).sum();
-        Ok((digest(&self.stem)?, tokens))
-    }
-
-    fn write_index(&self, path: &Path) -> std::io::Result<()> {
-        let mut index = BufWriter::new(File::create(path)?);
-        let width = if self.narrow { 2i64 } else { 4 };
-        let count = self.lengths.len() as u64;
-        index.write_all(MAGIC)?;
-        index.write_all(&1u64.to_le_bytes())?;
-        index.write_all(&[if self.narrow { CODE_U16 } else { CODE_I32 }])?;
-        index.write_all(&count.to_le_bytes())?;
-        index.write_all(&(count + 1).to_le_bytes())?;
-        for length in &self.lengths {
-            index.write_all(&length.to_le_bytes())?;
-        }
-        let mut offset = 0i64;
-        for &length in &self.lengths {
-            index.write_all(&offset.to_le_bytes())?;
-            offset += i64::from(length) * width;
-        }
-        for document in 0..=count as i64 {
-            index.write_all(&document.to_le_bytes())?;
-        }
-        index.into_inner().map_err(|error| error.into_error())?.sync_all()
-    }
 }
 
 /// SHA-256 over the index's bytes, then the tokens' bytes.
@@ -232,6 +150,7 @@ fn u64_at(bytes: &[u8], at: usize) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::shard_writer::ShardWriter;
 
     fn shard(vocabulary: usize, documents: &[Vec<u32>]) -> (tempfile::TempDir, PathBuf, Digest) {
         let folder = tempfile::tempdir().unwrap();

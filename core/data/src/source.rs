@@ -1,12 +1,13 @@
 //! Where documents come from: files by name or glob, their layout, their side of the split.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
+use hm_domain::settings::{Faults, bad_name, shown};
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 
 use crate::corpus_file::CorpusFile;
-use crate::error::{DataError, Result};
+use crate::error::Result;
+use crate::layout::{Layout, Naming};
 use crate::reading::{OnBadLine, ReadReport, Reading, Take};
 use crate::{json_array, json_lines, plain_text};
 
@@ -14,16 +15,22 @@ use crate::{json_array, json_lines, plain_text};
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SourceSpec {
-    /// File, or a glob such as `books/**/*.txt`.
+    /// File, or a pattern such as `books/**/*.txt`, from the run file's folder.
     pub path: String,
     /// How the files are laid out.
     pub format: Format,
-    /// Domain of every document; by default the format's own.
+    /// Field that holds the text, as in `content` or `meta.body`; by default the format's own.
+    #[serde(default)]
+    pub text_field: Option<String>,
+    /// Domain of every document. Without it `domain_from` says where that comes from.
     #[serde(default)]
     pub domain: Option<String>,
-    /// `WuDaoCorpora` only: where the domain comes from.
+    /// Where the domain comes from; by default as is usual with the format.
     #[serde(default)]
-    pub domain_from: DomainFrom,
+    pub domain_from: Option<DomainFrom>,
+    /// Field that holds the domain, where it comes from one; by default the format's own.
+    #[serde(default)]
+    pub domain_field: Option<String>,
     /// Whether these documents are trained on or held out.
     #[serde(default)]
     pub split: Split,
@@ -37,21 +44,22 @@ pub enum Format {
     Jsonl,
     /// The Pile: as `jsonl`, domain from `meta.pile_set_name`.
     Pile,
-    /// `WuDaoCorpora`: one JSON array of objects with `title` and `content`.
+    /// `WuDaoCorpora`: one JSON array of objects with `title` and `content`, domain from `dataType`.
     Wudao,
     /// Plain text files, one document each. Domain: the folder's name.
     Text,
 }
 
-/// Where a `WuDaoCorpora` document's domain comes from.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+/// Where a document's domain comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum DomainFrom {
-    /// The field `dataType`.
-    #[default]
+    /// A field of the object.
     Field,
-    /// The file's name, less `_val` and its ending.
+    /// The file's name up to its first dot, less `_val`.
     FileName,
+    /// The name of the folder that the file lies in.
+    Folder,
 }
 
 /// Which side of the split a source is on.
@@ -66,79 +74,116 @@ pub enum Split {
 }
 
 impl SourceSpec {
-    /// The files it names, in order of name.
-    ///
-    /// # Errors
-    /// When there is none, or when a folder on the way cannot be read.
-    pub fn files(&self) -> Result<Vec<PathBuf>> {
-        let literal = PathBuf::from(&self.path);
-        if literal.is_file() {
-            return Ok(vec![literal]);
+    /// Notes what is wrong, under keys that begin with `at`. Reads no file.
+    pub(crate) fn check(&self, at: &str, faults: &mut Faults) {
+        let key = |name: &str| format!("{at}.{name}");
+        let path_is_text = !self.path.trim().is_empty() && !self.path.contains('\0');
+        let must = "must name a file, or files by a pattern such as `corpus/*.jsonl`";
+        faults.require(path_is_text, key("path"), shown(&self.path), must);
+        for (name, value) in
+            [("text_field", &self.text_field), ("domain_field", &self.domain_field)]
+        {
+            let Some(value) = value else { continue };
+            let must = "must be the name of a field";
+            faults.require(!value.trim().is_empty(), key(name), shown(value), must);
+            let must = "must be left out: plain text has no fields";
+            faults.require(self.format != Format::Text, key(name), shown(value), must);
         }
-        if literal.is_dir() {
-            let reason = "is a folder: name its files, as in `folder/**/*.jsonl`".to_owned();
-            return Err(DataError::Broken { path: literal, reason });
-        }
-        let (matcher, folder) = self.glob()?;
-        let mut files = Vec::new();
-        if folder.exists() {
-            for entry in walkdir::WalkDir::new(&folder) {
-                let entry = entry.map_err(|error| DataError::Broken {
-                    path: self.path.clone().into(),
-                    reason: format!("cannot be searched: {error}"),
-                })?;
-                if matcher.is_match(entry.path()) && entry.path().is_file() {
-                    files.push(entry.into_path());
-                }
+        if let Some(domain) = &self.domain {
+            if let Some(must) = bad_name(domain) {
+                faults.add(key("domain"), shown(domain), must);
             }
+            let one = self.domain_from.is_none() && self.domain_field.is_none();
+            let must = "must be left out, or else domain_from and domain_field: it names the domain of every document";
+            faults.require(one, key("domain"), shown(domain), must);
+            return;
         }
-        files.sort();
-        if files.is_empty() { Err(DataError::NoFile(self.path.clone())) } else { Ok(files) }
+        match (self.domain_from(), &self.domain_field) {
+            (DomainFrom::Field, None) if self.own_domain_field().is_none() => {
+                let must = match self.format {
+                    Format::Text => "must be file-name or folder: plain text has no fields",
+                    _ => "wants domain_field, the name of the field",
+                };
+                faults.add(key("domain_from"), "field", must);
+            }
+            (DomainFrom::FileName | DomainFrom::Folder, Some(field)) => {
+                let must = "must be left out: domain_from says that the domain comes from the file";
+                faults.add(key("domain_field"), shown(field), must);
+            }
+            _ => {}
+        }
     }
 
-    /// The path as a glob, and the folder above its first wild card.
-    fn glob(&self) -> Result<(globset::GlobMatcher, PathBuf)> {
-        let glob = globset::GlobBuilder::new(&self.path).literal_separator(true).build();
-        let matcher = glob.map_err(|error| DataError::Broken {
-            path: self.path.clone().into(),
-            reason: error.to_string(),
-        })?;
-        let fixed: PathBuf = Path::new(&self.path)
-            .components()
-            .take_while(|part| !part.as_os_str().to_string_lossy().contains(['*', '?', '[', '{']))
-            .collect();
-        let folder = if fixed.as_os_str().is_empty() { PathBuf::from(".") } else { fixed };
-        Ok((matcher.compile_matcher(), folder))
+    pub(crate) fn domain_from(&self) -> DomainFrom {
+        self.domain_from.unwrap_or(match (self.format, &self.domain_field) {
+            (_, Some(_)) | (Format::Pile | Format::Wudao, None) => DomainFrom::Field,
+            (Format::Jsonl, None) => DomainFrom::FileName,
+            (Format::Text, None) => DomainFrom::Folder,
+        })
+    }
+
+    fn own_domain_field(&self) -> Option<&'static str> {
+        match self.format {
+            Format::Pile => Some("meta.pile_set_name"),
+            Format::Wudao => Some("dataType"),
+            Format::Jsonl | Format::Text => None,
+        }
+    }
+
+    /// Where the domain of a file's documents comes from.
+    pub(crate) fn naming(&self, path: &Path) -> Naming {
+        let named = |name: String| Naming::Named(name);
+        match (&self.domain, self.domain_from()) {
+            (Some(domain), _) => named(domain.clone()),
+            (None, DomainFrom::FileName) => named(stem(path)),
+            (None, DomainFrom::Folder) => named(folder_name(path)),
+            (None, DomainFrom::Field) => {
+                let own = self.own_domain_field().unwrap_or_default().to_owned();
+                Naming::Field(self.domain_field.clone().unwrap_or(own))
+            }
+        }
     }
 
     /// Streams one file's documents into `take`, with the bytes of the file read so far, until it
-    /// breaks or the file ends.
-    pub fn read(&self, path: &Path, on_bad: OnBadLine, take: Take<'_>) -> Result<ReadReport> {
+    /// breaks, the file ends, or `stop` says so. The report calls the file `shown`.
+    pub(crate) fn read(
+        &self,
+        (path, shown): (&Path, &str),
+        naming: &Naming,
+        on_bad: OnBadLine,
+        stop: &dyn Fn() -> bool,
+        take: Take<'_>,
+    ) -> Result<ReadReport> {
         let file = CorpusFile::open(path)?;
-        let report = ReadReport { path: path.to_owned(), ..ReadReport::default() };
-        let mut reading = Reading { report, on_bad, position: file.position(), take };
-        match self.format {
-            Format::Jsonl | Format::Pile => json_lines::read(self, file, &mut reading)?,
-            Format::Wudao => json_array::read(self, file, &mut reading)?,
-            Format::Text => plain_text::read(self, file, &mut reading)?,
+        let report = ReadReport { path: shown.into(), ..ReadReport::default() };
+        let mut reading = Reading { path, report, on_bad, position: file.position(), stop, take };
+        let wudao = self.format == Format::Wudao;
+        let own = if wudao { "content" } else { "text" };
+        let text = self.text_field.clone().unwrap_or_else(|| own.to_owned());
+        let layout = Layout { text, title: wudao.then_some("title"), naming: naming.clone() };
+        match (self.format, naming) {
+            (Format::Text, Naming::Named(domain)) => plain_text::read(domain, file, &mut reading)?,
+            (Format::Wudao, _) => json_array::read(&layout, file, &mut reading)?,
+            (Format::Jsonl | Format::Pile | Format::Text, _) => {
+                json_lines::read(&layout, file, &mut reading)?;
+            }
         }
         Ok(reading.report)
     }
 }
 
-/// Takes the text at a JSON pointer out of `value`.
-pub(crate) fn text_at(value: &mut Value, pointer: &str) -> Option<String> {
-    match value.pointer_mut(pointer)?.take() {
-        Value::String(text) => Some(text),
-        _ => None,
-    }
-}
-
 /// The file's name up to its first dot, less a closing `_val`.
-pub(crate) fn stem(path: &Path) -> String {
+fn stem(path: &Path) -> String {
     let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     let stem = name.split('.').next().unwrap_or_default();
     stem.strip_suffix("_val").unwrap_or(stem).to_owned()
+}
+
+fn folder_name(path: &Path) -> String {
+    let name = |folder: &Path| Some(folder.file_name()?.to_string_lossy().into_owned());
+    let folder = path.parent().unwrap_or(path);
+    // A folder that is called `..` or `.` here has a name all the same.
+    name(folder).or_else(|| name(&folder.canonicalize().ok()?)).unwrap_or_default()
 }
 
 #[cfg(test)]

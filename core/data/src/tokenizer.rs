@@ -1,19 +1,31 @@
-//! Byte-level BPE with Aquila2's special tokens, trained and applied by the `tokenizers` crate.
+//! Byte-level BPE with Aquila2's special tokens, trained and applied by the `tokenizers` crate; or a
+//! tokenizer that somebody brings.
+//!
+//! A text is encoded by a copy of the tokenizer that does not know its marks (`marks`), in pieces where that
+//! changes nothing (`cuts`).
+
+mod cuts;
+mod losses;
+mod marks;
 
 use std::path::Path;
 
 use hm_domain::id::Digest;
+use serde_json::Value;
 use tokenizers::models::bpe::{BPE, BpeTrainerBuilder};
 use tokenizers::pre_tokenizers::byte_level::ByteLevel;
 use tokenizers::{AddedToken, Tokenizer as Inner, TokenizerBuilder};
 
 use crate::error::{DataError, Result, at};
+use crate::manifest::Manifest;
+
+pub(crate) use losses::refuse_losses;
 
 /// Id 0: padding and unknown.
 pub const END_OF_TEXT: &str = "<|endoftext|>";
 /// Begins a text in Aquila2's chat templates; no document begins with it.
 pub const BEGIN_OF_TEXT: &str = "[CLS]";
-/// Ends every document.
+/// Ends every document, where a tokenizer is trained here.
 pub const END_OF_DOCUMENT: &str = "</s>";
 /// Appended after the trained vocabulary, in Aquila2's order.
 const APPENDED: [&str; 8] = [
@@ -26,12 +38,20 @@ const APPENDED: [&str; 8] = [
     BEGIN_OF_TEXT,
     END_OF_DOCUMENT,
 ];
+/// Fewest tokens of a vocabulary that is trained here: all bytes and the marks.
+pub(crate) const VOCABULARY_MIN: usize = 256 + 1 + APPENDED.len();
+/// Most tokens of a vocabulary that is trained here: four times the largest in use.
+pub(crate) const VOCABULARY_MAX: usize = 1 << 20;
 
-/// A tokenizer and the id that ends documents.
+/// A tokenizer and the mark that ends documents.
 #[derive(Clone)]
 pub struct Tokenizer {
     inner: Inner,
-    end_of_document: u32,
+    /// Knows no mark.
+    encoder: Inner,
+    /// Whether a text may be encoded in pieces.
+    is_cut: bool,
+    end_of_document: (String, u32),
     vocabulary: usize,
 }
 
@@ -40,12 +60,12 @@ fn refused(error: tokenizers::Error) -> DataError {
 }
 
 impl Tokenizer {
-    /// Trains one on `texts`; `vocabulary` counts everything, special tokens included.
+    /// Trains one on `texts`; `vocabulary` counts everything, special tokens included. A small text gives
+    /// fewer.
     pub fn train(texts: &[String], vocabulary: usize) -> Result<Tokenizer> {
-        let smallest = 256 + 1 + APPENDED.len();
-        if vocabulary < smallest {
+        if vocabulary < VOCABULARY_MIN {
             let reason = format!(
-                "vocabulary {vocabulary} is below {smallest}: 256 bytes and 9 special tokens"
+                "vocabulary {vocabulary} is below {VOCABULARY_MIN}: 256 bytes and 9 special tokens"
             );
             return Err(DataError::Tokenizer(reason));
         }
@@ -69,34 +89,47 @@ impl Tokenizer {
         inner
             .add_special_tokens(APPENDED.map(|token| AddedToken::from(token, true)))
             .map_err(refused)?;
-        Tokenizer::of(inner).map_err(DataError::Tokenizer)
+        let json = inner.to_string(false).map_err(refused)?;
+        Tokenizer::of(json.as_bytes(), None).map_err(DataError::Tokenizer)
     }
 
-    fn of(mut inner: Inner) -> std::result::Result<Tokenizer, String> {
-        let end_of_document = inner
-            .token_to_id(END_OF_DOCUMENT)
-            .ok_or_else(|| format!("has no token {END_OF_DOCUMENT} to end documents with"))?;
+    /// `end` is the mark that ends documents, where a person names it.
+    fn of(json: &[u8], end: Option<&str>) -> std::result::Result<Tokenizer, String> {
+        let loaded = |json: &[u8]| -> std::result::Result<Inner, String> {
+            let mut inner =
+                Inner::from_bytes(json).map_err(|error| format!("not a tokenizer: {error}"))?;
+            // What a file asks for beyond encoding: shards hold whole documents and nothing else.
+            inner.with_truncation(None).map_err(|error| error.to_string())?;
+            inner.with_padding(None);
+            inner.set_encode_special_tokens(true);
+            Ok(inner)
+        };
+        let inner = loaded(json)?;
+        let mut value: Value =
+            serde_json::from_slice(json).map_err(|error| format!("not a tokenizer: {error}"))?;
+        let end = marks::end_of_document(&inner, end)?;
+        marks::disguise(&mut value, &end.0);
+        let is_cut = cuts::are_safe(&value);
+        let encoder = loaded(&serde_json::to_vec(&value).expect("it was JSON before"))?;
         let largest = inner.get_vocab(true).into_values().max().unwrap_or_default();
-        // What a file asks for beyond encoding: shards hold whole documents and nothing else.
-        inner.with_truncation(None).map_err(|error| error.to_string())?;
-        inner.with_padding(None);
-        // Text that looks like a special token is text: no document can end another.
-        inner.set_encode_special_tokens(true);
-        Ok(Tokenizer { inner, end_of_document, vocabulary: largest as usize + 1 })
+        let vocabulary = largest as usize + 1;
+        Ok(Tokenizer { inner, encoder, is_cut, end_of_document: end, vocabulary })
     }
 
-    /// The tokenizer that the bytes of a `tokenizer.json` say.
-    pub(crate) fn of_json(path: &Path, bytes: &[u8]) -> Result<Tokenizer> {
+    /// The tokenizer that the bytes of a `tokenizer.json` say, with this mark for the end of documents.
+    pub(crate) fn of_json(path: &Path, bytes: &[u8], end: Option<&str>) -> Result<Tokenizer> {
         let broken = |reason: String| DataError::Broken { path: path.to_owned(), reason };
-        let inner = Inner::from_bytes(bytes)
-            .map_err(|error| broken(format!("not a tokenizer: {error}")))?;
-        Tokenizer::of(inner).map_err(broken)
+        Tokenizer::of(bytes, end).map_err(broken)
     }
 
-    /// Reads a `tokenizer.json`, and its digest.
+    /// Reads a `tokenizer.json`, and its digest. In a prepared folder documents end as they do there.
     pub fn read(path: &Path) -> Result<(Tokenizer, Digest)> {
         let bytes = std::fs::read(path).map_err(at(path))?;
-        Ok((Tokenizer::of_json(path, &bytes)?, Digest::of(&bytes)))
+        let digest = Digest::of(&bytes);
+        let beside = path.parent().and_then(|folder| Manifest::read(folder).ok());
+        let end = beside.filter(|manifest| manifest.tokenizer == digest);
+        let end = end.map(|manifest| manifest.end_of_document);
+        Ok((Tokenizer::of_json(path, &bytes, end.as_deref())?, digest))
     }
 
     /// As `tokenizer.json`.
@@ -115,21 +148,59 @@ impl Tokenizer {
         self.inner.token_to_id(token)
     }
 
+    /// The mark that ends documents: its text and id.
+    pub fn end_of_document(&self) -> (&str, u32) {
+        (&self.end_of_document.0, self.end_of_document.1)
+    }
+
     /// Ids of one document, its end mark included.
     pub fn encode(&self, text: &str) -> Result<Vec<u32>> {
         let mut ids = self.encode_open(text)?;
-        ids.push(self.end_of_document);
+        ids.push(self.end_of_document.1);
         Ok(ids)
     }
 
     /// Ids of a text that goes on: no end mark.
     pub fn encode_open(&self, text: &str) -> Result<Vec<u32>> {
-        Ok(self.inner.encode_fast(text, false).map_err(refused)?.get_ids().to_vec())
+        let mut ids = Vec::new();
+        for piece in self.pieces(text) {
+            ids.extend(self.encode_piece(piece)?);
+        }
+        Ok(ids)
     }
 
-    /// Text of `ids`, special tokens left out.
+    /// The text in pieces whose ids, one behind the other, are those of the whole.
+    pub(crate) fn pieces<'a>(&self, text: &'a str) -> Vec<&'a str> {
+        if self.is_cut { cuts::pieces(text, cuts::PIECE_BYTES) } else { vec![text] }
+    }
+
+    /// Why a text cannot be encoded in bounded memory, if it cannot: as the end of a sentence.
+    pub(crate) fn refuses(&self, text: &str) -> Option<String> {
+        let longest = self.pieces(text).into_iter().map(str::len).max().unwrap_or_default();
+        let most = cuts::PIECE_BYTES_MAX;
+        (longest > most).then(|| {
+            format!("has {longest} bytes in which this tokenizer cannot be cut, more than {most}: split it")
+        })
+    }
+
+    /// Ids of one of them.
+    pub(crate) fn encode_piece(&self, piece: &str) -> Result<Vec<u32>> {
+        let ids = self.encoder.encode_fast(piece, false).map_err(refused)?.get_ids().to_vec();
+        if ids.contains(&self.end_of_document.1) {
+            let end = &self.end_of_document.0;
+            let reason = format!(
+                "some text is encoded as its end mark {end}, so that documents would end within: name another as data.end_of_document"
+            );
+            return Err(DataError::Tokenizer(reason));
+        }
+        Ok(ids)
+    }
+
+    /// Text of `ids`, special tokens left out, and the mark that ends documents, special or not.
     pub fn decode(&self, ids: &[u32]) -> Result<String> {
-        self.inner.decode(ids, true).map_err(refused)
+        let end = self.end_of_document.1;
+        let ids: Vec<u32> = ids.iter().copied().filter(|id| *id != end).collect();
+        self.inner.decode(&ids, true).map_err(refused)
     }
 }
 
@@ -160,7 +231,7 @@ mod tests {
     fn text_that_looks_like_a_special_token_is_text() {
         let tokenizer = Tokenizer::train(&["<s>struck</s> out".repeat(20)], 300).unwrap();
         let ids = tokenizer.encode("struck</s> out[MASK]").unwrap();
-        let end = tokenizer.end_of_document;
+        let end = tokenizer.end_of_document().1;
         assert_eq!(ids.iter().filter(|&&id| id == end).count(), 1);
         assert_eq!(tokenizer.decode(&ids).unwrap(), "struck</s> out[MASK]");
     }
@@ -168,15 +239,20 @@ mod tests {
     #[test]
     fn a_file_is_refused_by_name_when_it_is_no_tokenizer_or_cannot_end_documents() {
         let path = Path::new("given/tokenizer.json");
-        let error = Tokenizer::of_json(path, b"{").err().unwrap().to_string();
+        let error = Tokenizer::of_json(path, b"{", None).err().unwrap().to_string();
         assert!(error.starts_with("given/tokenizer.json: not a tokenizer"), "{error}");
         let tokenizer = Tokenizer::train(&["a".to_owned()], 300).unwrap();
         let json = tokenizer.to_json().unwrap();
-        let other = json.replace(END_OF_DOCUMENT, "<end>");
-        let error = Tokenizer::of_json(path, other.as_bytes()).err().unwrap().to_string();
-        let sentence = "given/tokenizer.json: has no token </s> to end documents with";
-        assert_eq!(error, sentence);
-        let read = Tokenizer::of_json(path, json.as_bytes()).unwrap();
+        let other = json.replace(END_OF_DOCUMENT, "<end>").replace(END_OF_TEXT, "<pad>");
+        let error = Tokenizer::of_json(path, other.as_bytes(), None).err().unwrap().to_string();
+        let sentence = "given/tokenizer.json: has none of the usual tokens to end documents with: name one as data.end_of_document; its added tokens are <pad>, <|startofpiece|>";
+        assert!(error.starts_with(sentence) && error.ends_with("[CLS], <end>"), "{error}");
+        let named = Tokenizer::of_json(path, other.as_bytes(), Some("<end>")).unwrap();
+        assert_eq!(named.end_of_document().0, "<end>");
+        let error = Tokenizer::of_json(path, json.as_bytes(), Some("<eos>")).err().unwrap();
+        let sentence = "has no token <eos>, which data.end_of_document names";
+        assert!(error.to_string().contains(sentence), "{error}");
+        let read = Tokenizer::of_json(path, json.as_bytes(), None).unwrap();
         assert_eq!(read.vocabulary(), tokenizer.vocabulary());
         assert_eq!(read.encode("a b").unwrap(), tokenizer.encode("a b").unwrap());
     }
@@ -190,9 +266,97 @@ mod tests {
             "direction": "Right", "max_length": 2, "strategy": "LongestFirst", "stride": 0
         });
         json["model"]["vocab"]["z"] = 999.into();
-        let read = Tokenizer::of_json(Path::new("t"), json.to_string().as_bytes()).unwrap();
+        let read = Tokenizer::of_json(Path::new("t"), json.to_string().as_bytes(), None).unwrap();
         let ids = read.encode("abcdefgz").unwrap();
         assert_eq!(read.decode(&ids).unwrap(), "abcdefgz");
         assert_eq!((read.vocabulary(), ids[7]), (1000, 999));
+    }
+
+    /// One end mark, at the end, and the text is a text.
+    fn ends_once(tokenizer: &Tokenizer, text: &str) {
+        let ids = tokenizer.encode(text).unwrap();
+        let end = tokenizer.end_of_document().1;
+        assert_eq!(ids.iter().filter(|id| **id == end).count(), 1, "{text}");
+        assert_eq!(*ids.last().unwrap(), end);
+        let said = tokenizer.decode(&ids).unwrap();
+        let plain = |text: &str| text.replace([' ', '▁'], "");
+        assert_eq!(plain(&said), plain(text));
+    }
+
+    #[test]
+    fn marks_in_a_text_are_text_whatever_the_file_says_of_them() {
+        let text = "old</s> new <|endoftext|> [CLS] </s></s>";
+        let ours = Tokenizer::train(&[text.repeat(20)], 300).unwrap();
+        let json: Value = serde_json::from_str(&ours.to_json().unwrap()).unwrap();
+        ends_once(&ours, text);
+        for flags in [
+            serde_json::json!({"special": false}),
+            serde_json::json!({"special": false, "normalized": true, "lstrip": true, "rstrip": true}),
+            serde_json::json!({"special": true, "single_word": true}),
+        ] {
+            let mut theirs = json.clone();
+            for token in theirs["added_tokens"].as_array_mut().unwrap() {
+                for (key, value) in flags.as_object().unwrap() {
+                    token[key] = value.clone();
+                }
+            }
+            let theirs = Tokenizer::of(theirs.to_string().as_bytes(), None).unwrap();
+            ends_once(&theirs, text);
+            assert_eq!(theirs.encode(text).unwrap(), ours.encode(text).unwrap());
+        }
+    }
+
+    #[test]
+    fn marks_that_the_model_itself_can_say_are_text_too() {
+        // Pieces of a sentence-piece vocabulary, and a byte-pair one that merges its way to the mark.
+        let letters = "▁<>/sabetxdo|nfr";
+        let mut pieces = vec![serde_json::json!(["<unk>", 0.0]), serde_json::json!(["</s>", -0.5])];
+        pieces.extend(letters.chars().map(|letter| serde_json::json!([letter.to_string(), -3.0])));
+        let unigram = serde_json::json!({"type": "Unigram", "unk_id": 0, "vocab": pieces, "byte_fallback": false});
+        let mut vocabulary: Vec<String> = letters.chars().map(String::from).collect();
+        vocabulary.extend(["<unk>", "</", "s>", "</s>"].map(String::from));
+        let ids: serde_json::Map<String, Value> =
+            vocabulary.into_iter().enumerate().map(|(id, piece)| (piece, id.into())).collect();
+        let merges = serde_json::json!([["<", "/"], ["s", ">"], ["</", "s>"]]);
+        let pairs = serde_json::json!({"type": "BPE", "unk_token": "<unk>", "vocab": ids, "merges": merges});
+        for model in [unigram, pairs] {
+            let json = serde_json::json!({
+                "version": "1.0", "truncation": null, "padding": null, "added_tokens": [],
+                "normalizer": null, "post_processor": null, "model": model,
+                "pre_tokenizer": {"type": "Metaspace", "replacement": "▁", "prepend_scheme": "always", "split": true},
+                "decoder": {"type": "Metaspace", "replacement": "▁", "prepend_scheme": "always", "split": true},
+            });
+            let tokenizer = Tokenizer::of(json.to_string().as_bytes(), None).unwrap();
+            assert_eq!(tokenizer.end_of_document().0, "</s>");
+            ends_once(&tokenizer, "a note </s> added </s>");
+        }
+    }
+
+    #[test]
+    fn documents_end_with_the_mark_that_is_usual_with_a_tokenizer() {
+        let ours = Tokenizer::train(&["a".to_owned()], 300).unwrap();
+        let json = ours.to_json().unwrap();
+        assert_eq!(ours.end_of_document(), (END_OF_DOCUMENT, 264));
+        for (mark, text) in [
+            (END_OF_TEXT, json.replace(END_OF_DOCUMENT, "<end>")),
+            (
+                "<|end_of_text|>",
+                json.replace(END_OF_DOCUMENT, "<|end_of_text|>").replace(END_OF_TEXT, "<pad>"),
+            ),
+        ] {
+            let theirs = Tokenizer::of(text.as_bytes(), None).unwrap();
+            assert_eq!(theirs.end_of_document().0, mark);
+            ends_once(&theirs, "a <|end_of_text|> b <|endoftext|> c");
+        }
+    }
+
+    #[test]
+    fn a_long_document_is_encoded_in_little_memory_and_one_without_a_place_to_cut_is_refused() {
+        let tokenizer = Tokenizer::train(&["word ".repeat(20)], 300).unwrap();
+        let text = "word and more of it, ".repeat(100_000);
+        assert!(tokenizer.pieces(&text).iter().all(|piece| piece.len() < cuts::PIECE_BYTES + 100));
+        assert_eq!(tokenizer.refuses(&text), None);
+        let knot = "a".repeat(cuts::PIECE_BYTES_MAX + 1);
+        assert!(tokenizer.refuses(&knot).unwrap().contains("cannot be cut, more than 16777216"));
     }
 }

@@ -75,8 +75,10 @@ impl Prepared {
             spec: Digest::ZERO,
             tokenizer: Digest::ZERO,
             vocabulary: 1000,
+            end_of_document: END_OF_DOCUMENT.to_owned(),
             domains: domains.collect(),
             files: Vec::new(),
+            warnings: Vec::new(),
         };
         let text = serde_json::to_vec(&manifest).unwrap();
         std::fs::write(folder.path().join("manifest.json"), text).unwrap();

@@ -3,21 +3,29 @@
 use std::io::Write;
 use std::ops::ControlFlow;
 
+use std::path::PathBuf;
+
 use super::*;
+use crate::error::DataError;
 use crate::reading::Document;
+use crate::spec::tests::source;
 
 fn spec(format: Format) -> SourceSpec {
-    let (domain_from, split) = (DomainFrom::default(), Split::default());
-    SourceSpec { path: String::new(), format, domain: None, domain_from, split }
+    SourceSpec { format, ..source("") }
 }
 
 fn read(spec: &SourceSpec, path: &Path, on_bad: OnBadLine) -> (Vec<Document>, Result<ReadReport>) {
     let mut documents = Vec::new();
-    let report = spec.read(path, on_bad, &mut |document, _| {
+    let naming = spec.naming(path);
+    let report = spec.read((path, "shown"), &naming, on_bad, &|| false, &mut |document, _| {
         documents.push(document);
         Ok(ControlFlow::Continue(()))
     });
     (documents, report)
+}
+
+fn document(domain: &str, text: &str) -> Document {
+    Document { domain: domain.to_owned(), text: text.to_owned(), replaced: 0 }
 }
 
 fn write(name: &str, bytes: &[u8]) -> (tempfile::TempDir, PathBuf) {
@@ -59,7 +67,7 @@ fn bad_lines_are_counted_and_the_first_is_named() {
     assert_eq!((report.documents, report.blank, report.bad), (2, 1, 3));
     assert!(report.first_bad.unwrap().starts_with("line 2 is not JSON"));
     assert_eq!(report.cut_short, None);
-    assert_eq!(documents[2], Document { domain: "books".into(), text: "two".into() });
+    assert_eq!(documents[2], document("books", "two"));
     let stopped = read(&spec(Format::Jsonl), &path, OnBadLine::Stop).1.unwrap_err();
     assert!(stopped.to_string().contains("line 2 is not JSON"), "{stopped}");
 }
@@ -87,7 +95,7 @@ fn pile_domain_comes_from_its_meta_field() {
     let line = br#"{"text":"x","meta":{"pile_set_name":"Wiki (en)"}}"#;
     let (_folder, path) = write("pile.jsonl.gz", &gzip(line));
     let (documents, _) = read(&spec(Format::Pile), &path, OnBadLine::Stop);
-    assert_eq!(documents, [Document { domain: "Wiki (en)".into(), text: "x".into() }]);
+    assert_eq!(documents, [document("Wiki (en)", "x")]);
 }
 
 #[test]
@@ -147,9 +155,9 @@ fn wudao_array_is_streamed() {
     let (_folder, path) = write("part_val.json", ARRAY);
     let (documents, report) = read(&spec(Format::Wudao), &path, OnBadLine::Stop);
     assert_eq!(report.unwrap().documents, 2);
-    assert_eq!(documents[0], Document { domain: "d".into(), text: "t\nc ],[ \" }".into() });
+    assert_eq!(documents[0], document("d", "t\nc ],[ \" }"));
     assert_eq!(documents[1].text, "e");
-    let by_name = SourceSpec { domain_from: DomainFrom::FileName, ..spec(Format::Wudao) };
+    let by_name = SourceSpec { domain_from: Some(DomainFrom::FileName), ..spec(Format::Wudao) };
     assert_eq!(read(&by_name, &path, OnBadLine::Stop).0[0].domain, "part");
     let (_folder, path) = write("empty.json", b" [ ] \n");
     assert_eq!(read(&spec(Format::Wudao), &path, OnBadLine::Stop).1.unwrap().documents, 0);
@@ -217,39 +225,116 @@ fn reading_ends_when_no_more_is_wanted() {
     let lines = many_lines();
     let (_folder, path) = write("long.jsonl", &lines);
     let (mut taken, mut position) = (0, 0);
-    let report = spec(Format::Jsonl).read(&path, OnBadLine::Stop, &mut |_, bytes| {
-        taken += 1;
-        position = bytes;
-        Ok(if taken == 3 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
-    });
+    let (spec, naming) = (spec(Format::Jsonl), Naming::Named("long".to_owned()));
+    let report =
+        spec.read((&path, "long"), &naming, OnBadLine::Stop, &|| false, &mut |_, bytes| {
+            taken += 1;
+            position = bytes;
+            Ok(if taken == 3 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
+        });
     assert_eq!((report.unwrap().documents, taken), (3, 3));
     assert!(0 < position && position < lines.len() as u64 / 10, "{position} bytes were read");
 }
 
 #[test]
-fn missing_sources_and_globs_without_a_match_are_named() {
-    let folder = tempfile::tempdir().unwrap();
-    for path in ["/nowhere/*.txt", "/nowhere/book.txt", "*.jsonl"] {
-        let path = folder.path().join(path).to_string_lossy().into_owned();
-        let missing = SourceSpec { path: path.clone(), ..spec(Format::Text) };
-        assert!(matches!(missing.files(), Err(DataError::NoFile(found)) if found == path));
-    }
-    let path = folder.path().to_string_lossy().into_owned();
-    let error = SourceSpec { path, ..spec(Format::Text) }.files().unwrap_err();
-    assert!(error.to_string().contains("is a folder: name its files"), "{error}");
+fn texts_and_domains_come_from_the_fields_that_are_named() {
+    let line = br#"{"text":"no","page":{"body":"yes"},"lang":" zh ","score":NaN}"#;
+    let (_folder, path) = write("pages.jsonl", line);
+    let named = SourceSpec {
+        text_field: Some("page.body".into()),
+        domain_field: Some("lang".into()),
+        ..spec(Format::Jsonl)
+    };
+    assert_eq!(read(&named, &path, OnBadLine::Stop).0, [document("zh", "yes")]);
+    let by_folder = SourceSpec { domain_from: Some(DomainFrom::Folder), ..spec(Format::Jsonl) };
+    let folder = path.parent().unwrap().file_name().unwrap().to_str().unwrap();
+    assert_eq!(read(&by_folder, &path, OnBadLine::Stop).0[0].domain, folder);
+    let missing = SourceSpec { text_field: Some("content".into()), ..spec(Format::Jsonl) };
+    let said = read(&missing, &path, OnBadLine::Stop).1.unwrap_err().to_string();
+    assert!(said.contains("line 1 has no content: it has text, page, lang, score"), "{said}");
 }
 
 #[test]
-fn a_glob_matches_links_and_names_with_brackets_match_themselves() {
-    let (folder, path) = write("a.txt", b"one");
-    #[cfg(unix)]
-    std::os::unix::fs::symlink(&path, folder.path().join("b.txt")).unwrap();
-    let glob = folder.path().join("*.txt").to_string_lossy().into_owned();
-    let files = SourceSpec { path: glob, ..spec(Format::Text) }.files().unwrap();
-    assert_eq!(files[0], path);
-    assert_eq!(files.len(), if cfg!(unix) { 2 } else { 1 });
-    let odd = folder.path().join("odd[1].txt");
-    std::fs::write(&odd, "x").unwrap();
-    let named = SourceSpec { path: odd.to_string_lossy().into(), ..spec(Format::Text) };
-    assert_eq!(named.files().unwrap(), [odd]);
+fn a_field_that_names_no_domain_stops_even_where_bad_lines_are_skipped() {
+    for name in ["", "  ", "a\\u0000b", "a\\nb"] {
+        let line = format!("{{\"text\":\"x\",\"meta\":{{\"pile_set_name\":\"{name}\"}}}}\n");
+        let (_folder, path) = write("pile.jsonl", line.as_bytes());
+        let said = read(&spec(Format::Pile), &path, OnBadLine::Skip).1.unwrap_err().to_string();
+        assert!(
+            said.contains("line 1 has the domain \"") && said.contains("meta.pile_set_name"),
+            "{said}"
+        );
+        let named = SourceSpec { domain: Some("pile".into()), ..spec(Format::Pile) };
+        assert_eq!(read(&named, &path, OnBadLine::Skip).0.len(), 1);
+    }
+}
+
+#[test]
+fn byte_order_marks_are_no_content_wherever_files_were_joined() {
+    let mark = "\u{feff}";
+    let text = format!("{mark}{{\"text\":\"one\"}}\r\n{mark}{{\"text\":\"two\"}}\n{mark}\n");
+    for (name, bytes) in
+        [("a.jsonl", text.clone().into_bytes()), ("a.jsonl.gz", gzip(text.as_bytes()))]
+    {
+        let (_folder, path) = write(name, &bytes);
+        let (documents, report) = read(&spec(Format::Jsonl), &path, OnBadLine::Stop);
+        assert_eq!(report.unwrap().documents, 2);
+        assert_eq!(documents[0].text, "one");
+    }
+    let (_folder, path) = write("a.json", format!("{mark}[]").as_bytes());
+    assert_eq!(read(&spec(Format::Wudao), &path, OnBadLine::Stop).1.unwrap().bad, 0);
+    let (_folder, path) = write("a.txt", format!("{mark}text").as_bytes());
+    assert_eq!(read(&spec(Format::Text), &path, OnBadLine::Stop).0[0].text, "text");
+}
+
+#[test]
+fn text_of_two_bytes_a_character_is_refused_with_the_remedy() {
+    let text = "{\"text\":\"数据\"}\n";
+    let little: Vec<u8> = text.encode_utf16().flat_map(u16::to_le_bytes).collect();
+    let big: Vec<u8> = text.encode_utf16().flat_map(u16::to_be_bytes).collect();
+    let marked = [&[0xff, 0xfe], &little[..]].concat();
+    for bytes in [little, big, marked.clone(), gzip(&marked)] {
+        let name = if bytes.starts_with(&[0x1f, 0x8b]) { "wide.jsonl.gz" } else { "wide.jsonl" };
+        let (_folder, path) = write(name, &bytes);
+        let said = read(&spec(Format::Jsonl), &path, OnBadLine::Skip).1.unwrap_err().to_string();
+        assert!(said.contains(&format!("{name}: is UTF-16")) && said.contains("iconv"), "{said}");
+    }
+}
+
+#[test]
+fn a_lone_surrogate_is_replaced_and_counted_and_the_numbers_add_up() {
+    let lines = b"{\"text\":\"a \\ud83d b \\udc00\"}\n{\"text\":\"\"}\nnot json\n{\"text\":1}\n\n{\"text\":\"x\"}";
+    let (_folder, path) = write("odd.jsonl", lines);
+    let (documents, report) = read(&spec(Format::Jsonl), &path, OnBadLine::Skip);
+    let report = report.unwrap();
+    assert_eq!(documents[0].text, "a \u{fffd} b \u{fffd}");
+    assert_eq!((report.documents, report.blank, report.bad, report.replaced), (2, 1, 2, 2));
+    assert_eq!(report.path, Path::new("shown"));
+}
+
+#[test]
+fn the_widest_window_of_zstd_is_read() {
+    let lines = many_lines();
+    let mut packed = zstd::Encoder::new(Vec::new(), 1).unwrap();
+    packed.window_log(31).unwrap();
+    packed.long_distance_matching(true).unwrap();
+    packed.write_all(&lines).unwrap();
+    let (_folder, path) = write("long.jsonl.zst", &packed.finish().unwrap());
+    let (documents, report) = read(&spec(Format::Jsonl), &path, OnBadLine::Stop);
+    assert_eq!((documents.len(), report.unwrap().bad), (20_000, 0));
+}
+
+#[test]
+fn reading_ends_when_it_is_asked_to_even_among_bad_lines() {
+    let (_folder, path) = write("bad.jsonl", "not json\n".repeat(100).as_bytes());
+    let asked = std::cell::Cell::new(0);
+    let stop = || {
+        asked.set(asked.get() + 1);
+        asked.get() == 5
+    };
+    let (spec, naming) = (spec(Format::Jsonl), Naming::Named("bad".to_owned()));
+    let take = &mut |_, _| Ok(ControlFlow::Continue(()));
+    let stopped = spec.read((&path, "bad"), &naming, OnBadLine::Skip, &stop, take);
+    assert!(matches!(stopped, Err(DataError::Stopped)));
+    assert_eq!(asked.get(), 5);
 }

@@ -1,0 +1,72 @@
+//! What is wanted of every object of a file, and the document that it makes.
+
+use hm_domain::settings::{bad_name, shown};
+
+use crate::json_object::{Object, text};
+use crate::reading::{Document, Unusable};
+
+/// Names of fields that are told where the wanted one is missing.
+const NAMES_TOLD_MAX: usize = 6;
+
+/// Where a document's domain comes from, resolved for one file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Naming {
+    /// The same for every document of the file.
+    Named(String),
+    /// A field of each object.
+    Field(String),
+}
+
+/// What is wanted of every object.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Layout {
+    /// Field that holds the text.
+    pub(crate) text: String,
+    /// Field that holds a title, to stand before the text.
+    pub(crate) title: Option<&'static str>,
+    /// Its domain.
+    pub(crate) naming: Naming,
+}
+
+impl Layout {
+    /// The document that an object of JSON is.
+    pub(crate) fn document(&self, object: &[u8]) -> Result<Document, Unusable> {
+        let object = Object::parse(object)?;
+        let domain = self.domain(&object)?;
+        let (mut body, mut replaced) = string(&object, &self.text)?;
+        if let Some(title) = self.title.and_then(|title| object.field(title))
+            && let Some((title, more)) = text(title)?
+            && !title.is_empty()
+        {
+            body = format!("{title}\n{body}");
+            replaced += more;
+        }
+        Ok(Document { domain, text: body, replaced })
+    }
+
+    fn domain(&self, object: &Object<'_>) -> Result<String, Unusable> {
+        let field = match &self.naming {
+            Naming::Named(name) => return Ok(name.clone()),
+            Naming::Field(field) => field,
+        };
+        let (name, _) = string(object, field)?;
+        let name = name.trim();
+        match bad_name(name) {
+            None => Ok(name.to_owned()),
+            Some(must) => Err(Unusable::Name(format!(
+                "has the domain {} in {field}, which {must}: mend the field, or name the domain with `domain`",
+                shown(name)
+            ))),
+        }
+    }
+}
+
+/// The text of a field that must be there.
+fn string(object: &Object<'_>, field: &str) -> Result<(String, u64), Unusable> {
+    let Some(value) = object.field(field) else {
+        let names = object.names(NAMES_TOLD_MAX).join(", ");
+        let there = if names.is_empty() { "no field at all".to_owned() } else { names };
+        return Err(Unusable::Bad(format!("has no {field}: it has {there}")));
+    };
+    text(value)?.ok_or_else(|| Unusable::Bad(format!("has a {field} that is no text")))
+}
