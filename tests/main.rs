@@ -3,6 +3,7 @@
 
 mod bad_input;
 mod costs;
+mod data;
 mod demo;
 mod ends;
 mod examples;

@@ -93,8 +93,3 @@ impl Place {
 pub(crate) fn lines(word: &str, count: usize) -> String {
     (0..count).map(|number| format!("{{\"text\":\"{word} number {number}\"}}\n")).collect()
 }
-
-pub(crate) fn counts(domain: &DomainEntry) -> (u64, u64) {
-    let held_out = domain.validation.as_ref().map_or(0, |entry| entry.documents);
-    (domain.segments.iter().map(|segment| segment.documents).sum(), held_out)
-}
