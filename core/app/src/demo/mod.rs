@@ -35,6 +35,9 @@ pub(crate) fn demo(workplace: &Workplace, args: &DemoArgs) -> Result<u8> {
         args.preset, args.steps
     );
     println!("Watch it at {}\n", page.address);
+    if let Some(warning) = &page.warning {
+        eprintln!("{warning}");
+    }
     install_plugins(workplace, &store, args.plugins.as_deref())?;
     let file = run_file(workplace, args)?;
     let device = DeviceChoice::Auto;

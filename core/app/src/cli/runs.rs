@@ -1,0 +1,97 @@
+//! What can be asked of a run.
+
+use clap::Subcommand;
+use hm_domain::ramp::SEQUENCES_PER_STEP_MAX;
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum RunsCommand {
+    /// List runs, newest first
+    Ls {
+        /// Print the list as JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Wait at the next step boundary
+    #[command(after_help = "Example:\n  hm runs pause my-run")]
+    Pause {
+        /// Run: its name or id
+        run: String,
+        /// Why, for the log
+        #[arg(long, default_value = "", hide_default_value = true)]
+        reason: String,
+    },
+    /// Go on
+    #[command(after_help = "Example:\n  hm runs resume my-run")]
+    Resume {
+        /// Run: its name or id
+        run: String,
+        /// Why, for the log
+        #[arg(long, default_value = "", hide_default_value = true)]
+        reason: String,
+    },
+    /// Checkpoint and end the run
+    #[command(
+        after_help = "A run that no worker holds is ended on the spot: what its newest checkpoint does not hold is lost.\n\nExample:\n  hm runs stop my-run --reason \"the mixture was wrong\""
+    )]
+    Stop {
+        /// Run: its name or id
+        run: String,
+        /// Why, for the log
+        #[arg(long, default_value = "", hide_default_value = true)]
+        reason: String,
+    },
+    /// Set the mixture by hand
+    #[command(
+        after_help = "By name, shares are parts of 1 as in a run file: domains that are not named keep among them what is left,\nin the proportions in force now. Without names give one share per domain in the run's order, on any scale.\n\nExamples:\n  hm runs mixture my-run web=0.5 code=0.3\n  hm runs mixture my-run 5 3 2 --reason \"more code\""
+    )]
+    Mixture {
+        /// Run: its name or id
+        run: String,
+        /// DOMAIN=SHARE for some domains, or one share for each
+        #[arg(required = true, allow_negative_numbers = true, value_name = "SHARE")]
+        shares: Vec<String>,
+        /// Why, for the log
+        #[arg(long, default_value = "", hide_default_value = true)]
+        reason: String,
+    },
+    /// Set the peak of the learning-rate schedule by hand
+    #[command(
+        after_help = "The value is a peak, like training.learning_rate in the run file: from the next step on the whole\nschedule is scaled to it, its minimum too. The run file's own value brings its own schedule back.\nAt most ten times the run file's.\n\nExamples:\n  hm runs learning-rate my-run 5e-4\n  hm runs learning-rate my-run 1.5e-4 --reason \"spikes since the new segment\""
+    )]
+    LearningRate {
+        /// Run: its name or id
+        run: String,
+        /// New peak: a number above 0
+        #[arg(value_parser = peak, allow_hyphen_values = true)]
+        peak: f64,
+        /// Why, for the log
+        #[arg(long, default_value = "", hide_default_value = true)]
+        reason: String,
+    },
+    /// Set how many sequences a step draws by hand
+    #[command(
+        after_help = "Every step from the next on draws so many; a batch ramp of the run file is over. The number of steps\nstays, and so does the end of a schedule that counts sequences or tokens.\n\nExamples:\n  hm runs batch my-run 64\n  hm runs batch my-run 1024 --reason \"noise scale has grown\""
+    )]
+    Batch {
+        /// Run: its name or id
+        run: String,
+        /// Sequences of a step, from 1 to 65536
+        #[arg(value_parser = batch_size, allow_hyphen_values = true)]
+        sequences: u32,
+        /// Why, for the log
+        #[arg(long, default_value = "", hide_default_value = true)]
+        reason: String,
+    },
+}
+
+fn peak(text: &str) -> Result<f64, String> {
+    let peak: f64 = text.parse().map_err(|_| "it is not a number".to_owned())?;
+    // How far it may be from the run's own is for its worker to say.
+    hm_domain::knobs::check_peak(peak, None).map(|()| peak)
+}
+
+fn batch_size(text: &str) -> Result<u32, String> {
+    let must = format!("it must be from 1 to {SEQUENCES_PER_STEP_MAX}");
+    let sequences: u32 = text.parse().map_err(|_| must)?;
+    hm_domain::knobs::check_batch_size(sequences).map(|()| sequences)
+}
