@@ -55,7 +55,7 @@ mod tests {
         assert_eq!(sizes(2, 2, 4), [1, 1]);
         for (sequences, most, devices) in [(7, 2, 3), (33, 5, 4), (100, 9, 8), (3, 9, 3)] {
             let sizes = sizes(sequences, most, devices);
-            assert!(sizes.len() % devices == 0, "{sizes:?}");
+            assert!(sizes.len().is_multiple_of(devices), "{sizes:?}");
             assert!(sizes.iter().all(|size| (1..=most).contains(size)), "{sizes:?}");
         }
     }
