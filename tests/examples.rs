@@ -54,7 +54,8 @@ fn two_shapes_are_counted_as_read_learned_in_every_domain_and_audited() {
         ("ManPages (en)", 1577),
         ("Manuals (en)", 3414),
         ("Python", 1086),
-        ("Quotes (en)", 12392),
+        // One quotation less than is read: it stands in the held-out file too.
+        ("Quotes (en)", 12391),
         ("man-zh", 683),
         ("manual-zh", 94),
     ];

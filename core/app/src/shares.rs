@@ -80,7 +80,7 @@ mod tests {
         assert!(refused("web=50").contains("from 0 to 1"));
         assert!(refused("web=nan").contains("from 0 to 1"));
         assert!(refused("web=0.9 code=0.3").contains("sum to 1.2"));
-        assert!(refused("web=0.5 code=0.2 a=b=0.1").contains("sum to 0.8"));
+        assert!(refused("web=0.5 code=0.25 a=b=0.125").contains("sum to 0.875"));
         let none_left =
             shares(&["web=0.5".to_owned()], &["web".into(), "code".into()], &[1.0, 0.0]);
         assert!(none_left.unwrap_err().contains("the others have none now"));

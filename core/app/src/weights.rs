@@ -50,7 +50,7 @@ fn run_of_checkpoint(folder: &Path) -> Option<(RunId, PathBuf)> {
 fn run_called(workplace: &Workplace, store: &Store, name: &str) -> Result<RunId> {
     match workplace.find_run(store, name) {
         Err(error) if Path::new(name).is_dir() => Err(error.context(format!(
-            "the folder {name} is neither of `hm import` nor a checkpoint in the folder of its run, and no run has that name"
+            "the folder {name} is neither a folder of `hm import` nor a checkpoint in the folder of its run"
         ))),
         found => Ok(found?.run_id),
     }

@@ -63,18 +63,19 @@ pub fn estimate(spec: &PrepareSpec, root: &Path, watch: Watch<'_>) -> Result<Est
         return Ok(Estimate { manifest, is_prepared: true });
     }
     let seen = look(spec, &listing.inputs, &mut meter)?;
-    let tokenizer = match given {
-        Some(given) => given.tokenizer,
+    // One that is yet to be trained has no digest.
+    let (tokenizer, digest) = match given {
+        Some(given) => (given.tokenizer, Digest::of(&given.json)),
         None => {
             let texts: Vec<String> =
                 seen.values().flat_map(|seen| seen.texts.iter().cloned()).collect();
-            Tokenizer::train(&texts, spec.vocabulary())?
+            (Tokenizer::train(&texts, spec.vocabulary())?, Digest::ZERO)
         }
     };
     let domains = seen.into_iter().map(|(name, seen)| entry(name, &seen, &tokenizer));
     let manifest = Manifest {
         spec: Digest::ZERO,
-        tokenizer: Digest::ZERO,
+        tokenizer: digest,
         vocabulary: tokenizer.vocabulary() as u32,
         end_of_document: tokenizer.end_of_document().0.to_owned(),
         domains: domains.collect::<Result<_>>()?,

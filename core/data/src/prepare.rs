@@ -94,7 +94,7 @@ fn whole(manifest: Manifest, folder: PathBuf, known: &mut KnownDigests) -> Resul
 /// A tokenizer that the spec names, and its file.
 pub(crate) struct Given {
     pub(crate) tokenizer: Tokenizer,
-    json: Vec<u8>,
+    pub(crate) json: Vec<u8>,
 }
 
 impl Given {
