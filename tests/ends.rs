@@ -1,14 +1,13 @@
 //! How runs end, and how they do not: nothing trained is lost, and nothing is said that is not so.
 
-use std::io::{BufRead as _, BufReader};
 use std::path::PathBuf;
 use std::process::Command;
 
 use hm_domain::event::{Event, RunResumed};
 use hm_store::codec;
 
-use crate::place::{Background, Place};
-use crate::tampering::from_hex;
+use crate::place::Place;
+use crate::tampering::{forge, from_hex};
 
 /// More steps than any machine trains while a test looks on.
 const ENDLESS: &str = "training.steps=10000000";
@@ -59,13 +58,6 @@ fn damage(folder: &std::path::Path) {
     std::fs::write(&path, bytes).unwrap();
 }
 
-/// Reads what a worker says until a line holds `text`.
-fn wait_for_line(worker: &mut Background, text: &str) {
-    let errors = worker.0.stderr.as_mut().expect("piped");
-    let mut lines = BufReader::new(errors).lines();
-    assert!(lines.any(|line| line.unwrap().contains(text)), "it never says {text}");
-}
-
 #[test]
 fn run_whose_last_checkpoint_cannot_be_saved_stays_unfinished_until_it_can() {
     let place = Place::with_run_file();
@@ -77,7 +69,7 @@ fn run_whose_last_checkpoint_cannot_be_saved_stays_unfinished_until_it_can() {
     std::fs::remove_dir(&folder).unwrap();
     std::fs::write(&folder, "full").unwrap();
     place.ok(&["runs", "stop", "full"]);
-    wait_for_line(&mut worker, "trying again in 1 s");
+    worker.says("trying again in 1 s");
     assert_eq!(worker.interrupt(), Some(3));
     let state = place.state("full");
     assert!(state.starts_with("interrupted||stopped by"), "{state}");
@@ -135,8 +127,7 @@ fn damaged_newest_checkpoint_is_passed_over_and_only_what_the_log_names_is_delet
 
     let steps = place.steps("run");
     let mut worker = place.train_in_background("run", &sets);
-    wait_for_line(&mut worker, "is passed over");
-    wait_for_line(&mut worker, "resumed from step");
+    worker.says("is passed over");
     place.wait_for_step("run", steps + 40);
     assert_eq!(worker.interrupt(), Some(130));
     let resumed = place.resumed();
@@ -158,7 +149,7 @@ fn damaged_newest_checkpoint_is_passed_over_and_only_what_the_log_names_is_delet
         damage(&folder.join(name));
     });
     let mut worker = place.train_in_background("run", &sets);
-    wait_for_line(&mut worker, "trained again from step 0");
+    worker.says("trained again from step 0");
     place.wait_for_step("run", steps + 1);
     assert_eq!(worker.interrupt(), Some(130));
     let resumed = place.resumed();
@@ -193,13 +184,23 @@ fn run_that_learns_nothing_more_fails_with_a_sentence_and_keeps_its_checkpoints(
 #[test]
 fn error_that_ends_a_worker_stands_in_the_log() {
     let place = Place::with_run_file();
-    let text = place.refused_training("run", &[ENDLESS, "optimizer.clip_norm=2e18"], 2);
-    assert!(text.contains("the clip norm is"), "{text}");
+    let worker = place.train_in_background("run", &PLAIN);
+    place.wait_for_step("run", 3);
+    place.ok(&["runs", "learning-rate", "run", "5e-4"]);
+    assert_eq!(worker.interrupt(), Some(130));
+    // A rate that no step can be trained under, which neither a run file nor a person may ask for.
+    forge(&place, 0, |event| match event {
+        Event::LearningRateSet(set) => {
+            set.peak = f64::INFINITY;
+            true
+        }
+        _ => false,
+    });
+    let due = format!("step {} could not be trained: the learning rate is inf", place.steps("run"));
+    let text = place.refused_training("run", &PLAIN, 2);
+    assert!(text.contains(&due), "{text}");
     let state = place.state("run");
-    assert!(
-        state.starts_with("interrupted||step 0 could not be trained: the clip norm"),
-        "{state}"
-    );
+    assert!(state.starts_with(&format!("interrupted||{due}")), "{state}");
 }
 
 #[test]

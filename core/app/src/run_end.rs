@@ -98,21 +98,34 @@ impl Run {
         if ending == Ending::Completed && !self.validated_at(step) {
             self.validate()?;
         }
-        if let Some(error) = self.checkpoint(&LAST_CHECKPOINT_PAUSES)? {
-            let reason = format!("{reason}, but the last checkpoint could not be saved: {error}");
-            self.interrupted(reason.clone())?;
-            return Ok(Outcome::Unsaved(reason));
+        match self.checkpoint(&LAST_CHECKPOINT_PAUSES)? {
+            None => self.seal(ending, reason),
+            // It has failed already, and nothing is to be saved of what it came to.
+            Some(TrainError::WeightsNotFinite { .. }) if ending == Ending::Failed => {
+                self.seal(ending, reason)
+            }
+            Some(error @ TrainError::WeightsNotFinite { .. }) => {
+                self.seal(Ending::Failed, format!("{reason}, but {error}"))
+            }
+            Some(error) => {
+                let reason =
+                    format!("{reason}, but the last checkpoint could not be saved: {error}");
+                self.interrupted(reason.clone())?;
+                Ok(Outcome::Unsaved(reason))
+            }
         }
+    }
+
+    /// Ends the run as failed: it could not begin, or nothing can be saved of it.
+    pub(crate) fn give_up(&mut self, reason: String) -> Result<Outcome> {
+        self.seal(Ending::Failed, reason)
+    }
+
+    fn seal(&mut self, ending: Ending, reason: String) -> Result<Outcome> {
+        let step = self.mentor.state().next_step;
         let event = Event::RunFinished(RunFinished { step, ending, reason: reason.clone() });
         self.commit(Decided { events: vec![event], states: Vec::new() })?;
         Ok(Outcome::Finished(ending, reason))
-    }
-
-    /// Ends a run that could not begin: nothing was trained, so there is nothing to save.
-    pub(crate) fn give_up(&mut self, reason: String) -> Result<()> {
-        let step = self.mentor.state().next_step;
-        let event = Event::RunFinished(RunFinished { step, ending: Ending::Failed, reason });
-        self.commit(Decided { events: vec![event], states: Vec::new() })
     }
 
     /// Saves a checkpoint and leaves the run to another worker.
@@ -152,6 +165,9 @@ impl Run {
         let mut tried = self.save();
         for pause in pauses {
             let Err(error) = &tried else { break };
+            if matches!(error, TrainError::WeightsNotFinite { .. }) {
+                break;
+            }
             self.progress.say(&format!(
                 "the last checkpoint cannot be saved: {error}; trying again in {} s, Ctrl-C leaves \
                  the run unfinished",

@@ -13,7 +13,7 @@ use hm_domain::mentor::{Decided, Mentor};
 use hm_domain::state::Phase;
 use hm_domain::step::LossSums;
 use hm_store::Journal;
-use hm_train::Trainer;
+use hm_train::{TrainError, Trainer};
 
 use crate::checkpoints::Checkpoints;
 use crate::inbox::{Inbox, Wish};
@@ -62,8 +62,10 @@ impl Run {
             }
             self.hold_to_limits()?;
             self.step()?;
-            if self.ending_due().is_none() {
-                self.carry_out_what_is_due()?;
+            if self.ending_due().is_none()
+                && let Some(broken) = self.carry_out_what_is_due()?
+            {
+                return self.give_up(broken);
             }
         }
     }
@@ -146,8 +148,9 @@ impl Run {
         Ok(())
     }
 
-    /// What is due between steps. The end of the run sees to what is due then.
-    fn carry_out_what_is_due(&mut self) -> Result<()> {
+    /// What is due between steps; the end of the run sees to what is due then. Why the run cannot go
+    /// on, if its weights are such that nothing will ever be saved again.
+    fn carry_out_what_is_due(&mut self) -> Result<Option<String>> {
         let state = self.mentor.state();
         let done = state.next_step;
         let every = state.spec.validation.every_steps;
@@ -156,11 +159,14 @@ impl Run {
         if validate && !self.validated_at(done) {
             self.validate()?;
         }
-        if checkpoint {
-            // A full disk is told and logged; the run goes on.
-            self.checkpoint(&[])?;
+        if !checkpoint {
+            return Ok(None);
         }
-        Ok(())
+        // A full disk is told and logged; the run goes on.
+        let failed = self.checkpoint(&[])?;
+        Ok(failed
+            .filter(|error| matches!(error, TrainError::WeightsNotFinite { .. }))
+            .map(|error| format!("at step {done} {error}; try a smaller training.learning_rate")))
     }
 
     /// Answers a wish; why not, if it is refused.
