@@ -33,8 +33,9 @@ pub enum Put {
 }
 
 impl Store {
-    /// Leaves a wish for the run's worker, unless the run has ended. The event that ends a run waits
-    /// for the head's lock as this does, so no wish slips in behind it.
+    /// Leaves a wish for the run's worker, unless the run has ended. It waits for nobody: a worker whose
+    /// transaction hangs does not keep a wish from being put down. One that comes while a run is being
+    /// sealed is taken back.
     pub async fn put_command(
         &self,
         run_id: RunId,
@@ -42,11 +43,10 @@ impl Store {
         body: &serde_json::Value,
         by: &str,
     ) -> Result<Put> {
-        let mut transaction = self.pool.begin().await?;
         let sealed: Option<bool> =
-            sqlx::query_scalar("select sealed from run_head where run_id = $1 for share")
+            sqlx::query_scalar("select sealed from run_head where run_id = $1")
                 .bind(run_id.0)
-                .fetch_optional(&mut *transaction)
+                .fetch_optional(&self.pool)
                 .await?;
         if sealed.ok_or(StoreError::NoRun(run_id))? {
             return Ok(Put::Ended);
@@ -59,10 +59,17 @@ impl Store {
         .bind(body)
         .bind(by)
         .bind(now_us())
-        .fetch_one(&mut *transaction)
+        .fetch_one(&self.pool)
         .await?;
-        transaction.commit().await?;
-        Ok(Put::Waits(id as u64))
+        let taken_back = sqlx::query(
+            "delete from command where id = $1 and answered_seq is null \
+             and exists (select 1 from run_head where run_id = $2 and sealed)",
+        )
+        .bind(id)
+        .bind(run_id.0)
+        .execute(&self.pool)
+        .await?;
+        Ok(if taken_back.rows_affected() == 0 { Put::Waits(id as u64) } else { Put::Ended })
     }
 
     /// Unanswered wishes with a number above `after`, in order. Two at one time may become visible out
