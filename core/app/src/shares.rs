@@ -42,6 +42,8 @@ fn by_name(words: &[String], domains: &[String], in_force: &[f64]) -> Result<Vec
     let rest = 1.0 - sum;
     if rest < -1e-9 || (rest > 1e-9 && kept == 0.0) {
         let others = if named.contains(&None) { "; the others have none now" } else { "" };
+        // As they were typed: 0.5 + 0.2 + 0.1 is not quite 0.8.
+        let sum = (sum * 1e9).round() / 1e9;
         return Err(format!("the named shares sum to {sum}, and all together must be 1{others}"));
     }
     let share = |(named, kept_share): (&Option<f64>, &f64)| {
