@@ -5,7 +5,7 @@ use hm_domain::id::RunId;
 use sqlx::Row as _;
 use sqlx::postgres::PgConnection;
 
-use crate::error::{Result, StoreError};
+use crate::error::Result;
 use crate::store::{Store, now_us};
 
 /// A wish that waits.
@@ -34,8 +34,8 @@ pub enum Put {
 
 impl Store {
     /// Leaves a wish for the run's worker, unless the run has ended. It waits for nobody: a worker whose
-    /// transaction hangs does not keep a wish from being put down. One that comes while a run is being
-    /// sealed is taken back.
+    /// transaction hangs does not keep a wish from being put down. One that slips in while a run is
+    /// being sealed has been answered by the run's end.
     pub async fn put_command(
         &self,
         run_id: RunId,
@@ -43,33 +43,22 @@ impl Store {
         body: &serde_json::Value,
         by: &str,
     ) -> Result<Put> {
-        let sealed: Option<bool> =
-            sqlx::query_scalar("select sealed from run_head where run_id = $1")
-                .bind(run_id.0)
-                .fetch_optional(&self.pool)
-                .await?;
-        if sealed.ok_or(StoreError::NoRun(run_id))? {
-            return Ok(Put::Ended);
-        }
-        let id: i64 = sqlx::query_scalar(
-            "insert into command (run_id, kind, body, issued_by, issued_at) values ($1, $2, $3, $4, $5) returning id",
+        let id: Option<i64> = sqlx::query_scalar(
+            "insert into command (run_id, kind, body, issued_by, issued_at) \
+             select $1, $2, $3, $4, $5 from run_head where run_id = $1 and not sealed returning id",
         )
         .bind(run_id.0)
         .bind(kind)
         .bind(body)
         .bind(by)
         .bind(now_us())
-        .fetch_one(&self.pool)
+        .fetch_optional(&self.pool)
         .await?;
-        let taken_back = sqlx::query(
-            "delete from command where id = $1 and answered_seq is null \
-             and exists (select 1 from run_head where run_id = $2 and sealed)",
-        )
-        .bind(id)
-        .bind(run_id.0)
-        .execute(&self.pool)
-        .await?;
-        Ok(if taken_back.rows_affected() == 0 { Put::Waits(id as u64) } else { Put::Ended })
+        match id {
+            Some(id) => Ok(Put::Waits(id as u64)),
+            // Sealed, or not there at all, which is an error.
+            None => self.head(run_id).await.map(|_| Put::Ended),
+        }
     }
 
     /// Unanswered wishes with a number above `after`, in order. Two at one time may become visible out
@@ -97,11 +86,13 @@ impl Store {
 
     /// Seq of the event that answered a wish, once there is one: its own answer, or the run's end.
     pub async fn command_answer(&self, id: u64) -> Result<Option<u64>> {
-        let seq: Option<Option<i64>> =
-            sqlx::query_scalar("select answered_seq from command where id = $1")
-                .bind(id as i64)
-                .fetch_optional(&self.pool)
-                .await?;
+        let seq: Option<Option<i64>> = sqlx::query_scalar(
+            "select coalesce(answered_seq, case when sealed then next_seq - 1 end) \
+             from command join run_head using (run_id) where id = $1",
+        )
+        .bind(id as i64)
+        .fetch_optional(&self.pool)
+        .await?;
         Ok(seq.flatten().map(|seq| seq as u64))
     }
 }

@@ -88,6 +88,30 @@ async fn end_of_a_run_answers_what_still_waits_and_no_wish_follows_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn wish_is_put_down_while_a_workers_transaction_hangs() {
+    let mut bench = bench().await;
+    let mut lease = bench.begin(started(2)).await;
+    bench.sql("begin; lock table step_metric in exclusive mode").await.unwrap();
+    let step = Event::StepRecorded(Box::new(samples::step(0, 2)));
+    let appending = tokio::spawn(async move { lease.append(0, vec![step]).await.map(|_| lease) });
+    let waiting = "select 1 from pg_locks where relation = 'step_metric'::regclass and not granted";
+    while bench.rows(waiting).await.is_empty() {
+        assert!(!appending.is_finished(), "the append did not wait");
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+    let patience = std::time::Duration::from_secs(20);
+    let wish =
+        tokio::time::timeout(patience, bench.put("pause")).await.expect("it waits for nobody");
+    assert_eq!(bench.store.command_answer(wish).await.unwrap(), None);
+    bench.sql("rollback").await.unwrap();
+    let mut lease = appending.await.unwrap().unwrap();
+    // One that slipped in behind the event that ends the run is answered by it.
+    let end = lease.append(0, vec![finished()]).await.unwrap()[0].seq;
+    bench.sql("update command set answered_seq = null").await.unwrap();
+    assert_eq!(bench.store.command_answer(wish).await.unwrap(), Some(end));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn living_worker_is_seen_and_one_that_is_gone_is_not() {
     let bench = bench().await;
     let lease = bench.begin(started(2)).await;
