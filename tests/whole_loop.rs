@@ -110,11 +110,9 @@ fn knobs_turned_while_it_trains_are_obeyed_logged_replayed_and_audited() {
     let hold = place.hold_at_checkpoint(100);
     let worker = place.train_in_background("run", &sets);
     hold.reached();
-    // Asked for while the run stands, and let in together with its checkpoint: it stands again soon.
+    // Asked for while the run stands at a checkpoint: it lies in the inbox when the run goes on.
     let mut pause = place.hm(&["runs", "pause", "run"]).spawn().unwrap();
-    let asking = "select count(*) from pg_stat_activity where wait_event_type = 'Lock' and \
-        query like 'insert into command%'";
-    place.wait_for(asking, "1");
+    place.wait_for("select count(*) from command", "1");
     hold.release();
     assert!(pause.wait().unwrap().success());
     let reason = ["--reason", "spikes since the new segment"];
