@@ -101,7 +101,7 @@ impl RunFile {
             typed::apply_set(&mut value, set)?;
         }
         let mut file: RunFile = typed::read(value)
-            .map_err(|faults| anyhow!("run file {}: {faults}", path.display()))?;
+            .map_err(|faults| anyhow!("run file {}{}", path.display(), typed::sentence(&faults)))?;
         let folder = path.parent().map_or_else(PathBuf::new, Path::to_path_buf);
         file.data.resolve_paths(&folder);
         file.model.from = file.model.from.take().map(|path| folder.join(path));

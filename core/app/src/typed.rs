@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use anyhow::{Result, anyhow, bail};
-use hm_domain::settings::{Faults, shown};
+use hm_domain::settings::{BadValue, Faults, shown};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use serde_path_to_error::Segment;
@@ -69,6 +69,14 @@ pub(crate) fn read<T: DeserializeOwned>(mut value: Value) -> Result<T, Faults> {
         if lacking || !take_out(&mut value, &keys) {
             return Err(faults);
         }
+    }
+}
+
+/// What is wrong with a file, as it follows upon the file's name.
+pub(crate) fn sentence(faults: &Faults) -> String {
+    match faults.all() {
+        [BadValue { key, value, must }] => format!(", at {key}: it is {value} and {must}"),
+        _ => format!(": {faults}"),
     }
 }
 
