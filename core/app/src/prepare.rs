@@ -56,18 +56,15 @@ pub(crate) fn prepared(
     Ok(watched(&stop, |watch| hm_data::prepare(&file.data, &root, watch))?)
 }
 
-/// What preparation would give: nothing is written.
-pub(crate) fn estimated(workplace: &Workplace, file: &RunFile) -> Result<Estimate> {
-    let root = root(workplace);
-    Ok(watched(&|| false, |watch| hm_data::estimate(&file.data, &root, watch))?)
-}
-
-/// The same as prepared data, told apart on standard error.
+/// What preparation would give, and whether that is estimated, which is told on standard error too.
+/// Nothing is written.
 pub(crate) fn estimated_manifest(
     workplace: &Workplace,
     file: &RunFile,
 ) -> Result<(Manifest, bool)> {
-    let Estimate { manifest, is_prepared } = estimated(workplace, file)?;
+    let root = root(workplace);
+    let Estimate { manifest, is_prepared } =
+        watched(&|| false, |watch| hm_data::estimate(&file.data, &root, watch))?;
     if !is_prepared {
         eprintln!(
             "estimated from some of the text, since it is not prepared yet: documents, tokens, epochs; digests are zero"

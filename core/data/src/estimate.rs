@@ -6,7 +6,6 @@ use std::ops::ControlFlow;
 use std::path::Path;
 
 use hm_domain::id::Digest;
-use hm_domain::settings::Faults;
 
 use crate::error::{Result, at};
 use crate::inputs::{Input, list};
@@ -53,9 +52,6 @@ struct Amount {
 /// # Errors
 /// When the spec cannot be used, or a file that is looked at cannot be read.
 pub fn estimate(spec: &PrepareSpec, root: &Path, watch: Watch<'_>) -> Result<Estimate> {
-    let mut faults = Faults::default();
-    spec.check(&mut faults);
-    faults.into_result()?;
     let mut meter = Meter::new(watch);
     let listing = list(spec)?;
     let given = Given::read(spec)?;

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use hm_domain::settings::{bad_name, shown};
+use hm_domain::settings::{Faults, bad_name, shown};
 
 use crate::error::{DataError, Result};
 use crate::glob;
@@ -38,11 +38,14 @@ pub(crate) struct Listing<'a> {
     pub(crate) warnings: Vec<String>,
 }
 
-/// Finds every file, before any is read.
+/// Finds every file of a spec that can be used, before any is read.
 ///
 /// # Errors
-/// When a source names none, or one whose name cannot be written down or gives no domain.
+/// When the spec cannot be used, or a source names none, or one whose name cannot be written down or gives no domain.
 pub(crate) fn list(spec: &PrepareSpec) -> Result<Listing<'_>> {
+    let mut faults = Faults::default();
+    spec.check(&mut faults);
+    faults.into_result()?;
     let folder = spec.folder.canonicalize().unwrap_or_else(|_| spec.folder.clone());
     let (mut inputs, mut warnings) = (Vec::new(), Vec::new());
     for source in &spec.sources {

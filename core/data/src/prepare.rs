@@ -16,7 +16,6 @@ use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::time::Duration;
 
 use hm_domain::id::Digest;
-use hm_domain::settings::Faults;
 
 use crate::error::{DataError, Result, at};
 use crate::hold_out::Side;
@@ -53,9 +52,6 @@ pub struct Prepared {
 /// When the spec cannot be used, a file cannot be read, or the folder is not what was prepared. Nothing
 /// that is half done is left behind.
 pub fn prepare(spec: &PrepareSpec, root: &Path, watch: Watch<'_>) -> Result<Prepared> {
-    let mut faults = Faults::default();
-    spec.check(&mut faults);
-    faults.into_result()?;
     let mut meter = Meter::new(watch);
     let listing = list(spec)?;
     let given = Given::read(spec)?;

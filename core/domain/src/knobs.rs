@@ -149,15 +149,8 @@ fn mixture_set(
     shares: &[f64],
     (by, reason): (String, &str),
 ) -> Result<Event, String> {
-    let situation = Situation {
-        spec: &state.spec,
-        previous: Some(state.newest_mixture()),
-        domain_tokens: &state.domain_tokens,
-        tokens_left: state.tokens_left(state.next_step, state.sequences),
-        rate_limited: false,
-    };
-    let Ruled { mixture, rules } =
-        rules::rule(shares, situation).map_err(|refused| refused.to_string())?;
+    let Ruled { mixture, rules } = rules::rule(shares, Situation::of_next_step(state))
+        .map_err(|refused| refused.to_string())?;
     let (step, reason) = (state.next_step, reason.to_owned());
     Ok(Event::MixtureSet(MixtureSet { step, mixture, rules, reason, by }))
 }

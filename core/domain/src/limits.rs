@@ -37,13 +37,7 @@ pub(crate) fn held(state: &RunState) -> Option<MixtureLimited> {
         })
     });
     runs_out.next()?;
-    let situation = Situation {
-        spec: &state.spec,
-        previous: Some(state.newest_mixture()),
-        domain_tokens: &state.domain_tokens,
-        tokens_left: state.tokens_left(state.next_step, state.sequences),
-        rate_limited: false,
-    };
+    let situation = Situation::of_next_step(state);
     let Ruled { mixture, rules } = rules::rule(&state.mixture.shares(), situation).ok()?;
     // Where no domain may give any more, the limits leave no mixture, and the one in force stays.
     let without_room = rules.iter().any(|rule| rule == rules::CAPS_RELAXED);

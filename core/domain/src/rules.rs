@@ -7,6 +7,7 @@
 
 use crate::mixture::{Mixture, NotAMixture, check_shares};
 use crate::spec::{DomainSpec, RunSpec};
+use crate::state::RunState;
 
 /// The rules version that this file implements.
 pub const RULES_VERSION: u32 = 1;
@@ -36,6 +37,19 @@ pub struct Situation<'a> {
     pub tokens_left: u64,
     /// Whether the rate limit applies: not to what an operator sets by hand.
     pub rate_limited: bool,
+}
+
+impl<'a> Situation<'a> {
+    /// That of a mixture for the next step which no policy has asked for: the rate limit is not for it.
+    pub(crate) fn of_next_step(state: &'a RunState) -> Situation<'a> {
+        Situation {
+            spec: &state.spec,
+            previous: Some(state.newest_mixture()),
+            domain_tokens: &state.domain_tokens,
+            tokens_left: state.tokens_left(state.next_step, state.sequences),
+            rate_limited: false,
+        }
+    }
 }
 
 /// Applies the rules to `shares` and numbers the result after the previous mixture.

@@ -3,13 +3,10 @@
 
 use hm_domain::batch::Batch;
 use hm_domain::knobs::PEAK_FACTOR_MAX;
-use hm_domain::spec::{ModelSpec, OptimizerSpec};
+use hm_domain::spec::{CLIP_NORM_MAX, ModelSpec, OptimizerSpec};
 use hm_domain::step::Knobs;
 
 use crate::error::{Result, TrainError};
-
-/// Gradients clipped to at most this have squares and sums of squares that fit f32.
-const CLIP_NORM_MAX: f64 = 1e18;
 
 /// Sequences of the model's length and vocabulary, of domains that the run has.
 pub(crate) fn check_batch(batch: &Batch, model: &ModelSpec, domain_count: usize) -> Result<()> {
