@@ -73,7 +73,8 @@ fn write_log(url: &str) {
     let starting = store.start_run(id, "bench", Namesakes::Allowed, started);
     let lease = runtime.block_on(starting).expect("a run");
     let handle = runtime.handle().clone();
-    let mut journal = Journal::open(lease, handle, JournalLimits::default(), |_| {});
+    let mut journal =
+        Journal::open(lease, handle, JournalLimits::default(), Arc::default(), |_| {});
     let mut mentor = Mentor::new(state, Arc::new(host));
     let command = Command::Bind {
         plugin: "odm".to_owned(),

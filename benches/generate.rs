@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::Instant;
 
 use hm_train::{
-    Choice, Chooser, DeviceChoice, ElementType, ExportChoice, ExportSource, Generator,
+    Choice, Chooser, DeviceChoice, Devices, ElementType, ExportChoice, ExportSource, Generator,
     InitialWeights, Trainer, export, import, preset,
 };
 use serde_json::Value;
@@ -95,10 +95,11 @@ pub(crate) fn child(arguments: &[String]) {
     let vocabulary = weights.model.vocabulary;
     let prompt: Vec<u32> = (0..prompt as u32).map(|at| prompt_id(at, vocabulary)).collect();
     let source = ExportSource::Initial(weights);
+    let devices = Devices::open(&DeviceChoice::Cpu).expect("a CPU");
     let (mut prefill, mut decode, mut ids) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..=repeats {
         let mut generator =
-            Generator::open(&source, &DeviceChoice::Cpu, &mut |_, _| {}).expect("a generator");
+            Generator::open(&source, &devices, &mut |_, _| {}).expect("a generator");
         let greedy = Choice { temperature: 0.0, top_k: 0, top_p: 1.0, seed: 0 };
         let mut chooser = Chooser::new(greedy).expect("greedy");
         let start = Instant::now();

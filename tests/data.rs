@@ -104,5 +104,5 @@ fn a_dry_run_prepares_nothing() {
         (&said["data_is_estimated"], &said["spec"]["domains"][0]["name"]),
         (&true.into(), &"a".into())
     );
-    assert!(!place.path("data/prepared").exists());
+    assert!(!place.path("data").exists(), "nothing at all is written");
 }

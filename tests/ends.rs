@@ -121,6 +121,18 @@ fn damaged_newest_checkpoint_is_passed_over_and_only_what_the_log_names_is_delet
     let [older, newest] = &saved[..] else { panic!("two are kept: {saved:?}") };
     let folder = place.checkpoints("run");
     damage(&folder.join(newest));
+    let step_of = |name: &str| name[6..16].parse::<u64>().unwrap();
+    // Its text and its export come from the older one too, and say so.
+    let passed_over = place.output(&["generate", "run", "--prompt", "the cat", "--tokens", "1"]);
+    let said = String::from_utf8(passed_over.stderr).unwrap();
+    assert!(passed_over.status.success(), "{said}");
+    assert!(said.contains("is passed over") && said.contains("digest"), "{said}");
+    assert!(said.contains(&format!("weights of step {}", step_of(older))), "{said}");
+    let output = place.path("exported");
+    let said = place.ok(&["export", "run", "--output", output.to_str().unwrap(), "--json"]);
+    let said: serde_json::Value = serde_json::from_str(&said).unwrap();
+    assert_eq!(said["step"], step_of(older));
+
     // What a person keeps there: a folder of notes, and one that looks like a checkpoint.
     std::fs::create_dir(folder.join("0-my-notes")).unwrap();
     std::fs::create_dir(folder.join("a000-s9999999999-best")).unwrap();
@@ -131,7 +143,6 @@ fn damaged_newest_checkpoint_is_passed_over_and_only_what_the_log_names_is_delet
     place.wait_for_step("run", steps + 40);
     assert_eq!(worker.interrupt(), Some(130));
     let resumed = place.resumed();
-    let step_of = |name: &str| name[6..16].parse::<u64>().unwrap();
     assert_eq!(resumed.checkpoint_step, step_of(older));
     assert_eq!((resumed.agreed, resumed.step), (true, steps));
     assert_eq!(resumed.passed_over.len(), 1, "{resumed:?}");
@@ -201,6 +212,28 @@ fn error_that_ends_a_worker_stands_in_the_log() {
     assert!(text.contains(&due), "{text}");
     let state = place.state("run");
     assert!(state.starts_with(&format!("interrupted||{due}")), "{state}");
+}
+
+#[test]
+fn run_that_cannot_be_taken_up_says_why_in_its_log() {
+    let place = Place::with_run_file();
+    let sets = [&PLAIN[..], &["checkpoint.every_steps=10000000"]].concat();
+    let worker = place.train_in_background("run", &sets);
+    place.wait_for_step("run", 5);
+    drop(worker);
+    // Another loss than the one that was seen: what is trained again cannot agree with it.
+    forge(&place, 3, |event| match event {
+        Event::StepRecorded(step) => {
+            step.pre_step.loss += 1.0;
+            true
+        }
+        _ => false,
+    });
+    let text = place.refused_training("run", &sets, 2);
+    assert!(text.contains("catch-up disagrees with the log: step "), "{text}");
+    let state = place.state("run");
+    let due = "interrupted||the run could not be taken up: on a CPU this must not be";
+    assert!(state.starts_with(due), "{state}");
 }
 
 #[test]

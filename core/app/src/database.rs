@@ -8,9 +8,9 @@ use crate::workplace::Workplace;
 
 pub(crate) fn run(workplace: &Workplace, command: DbCommand) -> Result<u8> {
     match command {
-        DbCommand::Url => println!("{}", hm_store::database_url(&workplace.data_dir)?),
+        DbCommand::Url => println!("{}", workplace.database_url()?),
         DbCommand::Psql { args } => {
-            let url = hm_store::database_url(&workplace.data_dir)?;
+            let url = workplace.database_url()?;
             let status =
                 std::process::Command::new("psql").arg(url).args(args).status().context(
                     "cannot start psql; install it with: apt-get install postgresql-client",

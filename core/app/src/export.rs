@@ -13,26 +13,31 @@ use crate::workplace::Workplace;
 
 pub(crate) fn export(workplace: &Workplace, args: &ExportArgs) -> Result<u8> {
     let choice = ExportChoice { element: args.dtype.parse()?, shard_bytes: args.shard_bytes };
-    let (source, tokenizer) = find(workplace, &args.source, args.tokenizer.as_deref())?;
+    let found = find(workplace, &args.source, args.tokenizer.as_deref())?;
+    let tokenizer = &found.tokenizer;
     let files = tokenizer.as_deref().map(tokenizer_files).transpose()?;
     let bar = progress::bar(0, "exporting weights");
-    let exported =
-        hm_train::export(&source, &args.output, choice, files.as_ref(), &mut |done, total| {
+    let (exported, step) = found.newest_whole(|source| {
+        hm_train::export(source, &args.output, choice, files.as_ref(), &mut |done, total| {
             bar.set_length(total);
             bar.set_position(done);
-        })?;
+        })
+    })?;
     bar.finish_and_clear();
     let folder = args.output.display();
     let (parameters, bytes, shards) = (exported.parameters, exported.bytes, exported.shards);
     if args.json {
         let shown = serde_json::json!({
-            "folder": args.output, "parameters": parameters, "bytes": bytes, "shards": shards,
+            "folder": args.output, "step": step, "parameters": parameters, "bytes": bytes, "shards": shards,
             "tokenizer": tokenizer,
         });
         println!("{}", serde_json::to_string_pretty(&shown)?);
         return Ok(0);
     }
-    println!("exported {parameters} weights into {folder}: {bytes} bytes in {shards} files");
+    let of_step = step.map_or(String::new(), |step| format!(" of step {step}"));
+    println!(
+        "exported {parameters} weights{of_step} into {folder}: {bytes} bytes in {shards} files"
+    );
     if tokenizer.is_none() {
         println!("there is no tokenizer to go with them: name one with --tokenizer");
     }

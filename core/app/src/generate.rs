@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 use hm_data::Tokenizer;
-use hm_train::{Choice, Chooser, Generator};
+use hm_train::{Choice, Chooser, Devices, Generator};
 
 use crate::chat;
 use crate::cli::GenerateArgs;
@@ -32,17 +32,27 @@ enum End {
 pub(crate) fn generate(workplace: &Workplace, args: &GenerateArgs) -> Result<u8> {
     let GenerateArgs { temperature, top_k, top_p, seed, .. } = *args;
     let chooser = Chooser::new(Choice { temperature, top_k, top_p, seed })?;
-    let (source, tokenizer) = find(workplace, &args.source, args.tokenizer.as_deref())?;
-    let tokenizer =
-        tokenizer.context("there is no tokenizer with these weights: name one with --tokenizer")?;
-    let (tokenizer, _) = Tokenizer::read(&tokenizer)?;
+    let found = find(workplace, &args.source, args.tokenizer.as_deref())?;
+    let tokenizer = found
+        .tokenizer
+        .as_ref()
+        .context("there is no tokenizer with these weights: name one with --tokenizer")?;
+    let (tokenizer, _) = Tokenizer::read(tokenizer)?;
     let prompt = prompt(args, &tokenizer)?;
+    let devices = Devices::open(&args.device.parse()?)?;
+    if devices.count() > 1 {
+        bail!("{devices}: a text is continued on one device; name one, such as cuda:0");
+    }
     let bar = progress::bar(0, "loading weights");
-    let generator = Generator::open(&source, &args.device.parse()?, &mut |done, total| {
-        bar.set_length(total);
-        bar.set_position(done);
+    let (generator, step) = found.newest_whole(|source| {
+        Generator::open(source, &devices, &mut |done, total| {
+            bar.set_length(total);
+            bar.set_position(done);
+        })
     })?;
     bar.finish_and_clear();
+    let of_step = step.map_or(String::new(), |step| format!("; weights of step {step}"));
+    eprintln!("{devices}{of_step}");
     let room = generator.room();
     if prompt.len() >= room {
         let length = prompt.len();
@@ -56,6 +66,7 @@ pub(crate) fn generate(workplace: &Workplace, args: &GenerateArgs) -> Result<u8>
     if args.json {
         let shown = serde_json::json!({
             "prompt_tokens": prompt, "tokens": text.ids, "text": text.whole()?, "end": end,
+            "step": step,
             "tokens_per_second": tokens_per_second,
         });
         println!("{shown}");

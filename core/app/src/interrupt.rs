@@ -1,13 +1,20 @@
-//! Ctrl-C and SIGTERM: the first asks the work in hand to end in good order, the second ends it.
+//! Ctrl-C, SIGTERM and a terminal that is closed: the first asks the work in hand to end in good order,
+//! the second ends it. Under `nohup` the terminal may close.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
+use nix::sys::signal::{SigHandler, Signal, signal};
 
 /// How soon a wait notices that it is over.
 const LOOK_INTERVAL: Duration = Duration::from_millis(50);
+
+/// Work that was asked to end where it had nothing to save; it says where that was.
+#[derive(Debug, thiserror::Error)]
+#[error("interrupted {0}")]
+pub(crate) struct Interrupted(pub(crate) &'static str);
 
 /// Raised by the first signal. Cloning shares it.
 #[derive(Clone, Default)]
@@ -20,6 +27,7 @@ impl Interrupt {
     pub(crate) fn install() -> Result<Interrupt> {
         let interrupt = Interrupt::default();
         let raised = Arc::clone(&interrupt.raised);
+        let hangup_before = hangup(SigHandler::SigIgn)?;
         ctrlc::set_handler(move || {
             if raised.swap(true, Ordering::Relaxed) {
                 // Nothing acknowledged is lost: the log is on disk and the next start catches up.
@@ -27,7 +35,16 @@ impl Interrupt {
             }
         })
         .context("cannot listen for Ctrl-C")?;
+        // Who says `nohup` means it.
+        if matches!(hangup_before, SigHandler::SigIgn) {
+            hangup(SigHandler::SigIgn)?;
+        }
         Ok(interrupt)
+    }
+
+    /// For who may not wait long once it is raised.
+    pub(crate) fn flag(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.raised)
     }
 
     /// Waits so long, or until it is raised; whether it is.
@@ -43,4 +60,14 @@ impl Interrupt {
     pub(crate) fn raised(&self) -> bool {
         self.raised.load(Ordering::Relaxed)
     }
+}
+
+/// Sets what SIGHUP does; what it did before.
+fn hangup(handler: SigHandler) -> Result<SigHandler> {
+    #[expect(
+        unsafe_code,
+        reason = "ignoring a signal or leaving it as it was runs no code of ours in it"
+    )]
+    let before = unsafe { signal(Signal::SIGHUP, handler) };
+    before.context("cannot see what a closed terminal does")
 }

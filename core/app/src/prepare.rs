@@ -6,7 +6,7 @@ use anyhow::Result;
 use hm_data::{DataError, Estimate, Manifest, Prepared, Progress, Watch};
 
 use crate::cli::PrepareArgs;
-use crate::interrupt::Interrupt;
+use crate::interrupt::{Interrupt, Interrupted};
 use crate::progress;
 use crate::read_report;
 use crate::run_file::RunFile;
@@ -51,6 +51,7 @@ pub(crate) fn prepared(
     file: &RunFile,
     interrupt: &Interrupt,
 ) -> Result<Prepared> {
+    workplace.make_data_dir()?;
     let root = root(workplace);
     let stop = || interrupt.raised();
     Ok(watched(&stop, |watch| hm_data::prepare(&file.data, &root, watch))?)
@@ -99,10 +100,14 @@ fn watched<T>(
     done
 }
 
-/// An interrupted preparation is no failure: it says so and exits as interrupted work does.
+/// Work that was interrupted before a run trained is no failure: it says so and exits as interrupted
+/// work does.
 pub(crate) fn or_interrupted(done: Result<u8>) -> Result<u8> {
     match done {
-        Err(error) if matches!(error.downcast_ref(), Some(DataError::Stopped)) => {
+        Err(error)
+            if matches!(error.downcast_ref(), Some(DataError::Stopped))
+                || error.is::<Interrupted>() =>
+        {
             eprintln!("hm: {error}");
             Ok(130)
         }

@@ -17,6 +17,7 @@ use hm_train::Trainer;
 use serde_json::Value;
 
 use crate::checkpoints::{Checkpoints, TakenUp};
+use crate::interrupt::{Interrupt, Interrupted};
 use crate::progress;
 use crate::registry::Registry;
 use crate::workplace::Workplace;
@@ -48,6 +49,7 @@ pub(crate) fn catch_up(
     id: RunId,
     (trainer, sampler): (&mut Trainer, &mut Sampler),
     checkpoints: &mut Checkpoints,
+    interrupt: &Interrupt,
 ) -> Result<(RunState, KeptStates, CaughtUp)> {
     let runtime = &workplace.runtime;
     let first = runtime.block_on(store.read(id, 0, 1))?;
@@ -68,6 +70,9 @@ pub(crate) fn catch_up(
             break;
         }
         for recorded in &page {
+            if interrupt.raised() {
+                bail!(Interrupted("while it caught up with the log, which is as it was"));
+            }
             match &recorded.event {
                 Event::StepRecorded(step) if from.is_none_or(|seq| recorded.seq > seq) => {
                     train_again(&state, step, trainer, sampler, &mut caught_up)?;

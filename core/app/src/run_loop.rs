@@ -54,6 +54,7 @@ impl Run {
             }
             let state = self.mentor.state();
             if state.phase == Phase::Paused {
+                self.journal.check()?;
                 inbox.wait();
                 continue;
             }

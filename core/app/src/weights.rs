@@ -8,23 +8,49 @@ use hm_domain::event::Event;
 use hm_domain::id::{Digest, RunId};
 use hm_domain::spec::RunSpec;
 use hm_store::Store;
-use hm_train::{ExportSource, InitialWeights};
+use hm_train::{ExportSource, InitialWeights, TrainError};
 
 use crate::workplace::Workplace;
 
+/// Weights that were found by name.
+pub(crate) struct Found {
+    /// The newest first: a damaged one is passed over. With the step of each that is a checkpoint.
+    choices: Vec<(Option<u64>, ExportSource)>,
+    /// Their tokenizer's file.
+    pub(crate) tokenizer: Option<PathBuf>,
+}
+
+impl Found {
+    /// Does `work` with the newest weights that are whole, and says which newer ones are not. What came
+    /// of it, and the step of the checkpoint, where it is one.
+    pub(crate) fn newest_whole<T>(
+        &self,
+        mut work: impl FnMut(&ExportSource) -> Result<T, TrainError>,
+    ) -> Result<(T, Option<u64>)> {
+        let last = self.choices.len() - 1;
+        for (index, (step, source)) in self.choices.iter().enumerate() {
+            match work(source) {
+                Ok(done) => return Ok((done, *step)),
+                Err(error) if index < last && error.is_of(source.folder()) => {
+                    let step = step.unwrap_or_default();
+                    eprintln!("the checkpoint of step {step} is passed over: {error}");
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+        unreachable!("the last choice returns")
+    }
+}
+
 /// The weights that `name` names (the folder of imported weights or of a checkpoint; or a run, by name
-/// or id: its newest checkpoint), and their tokenizer's file: the one given, or their own. A folder that
+/// or id: its newest whole checkpoint), and their tokenizer's file: the one given, or their own. A folder that
 /// is neither, such as the run's own export or corpus, stands in no run's way.
-pub(crate) fn find(
-    workplace: &Workplace,
-    name: &str,
-    tokenizer: Option<&Path>,
-) -> Result<(ExportSource, Option<PathBuf>)> {
+pub(crate) fn find(workplace: &Workplace, name: &str, tokenizer: Option<&Path>) -> Result<Found> {
     let folder = Path::new(name);
     if InitialWeights::are_in(folder) {
         let weights = InitialWeights::read(folder)?;
         let tokenizer = tokenizer.map(Path::to_owned).or_else(|| weights.tokenizer());
-        return Ok((ExportSource::Initial(weights), tokenizer));
+        return Ok(Found { choices: vec![(None, ExportSource::Initial(weights))], tokenizer });
     }
     let store = workplace.store()?;
     let (id, wanted) = match run_of_checkpoint(folder) {
@@ -32,12 +58,15 @@ pub(crate) fn find(
         None => (run_called(workplace, &store, name)?, None),
     };
     let spec = spec_of(workplace, &store, id)?;
-    let (folder, digest) = checkpoint(workplace, &store, id, wanted)?;
+    let on_record = checkpoints(workplace, &store, id, wanted)?;
     let tokenizer = match tokenizer {
         Some(path) => named_tokenizer(path, spec.tokenizer)?,
         None => prepared_tokenizer(workplace, &spec)?,
     };
-    Ok((ExportSource::Checkpoint { folder, model: spec.model, digest }, Some(tokenizer)))
+    let choices = on_record.into_iter().map(|(step, folder, digest)| {
+        (Some(step), ExportSource::Checkpoint { folder, model: spec.model.clone(), digest })
+    });
+    Ok(Found { choices: choices.collect(), tokenizer: Some(tokenizer) })
 }
 
 /// A checkpoint's folder lies in one that has its run's id for a name.
@@ -64,25 +93,29 @@ fn spec_of(workplace: &Workplace, store: &Store, id: RunId) -> Result<RunSpec> {
     Ok(serde_json::from_str(&started.spec)?)
 }
 
-/// The wanted checkpoint's folder, or the newest on disk, and the digest that its event names.
-fn checkpoint(
+/// The wanted checkpoint, or all of the run that are on disk, the newest first: step, folder, and the
+/// digest that its event names. At least one.
+fn checkpoints(
     workplace: &Workplace,
     store: &Store,
     id: RunId,
     wanted: Option<PathBuf>,
-) -> Result<(PathBuf, Digest)> {
+) -> Result<Vec<(u64, PathBuf, Digest)>> {
     let parent = match wanted.as_deref().and_then(Path::parent) {
         Some(parent) => parent.to_owned(),
         None => workplace.data_dir.join("checkpoints").join(id.to_string()),
     };
+    let mut found = Vec::new();
     for row in workplace.runtime.block_on(store.checkpoints(id))? {
         let folder = parent.join(row["folder"].as_str().unwrap_or_default());
         if wanted.as_ref().map_or_else(|| folder.is_dir(), |wanted| *wanted == folder) {
             let digest = row["digest"].as_str().unwrap_or_default();
-            return Ok((folder, digest.parse().context("the checkpoint on record")?));
+            let digest = digest.parse().context("the checkpoint on record")?;
+            found.push((row["step"].as_u64().unwrap_or_default(), folder, digest));
         }
     }
     match wanted {
+        _ if !found.is_empty() => Ok(found),
         Some(folder) => bail!("the log of run {id} names no checkpoint {}", folder.display()),
         None => bail!("run {id} has no checkpoint in {}", parent.display()),
     }

@@ -1,14 +1,15 @@
 //! A worker takes a run: a new one from its spec, or an unfinished one by catching up with its log.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Context, Error, Result, anyhow, bail};
 use hm_data::Sampler;
 use hm_domain::command::{Asked, Command};
 use hm_domain::event::*;
-use hm_domain::id::RunId;
+use hm_domain::id::{BindingId, RunId};
 use hm_domain::mentor::{Decided, Mentor};
 use hm_domain::mixture::Mixture;
 use hm_domain::spec::RunSpec;
@@ -100,7 +101,10 @@ impl<'a> Worker<'a> {
         });
         let state = RunState::start(&started)?;
         let starting = self.store.start_run(id, &spec.name, namesakes, started);
-        let lease = self.workplace.runtime.block_on(starting)?;
+        let lease = self.workplace.runtime.block_on(starting).inspect_err(|_| {
+            // Of a run that there is not; empty, or somebody else's and then it stays.
+            let _ = std::fs::remove_dir(checkpoints.folder());
+        })?;
         let journal = self.journal(lease);
         let mut run = self.run(id, state, journal, checkpoints);
         bind_all(&mut run, plugins)?;
@@ -118,14 +122,41 @@ impl<'a> Worker<'a> {
         let lease = self.workplace.runtime.block_on(self.store.acquire_writer(id))?;
         self.refuse_damaged_or_another(id, spec)?;
         let mut checkpoints = self.checkpoints(id)?;
-        let (trainer, sampler) = (&mut self.trainer, &mut self.sampler);
-        let (state, kept, caught_up) = resume::catch_up(
-            self.workplace,
-            &self.store,
-            id,
-            (trainer, sampler),
-            &mut checkpoints,
-        )?;
+        let (state, states, resumed) = match self.catch_up(id, &mut checkpoints, accept_divergence)
+        {
+            Ok(caught_up) => caught_up,
+            Err(error) => {
+                self.leave_word(lease, &error);
+                return Err(error);
+            }
+        };
+        let journal = self.journal(lease);
+        let mut run = self.run(id, state, journal, checkpoints);
+        run.accepts_divergence = accept_divergence;
+        for (binding, bytes) in states {
+            run.mentor.restore(binding, bytes);
+        }
+        let event = Event::RunResumed(resumed);
+        run.commit(Decided { events: vec![event], states: Vec::new() })?;
+        // A worker that died before its first step may not have bound all that the file asks for.
+        let bound = run.mentor.state().bindings.len();
+        if run.mentor.state().next_step == 0 && bound < plugins.len() {
+            bind_all(&mut run, &plugins[bound..])?;
+        }
+        Ok(run)
+    }
+
+    /// Brings trainer and sampler to the end of the log: the run's state there, that of its plugins, and
+    /// how it went.
+    fn catch_up(
+        &mut self,
+        id: RunId,
+        checkpoints: &mut Checkpoints,
+        accept_divergence: bool,
+    ) -> Result<(RunState, BTreeMap<BindingId, Vec<u8>>, RunResumed)> {
+        let held = (&mut self.trainer, &mut self.sampler);
+        let (state, kept, caught_up) =
+            resume::catch_up(self.workplace, &self.store, id, held, checkpoints, &self.interrupt)?;
         let CaughtUp { checkpoint, checkpoint_step, passed_over, steps, .. } = caught_up;
         let CaughtUp { difference_max, disagreement, .. } = caught_up;
         eprintln!("resumed from step {checkpoint_step}, {steps} steps caught up");
@@ -136,7 +167,7 @@ impl<'a> Worker<'a> {
             }
         }
         let states = kept.execute(&state, &self.store, &self.registry, self.workplace)?;
-        let event = Event::RunResumed(RunResumed {
+        let resumed = RunResumed {
             step: state.next_step,
             checkpoint,
             checkpoint_step,
@@ -145,20 +176,24 @@ impl<'a> Worker<'a> {
             difference_max,
             passed_over,
             environment: environment(&self.trainer)?,
+        };
+        Ok((state, states, resumed))
+    }
+
+    /// Leaves in the log why the run was not taken up, where that can still be written.
+    fn leave_word(&self, mut lease: WriterLease, error: &Error) {
+        let (id, newest) = (lease.run_id(), lease.head().next_seq.saturating_sub(1));
+        let reason = format!("the run could not be taken up: {error:#}");
+        let written = self.workplace.runtime.block_on(async {
+            let attempt =
+                self.store.read(id, newest, 1).await?.first().map_or(0, |last| last.attempt);
+            let step = self.store.run(id).await?.map_or(0, |row| row.next_step.max(0) as u64);
+            let interrupted = Event::RunInterrupted(RunInterrupted { step, reason });
+            lease.append(attempt, vec![interrupted]).await
         });
-        let journal = self.journal(lease);
-        let mut run = self.run(id, state, journal, checkpoints);
-        run.accepts_divergence = accept_divergence;
-        for (binding, bytes) in states {
-            run.mentor.restore(binding, bytes);
+        if let Err(unwritten) = written {
+            eprintln!("the log does not say why this worker ends: {unwritten}");
         }
-        run.commit(Decided { events: vec![event], states: Vec::new() })?;
-        // A worker that died before its first step may not have bound all that the file asks for.
-        let bound = run.mentor.state().bindings.len();
-        if run.mentor.state().next_step == 0 && bound < plugins.len() {
-            bind_all(&mut run, &plugins[bound..])?;
-        }
-        Ok(run)
     }
 
     /// A damaged log is not gone on with; neither is a run under another spec than its own.
@@ -194,7 +229,7 @@ impl<'a> Worker<'a> {
     fn journal(&self, lease: WriterLease) -> Journal {
         let handle = self.workplace.runtime.handle().clone();
         let say = |notice: &str| eprintln!("{notice}");
-        Journal::open(lease, handle, JournalLimits::default(), say)
+        Journal::open(lease, handle, JournalLimits::default(), self.interrupt.flag(), say)
     }
 
     fn run(self, id: RunId, state: RunState, journal: Journal, checkpoints: Checkpoints) -> Run {

@@ -11,23 +11,34 @@ use crate::registry::Registry;
 
 /// One per process.
 pub(crate) struct Workplace {
+    /// Perhaps not there yet: see [`Workplace::make_data_dir`].
     pub(crate) data_dir: PathBuf,
     pub(crate) runtime: tokio::runtime::Runtime,
 }
 
 impl Workplace {
-    /// Makes the data folder if need be.
+    /// Writes nothing.
     pub(crate) fn open(data_dir: Option<PathBuf>) -> Result<Workplace> {
         let data_dir = match data_dir {
             Some(folder) if !folder.as_os_str().is_empty() => folder,
             _ => hm_store::default_data_dir()?,
         };
-        std::fs::create_dir_all(&data_dir).with_context(|| {
-            let folder = data_dir.display();
-            format!("cannot make data folder {folder}; name another with --data-dir or HM_DATA_DIR")
-        })?;
         let runtime = tokio::runtime::Runtime::new().context("cannot start the runtime")?;
         Ok(Workplace { data_dir, runtime })
+    }
+
+    /// Makes the data folder, for those who are about to put something into it.
+    pub(crate) fn make_data_dir(&self) -> Result<()> {
+        std::fs::create_dir_all(&self.data_dir).with_context(|| {
+            let folder = self.data_dir.display();
+            format!("cannot make data folder {folder}; name another with --data-dir or HM_DATA_DIR")
+        })
+    }
+
+    /// Address of the database, started if it is the private one.
+    pub(crate) fn database_url(&self) -> Result<String> {
+        self.make_data_dir()?;
+        Ok(hm_store::database_url(&self.data_dir)?)
     }
 
     /// The database, started if it is the private one, over a single connection: a shared server may
@@ -38,7 +49,7 @@ impl Workplace {
 
     /// The same over at most so many connections.
     pub(crate) fn store_over(&self, connections_max: u32) -> Result<Store> {
-        let url = hm_store::database_url(&self.data_dir)?;
+        let url = self.database_url()?;
         Ok(self.runtime.block_on(Store::connect(&url, connections_max))?)
     }
 

@@ -158,7 +158,8 @@ impl Bench {
         let took = if with_journal {
             let limits = JournalLimits::default();
             let handle = tokio::runtime::Handle::current();
-            let mut journal = Journal::open(lease, handle, limits, |_| {});
+            let mut journal =
+                Journal::open(lease, handle, limits, std::sync::Arc::default(), |_| {});
             tokio::task::spawn_blocking(move || {
                 let start = Instant::now();
                 for step in steps {
@@ -218,7 +219,7 @@ impl Bench {
         let lease = self.begin(run_id, "paced").await?;
         let handle = tokio::runtime::Handle::current();
         let limits = JournalLimits { group_ms, ..JournalLimits::default() };
-        let mut journal = Journal::open(lease, handle, limits, |_| {});
+        let mut journal = Journal::open(lease, handle, limits, std::sync::Arc::default(), |_| {});
         let before = self.syncs().await?;
         let mut costs_us = tokio::task::spawn_blocking(move || {
             let mut costs_us = Vec::new();

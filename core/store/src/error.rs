@@ -186,14 +186,15 @@ impl StoreError {
     /// Whether trying again on a new connection, or later, can help.
     pub(crate) fn may_pass(&self) -> bool {
         let StoreError::Database(error) = self else {
-            return matches!(self, StoreError::NoConnection(_));
+            return matches!(self, StoreError::NoConnection(_) | StoreError::Silent(_));
         };
         match error {
             sqlx::Error::Io(_) | sqlx::Error::Protocol(_) | sqlx::Error::WorkerCrashed => true,
             sqlx::Error::PoolClosed => true,
-            // 57P: the server goes down or the session was ended; 08: connection; 53: out of something.
+            // 57: the server goes down, the session or the statement was ended; 08: connection; 53: out of
+            // something; 40: deadlock; 55P03: a lock that is not free.
             sqlx::Error::Database(refusal) => refusal.code().is_some_and(|code| {
-                code.starts_with("57P") || code.starts_with("08") || code.starts_with("53")
+                ["57", "08", "53", "40", "55P03"].iter().any(|class| code.starts_with(class))
             }),
             _ => false,
         }

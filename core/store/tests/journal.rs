@@ -25,7 +25,7 @@ async fn journal(bench: &Bench, limits: JournalLimits) -> (Journal, Arc<Mutex<Ve
     let log = said.clone();
     let notice = move |notice: &str| log.lock().unwrap().push(notice.to_owned());
     let handle = tokio::runtime::Handle::current();
-    (Journal::open(lease, handle, limits, notice), said)
+    (Journal::open(lease, handle, limits, Arc::default(), notice), said)
 }
 
 /// How often a journal has said something.
@@ -168,6 +168,77 @@ async fn commit_fails_with_a_sentence_when_patience_is_over() {
     assert_eq!(lease.head().next_seq, 2);
     lease.append(0, vec![step(1)]).await.unwrap();
     assert_eq!(bench.store.verify_chain(RUN).await.unwrap().broken, None);
+}
+
+/// A server that hangs refuses nothing: the connection is given up, and the next one is answered.
+#[tokio::test(flavor = "multi_thread")]
+async fn journal_survives_a_server_that_hangs() {
+    let cluster = Arc::new(tokio::task::spawn_blocking(Cluster::start).await.unwrap());
+    let bench = bench_on(cluster.clone()).await;
+    let limits = JournalLimits { attempt_ms: 500, ..JournalLimits::default() };
+    let (mut journal, said) = journal(&bench, limits).await;
+    tokio::task::spawn_blocking(move || {
+        journal.commit(0, vec![step(0)], vec![]).unwrap();
+        cluster.freeze();
+        let thaw = std::thread::spawn(move || {
+            wait_for(&said, "has not answered", 0);
+            cluster.thaw();
+        });
+        journal.commit(0, vec![step(1)], vec![]).unwrap();
+        thaw.join().unwrap();
+        journal.close().unwrap();
+    })
+    .await
+    .unwrap();
+    let report = bench.store.verify_chain(RUN).await.unwrap();
+    assert_eq!((report.events, report.broken), (3, None));
+}
+
+/// A run that is paused writes nothing, and yet may not lose its lock without taking it again.
+#[tokio::test(flavor = "multi_thread")]
+async fn idle_journal_holds_its_run_through_a_restart_of_the_server() {
+    let cluster = Arc::new(tokio::task::spawn_blocking(Cluster::start).await.unwrap());
+    let bench = bench_on(cluster.clone()).await;
+    let limits = JournalLimits { heartbeat_ms: 100, ..JournalLimits::default() };
+    let (mut journal, said) = journal(&bench, limits).await;
+    let journal = tokio::task::spawn_blocking(move || {
+        journal.commit(0, vec![step(0)], vec![]).unwrap();
+        cluster.postgres.stop().unwrap();
+        wait_for(&said, "trying again", 0);
+        cluster.restart();
+        wait_for(&said, "the log is written again", 0);
+        journal
+    })
+    .await
+    .unwrap();
+    let refusal = bench.store.acquire_writer(RUN).await.unwrap_err();
+    assert!(matches!(refusal, StoreError::Held { .. }), "{refusal}");
+    journal.check().unwrap();
+    tokio::task::spawn_blocking(move || journal.close().unwrap()).await.unwrap();
+}
+
+/// Ctrl-C, while the database is gone: nobody waits for five minutes.
+#[tokio::test(flavor = "multi_thread")]
+async fn journal_that_is_asked_to_end_is_less_patient() {
+    let cluster = Arc::new(tokio::task::spawn_blocking(Cluster::start).await.unwrap());
+    let bench = bench_on(cluster.clone()).await;
+    let lease = bench.begin(started(2)).await;
+    let limits = JournalLimits { hurried_patience_ms: 1000, ..JournalLimits::default() };
+    let hurried = Arc::new(AtomicBool::new(false));
+    let handle = tokio::runtime::Handle::current();
+    let mut journal = Journal::open(lease, handle, limits, hurried.clone(), |_| {});
+    let refusal = tokio::task::spawn_blocking(move || {
+        journal.commit(0, vec![step(0)], vec![]).unwrap();
+        cluster.postgres.stop().unwrap();
+        let waits = std::thread::spawn(move || journal.commit(0, vec![step(1)], vec![]));
+        hurried.store(true, Ordering::Relaxed);
+        let refusal = waits.join().unwrap().unwrap_err();
+        cluster.restart();
+        refusal
+    })
+    .await
+    .unwrap();
+    assert!(refusal.to_string().contains("could not be written for 1 s"), "{refusal}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

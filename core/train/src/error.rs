@@ -145,6 +145,19 @@ pub enum TrainError {
     },
 }
 
+impl TrainError {
+    /// Whether it says that what lies in `folder` is damaged or cannot be read.
+    pub fn is_of(&self, folder: &std::path::Path) -> bool {
+        match self {
+            TrainError::File { path, .. } | TrainError::Broken { path, .. } => {
+                path.starts_with(folder)
+            }
+            TrainError::Digest { folder: found, .. } => found == folder,
+            _ => false,
+        }
+    }
+}
+
 /// Result of this crate.
 pub type Result<T> = std::result::Result<T, TrainError>;
 

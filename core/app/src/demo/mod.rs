@@ -94,6 +94,7 @@ fn install_plugins(workplace: &Workplace, store: &Store, folder: Option<&Path>) 
 
 /// The demo's run file, as a person would have written it.
 fn run_file(workplace: &Workplace, args: &DemoArgs) -> Result<RunFile> {
+    workplace.make_data_dir()?;
     let found = text::find(&workplace.data_dir.join("demo"))?;
     let sources: Vec<_> = found
         .iter()

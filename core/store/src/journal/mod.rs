@@ -8,6 +8,7 @@ mod queue;
 mod writer;
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use hm_domain::event::{Event, Recorded};
@@ -29,13 +30,27 @@ pub struct JournalLimits {
     /// Milliseconds that an event waits for others to share a transaction with, unless somebody waits
     /// for it: one disk sync for many short steps.
     pub group_ms: u64,
+    /// Milliseconds that the database is waited for before the connection is given up for another.
+    pub attempt_ms: u64,
     /// Milliseconds that a batch is tried for before the journal gives up and the run ends.
     pub patience_ms: u64,
+    /// The same once the run is asked to end.
+    pub hurried_patience_ms: u64,
+    /// Milliseconds of idleness after which the connection is tried: with it the run's lock would be gone.
+    pub heartbeat_ms: u64,
 }
 
 impl Default for JournalLimits {
     fn default() -> Self {
-        JournalLimits { lag_events_max: 4096, lag_ms_max: 1000, group_ms: 50, patience_ms: 300_000 }
+        JournalLimits {
+            lag_events_max: 4096,
+            lag_ms_max: 1000,
+            group_ms: 50,
+            attempt_ms: 10_000,
+            patience_ms: 300_000,
+            hurried_patience_ms: 10_000,
+            heartbeat_ms: 5000,
+        }
     }
 }
 
@@ -54,17 +69,20 @@ pub struct Journal {
 
 impl Journal {
     /// Starts the background writer on `handle`. `notice` gets a sentence whenever the run has to wait
-    /// or the log cannot be written, and when that is over.
+    /// or the log cannot be written, and when that is over. `hurried` is set from outside when the run is
+    /// asked to end.
     pub fn open(
         lease: WriterLease,
         handle: tokio::runtime::Handle,
         limits: JournalLimits,
+        hurried: Arc<AtomicBool>,
         notice: impl Fn(&str) + Send + Sync + 'static,
     ) -> Journal {
         let (next_seq, chain) = (lease.head().next_seq, lease.head().chain);
         let shared = Arc::new(Shared::new(next_seq));
         let (writer, notice): (_, Notice) = ((lease.run_id(), lease.epoch()), Arc::new(notice));
-        let task = Writer { shared: shared.clone(), lease, limits, notice: notice.clone() };
+        let task =
+            Writer { shared: shared.clone(), lease, limits, hurried, notice: notice.clone() };
         handle.spawn(task.run());
         Journal { shared, writer, next_seq, chain, last_at: 0, limits, notice }
     }
@@ -107,6 +125,11 @@ impl Journal {
         let recorded = self.queue(attempt, events, blobs)?;
         self.flush()?;
         Ok(recorded)
+    }
+
+    /// Whether the log can still be written, for those who write nothing now.
+    pub fn check(&self) -> Result<()> {
+        self.wait(|_| true)
     }
 
     /// Waits until everything is on disk.

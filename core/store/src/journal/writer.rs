@@ -2,9 +2,10 @@
 //! connection, a restarted server or a full disk, for as long as its patience lasts.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, timeout};
 
 use super::queue::{Due, Shared};
 use super::{JournalLimits, Notice};
@@ -16,48 +17,94 @@ use crate::store::Head;
 const PAUSE_MIN: Duration = Duration::from_millis(50);
 /// Longest pause between two attempts.
 const PAUSE_MAX: Duration = Duration::from_secs(5);
+/// How soon the end of patience is noticed.
+const LOOK_INTERVAL: Duration = Duration::from_millis(100);
+/// How long a server may take to hear that it is left.
+const RELEASE_PATIENCE: Duration = Duration::from_secs(5);
 
 /// Writes until the journal is closed or its patience is over.
 pub(super) struct Writer {
     pub(super) shared: Arc<Shared>,
     pub(super) lease: WriterLease,
     pub(super) limits: JournalLimits,
+    pub(super) hurried: Arc<AtomicBool>,
     pub(super) notice: Notice,
+}
+
+/// How long one batch is tried for.
+struct Patience {
+    since: Instant,
+    limits: JournalLimits,
+    hurried: Arc<AtomicBool>,
+}
+
+impl Patience {
+    /// In milliseconds. Whoever is asked to end does not wait as long.
+    fn whole_ms(&self) -> u64 {
+        let JournalLimits { patience_ms, hurried_patience_ms, .. } = self.limits;
+        match self.hurried.load(Ordering::Relaxed) {
+            true => patience_ms.min(hurried_patience_ms),
+            false => patience_ms,
+        }
+    }
+
+    fn is_over(&self) -> bool {
+        self.since.elapsed() >= Duration::from_millis(self.whole_ms())
+    }
+
+    /// Sleeps, but not beyond the end of patience.
+    async fn sleep(&self, time: Duration) {
+        let until = Instant::now() + time;
+        while Instant::now() < until && !self.is_over() {
+            tokio::time::sleep(LOOK_INTERVAL.min(until - Instant::now())).await;
+        }
+    }
+
+    /// What the database answers, if it does within one attempt.
+    async fn answer<T>(&self, work: impl Future<Output = Result<T>>) -> Result<T> {
+        let begun = Instant::now();
+        tokio::select! {
+            answer = work => answer,
+            () = self.sleep(Duration::from_millis(self.limits.attempt_ms)) => {
+                Err(StoreError::Silent(begun.elapsed().as_secs()))
+            }
+        }
+    }
 }
 
 /// A batch that did not go through at the first attempt.
 struct Trouble {
-    since: Instant,
-    deadline: Instant,
     pause: Duration,
     /// What the newest attempt said.
     last: String,
 }
 
-impl Trouble {
-    /// Waits before the next attempt, longer each time.
-    async fn pause(&mut self) {
-        tokio::time::sleep_until(self.deadline.min(Instant::now() + self.pause)).await;
-        self.pause = (self.pause * 2).min(PAUSE_MAX);
-    }
+/// Tells the run that the writer has ended, even where it panicked: nobody waits for it in vain.
+struct End(Arc<Shared>);
 
-    fn is_over(&self) -> bool {
-        Instant::now() >= self.deadline
+impl Drop for End {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.end(Some("its writer panicked".to_owned()));
+        }
     }
 }
 
 impl Writer {
     pub(super) async fn run(mut self) {
+        let end = End(self.shared.clone());
         let failure = self.write_all().await.err().map(|error| error.to_string());
-        let Writer { shared, lease, .. } = self;
-        if let Err(error) = lease.release().await {
-            tracing::debug!(%error, "the writer's connection did not close in good order");
+        match timeout(RELEASE_PATIENCE, self.lease.release()).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::debug!(%error, "the writer's connection did not close well"),
+            Err(_) => tracing::debug!("the writer's connection is left to the server"),
         }
-        shared.end(failure);
+        end.0.end(failure);
     }
 
     async fn write_all(&mut self) -> Result<()> {
         let group = Duration::from_millis(self.limits.group_ms);
+        let heartbeat = Duration::from_millis(self.limits.heartbeat_ms);
         loop {
             let (due, batch, closing) = {
                 let queue = self.shared.lock();
@@ -70,7 +117,11 @@ impl Writer {
                 Due::Now => self.write(&batch).await?,
                 // Either way it looks again.
                 Due::In(time) => _ = timeout(time, self.shared.called()).await,
-                Due::Idle => self.shared.called().await,
+                // A transaction of nothing: a lost connection is found, and the run's lock taken again.
+                Due::Idle if timeout(heartbeat, self.shared.called()).await.is_err() => {
+                    self.write(&[]).await?;
+                }
+                Due::Idle => {}
             }
         }
     }
@@ -78,61 +129,55 @@ impl Writer {
     /// Brings one batch to the disk, however often it takes.
     async fn write(&mut self, batch: &[Arc<Chained>]) -> Result<()> {
         let events: Vec<&Chained> = batch.iter().map(|chained| &**chained).collect();
+        let (limits, hurried) = (self.limits, self.hurried.clone());
+        let patience = Patience { since: Instant::now(), limits, hurried };
         let mut trouble: Option<Trouble> = None;
-        let start = Instant::now();
-        let deadline = start + Duration::from_millis(self.limits.patience_ms);
         loop {
-            let last = match timeout_at(deadline, self.lease.append_chained(&events)).await {
-                Ok(Ok(())) => break,
-                Ok(Err(error)) if error.may_pass() => error.to_string(),
-                Ok(Err(error)) => return Err(error),
-                Err(_) => "the database does not answer".to_owned(),
+            let last = match patience.answer(self.lease.append_chained(&events)).await {
+                Ok(()) => break,
+                Err(error) if error.may_pass() => error.to_string(),
+                Err(error) => return Err(error),
             };
             if trouble.is_none() {
+                let seconds = patience.whole_ms().div_ceil(1000);
                 (self.notice)(&format!(
-                    "the log cannot be written ({last}): trying again for {} s",
-                    self.limits.patience_ms.div_ceil(1000)
+                    "the log cannot be written ({last}): trying again for {seconds} s"
                 ));
             }
-            let trouble = trouble.get_or_insert(Trouble {
-                since: start,
-                deadline,
-                pause: PAUSE_MIN,
-                last: String::new(),
-            });
+            let trouble = trouble.get_or_insert(Trouble { pause: PAUSE_MIN, last: String::new() });
             trouble.last = last;
-            let head = self.reconnect(trouble).await?;
+            let head = self.reconnect(&patience, trouble).await?;
             // The last commit may or may not have happened: the head's chain says which.
             if is_written(&head, &events)? {
                 break;
             }
         }
-        if let Some(trouble) = trouble {
-            let seconds = trouble.since.elapsed().as_secs_f64();
+        if trouble.is_some() {
+            let seconds = patience.since.elapsed().as_secs_f64();
             (self.notice)(&format!("the log is written again, after {seconds:.1} s"));
         }
         self.shared.acknowledge(self.lease.head().next_seq);
         Ok(())
     }
 
-    /// A new connection, with the stream's lock and the epoch unchanged. The pause comes before it: a
-    /// connection that is there is used at once.
-    async fn reconnect(&mut self, trouble: &mut Trouble) -> Result<Head> {
-        while !trouble.is_over() {
-            trouble.pause().await;
-            match timeout_at(trouble.deadline, self.lease.reconnect()).await {
-                Ok(Ok(head)) => return Ok(head),
-                Ok(Err(error)) if error.may_pass() || matches!(error, StoreError::Held { .. }) => {
+    /// A new connection, with the stream's lock and the epoch unchanged. The pause comes before it, longer
+    /// each time: a connection that is there is used at once.
+    async fn reconnect(&mut self, patience: &Patience, trouble: &mut Trouble) -> Result<Head> {
+        while !patience.is_over() {
+            patience.sleep(trouble.pause).await;
+            trouble.pause = (trouble.pause * 2).min(PAUSE_MAX);
+            match patience.answer(self.lease.reconnect()).await {
+                Ok(head) => return Ok(head),
+                Err(error) if error.may_pass() || matches!(error, StoreError::Held { .. }) => {
                     tracing::warn!(%error, "the log cannot be reached yet");
                     trouble.last = error.to_string();
                 }
-                Ok(Err(error)) => return Err(error),
-                Err(_) => break,
+                Err(error) => return Err(error),
             }
         }
         let (events, _) = self.shared.lock().lag();
         Err(StoreError::Unreachable {
-            patience_s: self.limits.patience_ms.div_ceil(1000),
+            patience_s: patience.whole_ms().div_ceil(1000),
             last: trouble.last.clone(),
             events,
             from_seq: self.lease.head().next_seq,

@@ -62,6 +62,24 @@ impl Cluster {
         }
     }
 
+    /// Stops answering, as a machine does that hangs, until [`Cluster::thaw`].
+    pub(crate) fn freeze(&self) {
+        self.signal_all(Signal::SIGSTOP);
+    }
+
+    /// Answers again.
+    pub(crate) fn thaw(&self) {
+        self.signal_all(Signal::SIGCONT);
+    }
+
+    fn signal_all(&self, signal: Signal) {
+        for pid in self.children() {
+            // One that has just ended needs none.
+            let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), signal);
+        }
+        self.signal(signal);
+    }
+
     /// The file that names the server's process.
     pub(crate) fn pid_file(&self) -> std::path::PathBuf {
         self.folder.path().join("postgres/postmaster.pid")

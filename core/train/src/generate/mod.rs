@@ -6,7 +6,7 @@ use hm_domain::spec::ModelSpec;
 
 pub use choice::{BadChoice, Choice, Chooser};
 
-use crate::device::{DeviceChoice, Devices};
+use crate::device::Devices;
 use crate::error::{Result, TrainError};
 use crate::hugging_face::ExportSource;
 use crate::model::{Decoder, Weights};
@@ -23,18 +23,18 @@ pub struct Generator {
 }
 
 impl Generator {
-    /// Loads weights, without moments. `progress` hears of weights read and to read.
+    /// Loads weights, without moments, to the first of `devices`. `progress` hears of weights read and to read.
     ///
     /// # Errors
-    /// When they are damaged or not what is on record, or the device is not there.
+    /// When they are damaged or not what is on record.
     pub fn open(
         source: &ExportSource,
-        choice: &DeviceChoice,
+        devices: &Devices,
         progress: &mut dyn FnMut(u64, u64),
     ) -> Result<Generator> {
-        let device = Devices::open(choice)?.each.swap_remove(0);
-        let weights = source.weights(&device, progress)?;
-        Ok(Generator::of(source.model(), weights, Ops::of(&device)))
+        let device = &devices.each[0];
+        let weights = source.weights(device, progress)?;
+        Ok(Generator::of(source.model(), weights, Ops::of(device)))
     }
 
     pub(crate) fn of(model: &ModelSpec, weights: Weights, ops: Ops) -> Generator {

@@ -64,7 +64,8 @@ impl ExportSource {
         Ok(weights)
     }
 
-    pub(super) fn folder(&self) -> &Path {
+    /// Where the weights lie.
+    pub fn folder(&self) -> &Path {
         match self {
             ExportSource::Checkpoint { folder, .. } => folder,
             ExportSource::Initial(weights) => &weights.folder,
