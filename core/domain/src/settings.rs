@@ -93,10 +93,55 @@ pub fn key_of(section: &str, name: &str) -> String {
 /// Longest name of a run or a domain: it fits into a column of a terminal table and an index.
 pub const NAME_CHARACTERS_MAX: usize = 200;
 
-/// Why this cannot be the name of a run or a domain, if it cannot.
+/// Characters that nobody sees, first and last: two names that differ in one look the same, and some
+/// turn what is around them. Unicode 16's `Default_Ignorable_Code_Point` (`DerivedCoreProperties.txt`),
+/// the separators of lines and paragraphs, and the marks of interlinear notes.
+const UNSEEN: [(char, char); 17] = [
+    ('\u{ad}', '\u{ad}'),
+    ('\u{34f}', '\u{34f}'),
+    ('\u{61c}', '\u{61c}'),
+    ('\u{115f}', '\u{1160}'),
+    ('\u{17b4}', '\u{17b5}'),
+    ('\u{180b}', '\u{180f}'),
+    ('\u{200b}', '\u{200f}'),
+    ('\u{2028}', '\u{202e}'),
+    ('\u{2060}', '\u{206f}'),
+    ('\u{3164}', '\u{3164}'),
+    ('\u{fe00}', '\u{fe0f}'),
+    ('\u{feff}', '\u{feff}'),
+    ('\u{ffa0}', '\u{ffa0}'),
+    ('\u{fff0}', '\u{fffb}'),
+    ('\u{1bca0}', '\u{1bca3}'),
+    ('\u{1d173}', '\u{1d17a}'),
+    ('\u{e0000}', '\u{e0fff}'),
+];
+
+/// Takes room and has no ink, though Unicode counts it among symbols.
+const BRAILLE_BLANK: char = '\u{2800}';
+
+/// Whether nobody sees this character, wherever it stands.
+pub fn is_unseen(c: char) -> bool {
+    UNSEEN.iter().any(|(first, last)| (first..=last).contains(&&c))
+}
+
+/// Why this cannot be the name of a run, if it cannot: beside what no name can be, an id would be taken
+/// for the run of that id.
+pub fn bad_run_name(name: &str) -> Option<String> {
+    let is_id = uuid::Uuid::parse_str(name).is_ok();
+    let must = "must not read as the id of a run: commands would look for that run";
+    is_id.then(|| must.to_owned()).or_else(|| bad_name(name))
+}
+
+/// Why this cannot be the name of a run, a domain or a plugin, if it cannot.
 pub fn bad_name(name: &str) -> Option<String> {
-    if name.trim().is_empty() {
+    if let Some(c) = name.chars().find(|&c| is_unseen(c)) {
+        return Some(format!("must not hold U+{:04X}, a character that nobody sees", c as u32));
+    }
+    if name.chars().all(|c| c.is_whitespace() || c.is_control() || c == BRAILLE_BLANK) {
         return Some("must have a visible character".to_owned());
+    }
+    if name.starts_with('-') {
+        return Some("must not begin with -, which commands take for a flag".to_owned());
     }
     if name.trim() != name {
         return Some("must not begin or end with white space".to_owned());
@@ -136,9 +181,36 @@ mod tests {
             assert_eq!(bad_name(good), None, "{good}");
         }
         let long = "x".repeat(NAME_CHARACTERS_MAX + 1);
-        for bad in ["", "  ", "\t", " a", "a ", "a\nb", "a\0b", "\u{1b}[2J", &long] {
+        for bad in ["", "  ", "\t", " a", "a ", "a\nb", "a\0b", "\u{1b}[2J", "-rf", &long] {
             assert!(bad_name(bad).is_some(), "{bad:?}");
         }
+        // Alone and in a name: nobody can tell it from another.
+        for unseen in ["\u{202e}", "\u{200b}", "\u{feff}", "\u{2029}", "\u{3164}", "\u{e0041}"] {
+            for bad in [unseen.to_owned(), format!("a{unseen}b")] {
+                let must = bad_name(&bad).unwrap_or_default();
+                assert!(must.contains("that nobody sees"), "{bad:?}: {must}");
+            }
+        }
+        for blank in ["\u{2800}", "\u{2800} \u{2800}", "\u{3000}"] {
+            assert_eq!(bad_name(blank).unwrap(), "must have a visible character");
+        }
+        for good in ["\u{628}\u{627}", "e\u{301}", "\u{1f600}", "a-b"] {
+            assert_eq!(bad_name(good), None, "{good}");
+        }
+    }
+
+    #[test]
+    fn run_that_would_be_taken_for_the_id_of_another_is_refused() {
+        for id in ["01890a5d-ac96-774b-bcce-b302099a8057", "01890A5DAC96774BBCCEB302099A8057"] {
+            assert!(bad_run_name(id).unwrap().contains("the id of a run"), "{id}");
+            assert_eq!(bad_name(id), None);
+        }
+        assert_eq!(bad_run_name("01890a5d"), None);
+        assert!(bad_run_name("").is_some());
+    }
+
+    #[test]
+    fn shown_text_is_one_line_and_short() {
         assert_eq!(shown("a\0b"), r#""a\0b""#);
         assert_eq!(
             shown(&"y".repeat(4000)),
