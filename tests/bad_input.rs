@@ -163,17 +163,18 @@ fn schedule_or_batch_that_contradicts_itself_is_refused_by_name_and_value() {
 #[test]
 fn knob_that_nobody_means_is_refused_before_it_is_sent() {
     let place = Place::new();
-    for (value, due) in [
-        ("0", "a learning rate of 0: it must be a finite number above 0"),
-        ("-1e-3", "a learning rate of -0.001: it must be"),
-        ("nan", "a learning rate of NaN: it must be"),
-        ("fast", "it is not a number"),
+    // What is no number is no command; a number that no run takes is refused as any wish is.
+    for (value, code, due) in [
+        ("0", 1, "a learning rate of 0: it must be a finite number above 0"),
+        ("-1e-3", 1, "a learning rate of -0.001: it must be"),
+        ("nan", 1, "a learning rate of NaN: it must be"),
+        ("fast", 2, "it is not a number"),
     ] {
-        let text = place.refused(&["runs", "learning-rate", "run", value], 2);
+        let text = place.refused(&["runs", "learning-rate", "run", value], code);
         assert!(text.contains(due), "{text}");
     }
-    for value in ["0", "-3", "65537", "1.5", "99999999999"] {
-        let text = place.refused(&["runs", "batch", "run", value], 2);
+    for (value, code) in [("0", 1), ("-3", 2), ("65537", 1), ("1.5", 2), ("99999999999", 2)] {
+        let text = place.refused(&["runs", "batch", "run", value], code);
         assert!(text.contains("from 1 to 65536") || text.contains("at most 65536"), "{text}");
     }
 }

@@ -1,6 +1,7 @@
 //! The whole product through the real binary: real text, real components, a real private Postgres, a
 //! real browser.
 
+mod admission;
 mod bad_input;
 mod costs;
 mod data;

@@ -87,7 +87,7 @@ pub(crate) struct DemoArgs {
     #[arg(long, default_value = "tiny")]
     pub(crate) preset: String,
     /// Where the page listens; a free port unless named
-    #[arg(long, default_value = "127.0.0.1:0", value_name = "ADDRESS")]
+    #[arg(long, default_value = "127.0.0.1:0", value_parser = address, value_name = "ADDRESS")]
     pub(crate) listen: SocketAddr,
     /// Folder with odm.component.wasm and outlier.component.wasm, if they are not installed
     #[arg(long, value_name = "FOLDER")]
@@ -135,6 +135,19 @@ pub(crate) struct TrainArgs {
     /// Peak of one device in TFLOP/s, for the MFU of a device whose data sheet hm does not know
     #[arg(long, value_name = "TFLOPS", value_parser = positive)]
     pub(crate) peak_tflops: Option<f64>,
+}
+
+/// Where to listen, in numbers or on this machine by name.
+fn address(text: &str) -> Result<SocketAddr, String> {
+    let numbers = match text.split_once(':') {
+        Some(("localhost", port)) => format!("127.0.0.1:{port}"),
+        _ => text.to_owned(),
+    };
+    numbers.parse().map_err(|_| {
+        "it must be an address and a port, such as 127.0.0.1:7400, localhost:7400, 0.0.0.0:7400 or \
+         [::1]:7400"
+            .to_owned()
+    })
 }
 
 fn positive(text: &str) -> Result<f64, String> {
@@ -216,7 +229,7 @@ pub(crate) struct GenerateArgs {
 #[derive(Debug, Args)]
 pub(crate) struct ServeArgs {
     /// Address to listen on; port 0 takes a free one
-    #[arg(long, default_value = hm_serve::DEFAULT_ADDRESS, value_name = "ADDRESS")]
+    #[arg(long, default_value = hm_serve::DEFAULT_ADDRESS, value_parser = address, value_name = "ADDRESS")]
     pub(crate) listen: SocketAddr,
     /// Token that writing wants; made at random unless given
     #[arg(long, env = "HM_TOKEN", hide_env_values = true)]
@@ -316,4 +329,20 @@ pub(crate) enum DbCommand {
     },
     /// Stop the private database
     Stop,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn address_to_listen_on_is_taken_by_name_or_refused_with_an_example() {
+        let here: SocketAddr = "127.0.0.1:7514".parse().unwrap();
+        assert_eq!(address("localhost:7514"), Ok(here));
+        assert_eq!(address("127.0.0.1:7514"), Ok(here));
+        assert!(address("[::1]:7514").is_ok());
+        for bad in ["7511", "localhost", "localhost:port", ":7511", "example.org:80"] {
+            assert!(address(bad).unwrap_err().contains("such as 127.0.0.1:7400"), "{bad}");
+        }
+    }
 }

@@ -2,13 +2,12 @@
 
 use std::path::Path;
 
-use anyhow::Result;
 use hm_domain::precision::Precision;
 use hm_domain::spec::RunSpec;
-use hm_train::{DeviceChoice, Devices, MemoryPlan, flops_per_token, largest_micro_batch};
+use hm_train::{MemoryPlan, flops_per_token, largest_micro_batch};
 
 use crate::free_memory::{FreeMemory, free_memory, kilobytes};
-use crate::memory::{self, shown};
+use crate::memory::shown;
 
 /// What a run would need.
 #[derive(Debug, serde::Serialize)]
@@ -79,22 +78,5 @@ impl Costs {
             }
             None => eprintln!("{free} are free {bound}, not enough even for one sequence at once"),
         }
-    }
-
-    /// What `hm train` would say of it on this device: where that is no CPU, nothing.
-    ///
-    /// # Errors
-    /// When it would not start.
-    pub(crate) fn admit(&self, spec: &RunSpec, device: &DeviceChoice) -> Result<()> {
-        let on_cpu = match device {
-            DeviceChoice::Cpu => true,
-            DeviceChoice::Auto => Devices::open(device)?.are_cpu(),
-            DeviceChoice::Cuda(_) | DeviceChoice::AllCuda => false,
-        };
-        let Some(free) = self.free.filter(|_| on_cpu) else { return Ok(()) };
-        if let Some(warning) = memory::admit(spec, free)? {
-            eprintln!("{warning}");
-        }
-        Ok(())
     }
 }

@@ -4,6 +4,7 @@
 #[macro_use]
 mod terminal;
 
+mod admit;
 mod audit;
 mod backend;
 mod chat;
@@ -13,6 +14,7 @@ mod costs;
 mod database;
 mod demo;
 mod dry_run;
+mod ended;
 mod environment;
 mod export;
 mod free_memory;

@@ -104,6 +104,7 @@ mod tests {
             checkpoint: file.checkpoint.clone(),
             decision_lag: 0,
             initial_weights: None,
+            plugins: Vec::new(),
         }
     }
 

@@ -34,6 +34,7 @@ pub(crate) struct RunProgress {
     bar: Option<ProgressBar>,
     /// Of this worker.
     pub(crate) speed: Throughput,
+    last_loss: Option<f64>,
 }
 
 impl RunProgress {
@@ -46,13 +47,14 @@ impl RunProgress {
             bar.set_position(done);
             bar
         });
-        RunProgress { bar, speed }
+        RunProgress { bar, speed, last_loss: None }
     }
 
     /// Shows a step that has been trained.
     pub(crate) fn step(&mut self, state: &RunState, report: &TrainReport) {
         let step_tokens: u64 = report.pre_step.losses.iter().map(|sums| sums.tokens).sum();
         self.speed.step(step_tokens, report.step_us);
+        self.last_loss = Some(report.pre_step.loss);
         let shares: Vec<String> =
             state.mixture.shares().iter().map(|share| format!("{:.0}", share * 100.0)).collect();
         let message = format!(
@@ -62,16 +64,22 @@ impl RunProgress {
             self.speed.short(),
             shares.join("/")
         );
+        let (done, steps) = (state.next_step + 1, state.spec.training.steps);
         match &self.bar {
             Some(bar) => {
-                bar.set_position(state.next_step + 1);
+                bar.set_position(done);
                 bar.set_message(message);
             }
-            None if (state.next_step + 1).is_multiple_of(LINE_EVERY_STEPS) => {
-                eprintln!("step {}/{}  {message}", state.next_step + 1, state.spec.training.steps);
+            None if done.is_multiple_of(LINE_EVERY_STEPS) || done == steps => {
+                eprintln!("step {done}/{steps}  {message}");
             }
             None => {}
         }
+    }
+
+    /// Loss of the last step that this worker trained, if it trained any.
+    pub(crate) fn last_loss(&self) -> Option<f64> {
+        self.last_loss
     }
 
     /// A sentence above the bar.

@@ -5,7 +5,7 @@
 
 use anyhow::{Context, Result, bail};
 use hm_data::Sampler;
-use hm_domain::command::{Asked, Command};
+use hm_domain::command::{Asked, Candidate, Command};
 use hm_domain::ending::Due;
 use hm_domain::event::*;
 use hm_domain::id::RunId;
@@ -176,6 +176,15 @@ impl Run {
             Command::Bind { plugin, config, .. } => self.registry.candidate(plugin, config),
             _ => Err(String::new()),
         };
+        self.answer_with(asked, candidate)
+    }
+
+    /// The same, where it is known what a `Bind` names.
+    pub(crate) fn answer_with(
+        &mut self,
+        asked: &Asked,
+        candidate: Result<Candidate, String>,
+    ) -> Result<Option<String>> {
         let decided = self.mentor.answer(asked, candidate);
         let refusal = decided.events.iter().find_map(|event| match event {
             Event::CommandAnswered(answered) => answered.refusal.clone(),

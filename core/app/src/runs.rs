@@ -6,6 +6,7 @@ use anyhow::Result;
 use hm_domain::command::Command;
 use hm_domain::event::Event;
 use hm_domain::id::RunId;
+use hm_domain::knobs::{check_batch_size, check_peak};
 use hm_store::{FoundRun, RunRow, Store, StoreError};
 
 use crate::cli::RunsCommand;
@@ -33,12 +34,26 @@ pub(crate) fn run(workplace: &Workplace, command: RunsCommand) -> Result<u8> {
         RunsCommand::Stop { run, reason } => send(workplace, &run, &Command::Stop { reason }),
         RunsCommand::Mixture { run, shares, reason } => mixture(workplace, &run, &shares, reason),
         RunsCommand::LearningRate { run, peak, reason } => {
-            send(workplace, &run, &Command::SetLearningRate { peak, reason })
+            let command = Command::SetLearningRate { peak, reason };
+            // No run takes what is none.
+            match check_peak(peak, None) {
+                Ok(()) => send(workplace, &run, &command),
+                Err(reason) => Ok(refused(command.kind(), &reason)),
+            }
         }
         RunsCommand::Batch { run, sequences, reason } => {
-            send(workplace, &run, &Command::SetBatchSize { sequences, reason })
+            let command = Command::SetBatchSize { sequences, reason };
+            match check_batch_size(sequences) {
+                Ok(()) => send(workplace, &run, &command),
+                Err(reason) => Ok(refused(command.kind(), &reason)),
+            }
         }
     }
+}
+
+fn refused(kind: &str, reason: &str) -> u8 {
+    eprintln!("{kind}: refused: {reason}");
+    REFUSED
 }
 
 fn list(workplace: &Workplace, json: bool) -> Result<u8> {
@@ -80,10 +95,7 @@ fn mixture(workplace: &Workplace, run: &str, words: &[String], reason: String) -
     let in_force = newest.map_or_else(priors, |(shares, _)| shares);
     match shares(words, &domains, &in_force) {
         Ok(shares) => send_to(workplace, &store, &found, &Command::SetMixture { shares, reason }),
-        Err(refusal) => {
-            eprintln!("set-mixture: refused: {refusal}");
-            Ok(REFUSED)
-        }
+        Err(refusal) => Ok(refused("set-mixture", &refusal)),
     }
 }
 
@@ -106,10 +118,7 @@ fn send_to(
         ask(store, &row, command, &user()).await
     })?;
     match fate {
-        Fate::Refused(reason) => {
-            eprintln!("{kind}: refused: {reason}");
-            Ok(REFUSED)
-        }
+        Fate::Refused(reason) => Ok(refused(kind, &reason)),
         Fate::Done(_, how) => {
             println!("{kind}: {found} {how}");
             Ok(0)
@@ -171,6 +180,5 @@ async fn answer(store: &Store, found: &FoundRun, kind: &str, number: u64) -> Res
             anyhow::bail!("command {number} is answered by {other:?}: the database is damaged")
         }
     };
-    eprintln!("{kind}: refused: {refusal}");
-    Ok(Some(REFUSED))
+    Ok(Some(refused(kind, &refusal)))
 }

@@ -8,6 +8,9 @@ use hm_domain::event::{CommandAnswered, Event, RunFinished};
 use hm_domain::id::RunId;
 use hm_domain::state::RunState;
 use hm_store::{Put, RunRow, Store, StoreError};
+use serde_json::Value;
+
+use crate::registry::installed;
 
 /// Events of a log that are folded at once.
 const PAGE_EVENTS: u64 = 2048;
@@ -34,9 +37,19 @@ pub(crate) async fn ask(store: &Store, row: &RunRow, command: &Command, by: &str
     if let Err(reason) = command.check(&store.spec(id).await?) {
         return Ok(Fate::Refused(reason));
     }
+    if let Some(reason) = unmet(store, id, command).await? {
+        return Ok(Fate::Refused(reason));
+    }
     let body = serde_json::to_value(command)?;
     let number = match store.put_command(id, command.kind(), &body, by).await? {
         Put::Waits(number) => number,
+        Put::Full(waiting) => {
+            return Ok(Fate::Refused(format!(
+                "{waiting} commands wait in the inbox of run {} already: let a worker answer them \
+                 first, with `hm train`",
+                row.name
+            )));
+        }
         Put::Ended => return Ok(Fate::Refused(ended(row))),
     };
     if store.writer(id).await?.is_some() {
@@ -46,6 +59,22 @@ pub(crate) async fn ask(store: &Store, row: &RunRow, command: &Command, by: &str
         Command::Stop { .. } => stop(store, id, (number, command), by).await,
         _ => Ok(Fate::Left(number)),
     }
+}
+
+/// Why there is nothing here that a wish could be about, if so: its worker would find the same.
+async fn unmet(store: &Store, id: RunId, command: &Command) -> Result<Option<String>> {
+    Ok(match command {
+        Command::Bind { plugin, config, .. } => {
+            installed(store, plugin, config).await?.err().map(|unfit| unfit.to_string())
+        }
+        Command::Release { binding, .. } => {
+            let bindings = store.bindings(id).await?;
+            let number = |row: &Value| row["binding"].as_u64() == Some(u64::from(binding.0));
+            let is_live = bindings.iter().any(|row| number(row) && row["state"] == "bound");
+            (!is_live).then(|| format!("no live binding {binding}"))
+        }
+        _ => None,
+    })
 }
 
 /// Why a run that is over obeys nothing.

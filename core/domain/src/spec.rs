@@ -8,6 +8,7 @@ mod check;
 use serde::{Deserialize, Serialize};
 
 pub use self::check::{CLIP_NORM_MAX, Limits, STEPS_MAX, check_decision_lag, check_domains};
+use crate::event::{FailurePolicy, Role};
 use crate::id::Digest;
 pub use crate::model_spec::ModelSpec;
 use crate::precision::Precision;
@@ -46,6 +47,25 @@ pub struct RunSpec {
     /// so that a spec from before this was known reads and writes the same.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub initial_weights: Option<Digest>,
+    /// Bound before the first step, in this order. What is bound later is a wish, and not here.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub plugins: Vec<PluginSpec>,
+}
+
+/// A plugin that the run file names.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PluginSpec {
+    /// As it is named: a digest, a name or name@version.
+    pub plugin: String,
+    /// What that named when the run began.
+    pub digest: Digest,
+    /// JSON, valid under the plugin's schema.
+    pub config: serde_json::Value,
+    /// Obeyed or only logged.
+    pub role: Role,
+    /// What a fault costs.
+    pub failure: FailurePolicy,
 }
 
 fn is_false(value: &bool) -> bool {

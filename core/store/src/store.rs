@@ -13,6 +13,7 @@ use tokio::time::timeout;
 
 use crate::codec;
 use crate::error::{Result, StoreError};
+use crate::private_postgres::named_url::told;
 
 static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!("../../migrations");
 
@@ -139,19 +140,38 @@ impl Store {
     /// The first connection is made by itself: where it is refused, the server says why, and a pool
     /// would say only that it has waited.
     pub async fn connect(url: &str, connections_max: u32) -> Result<Store> {
-        let options = PgConnectOptions::from_str(url)?
-            .application_name("heurimentor")
-            // A server may be set to lazy commits for other users; the log never is.
-            .options([("synchronous_commit", "on")]);
-        let mut first = first_connection(&options).await?;
+        let (options, mut first) = reach(url).await.map_err(|error| told(url, error))?;
         let migrated = MIGRATIONS.run(&mut first).await;
         migrated.map_err(|error| StoreError::Migration(error.to_string()))?;
         first.close().await?;
+        Ok(Store::over(options, connections_max))
+    }
+
+    /// Connects to look and writes nothing: none where the tables are not those of this program.
+    pub async fn connect_to_look(url: &str) -> Result<Option<Store>> {
+        let (options, mut first) = reach(url).await.map_err(|error| told(url, error))?;
+        let known: Option<String> =
+            sqlx::query_scalar("select to_regclass('_sqlx_migrations')::text")
+                .fetch_one(&mut first)
+                .await?;
+        let made: Vec<i64> = match known {
+            None => Vec::new(),
+            Some(_) => {
+                let made = "select version from _sqlx_migrations where success order by version";
+                sqlx::query_scalar(made).fetch_all(&mut first).await?
+            }
+        };
+        first.close().await?;
+        let ours: Vec<i64> = MIGRATIONS.iter().map(|migration| migration.version).collect();
+        Ok((made == ours).then(|| Store::over(options, 1)))
+    }
+
+    fn over(options: PgConnectOptions, connections_max: u32) -> Store {
         let pool = PgPoolOptions::new()
             .max_connections(connections_max)
             .acquire_timeout(PATIENCE)
             .connect_lazy_with(options.clone());
-        Ok(Store { pool, options })
+        Store { pool, options }
     }
 
     /// Whether the database answers.
@@ -268,6 +288,16 @@ impl Store {
             .await?;
         Ok(found)
     }
+}
+
+/// How to connect, and a first connection.
+async fn reach(url: &str) -> Result<(PgConnectOptions, PgConnection)> {
+    let options = PgConnectOptions::from_str(url)?
+        .application_name("heurimentor")
+        // A server may be set to lazy commits for other users; the log never is.
+        .options([("synchronous_commit", "on")]);
+    let first = first_connection(&options).await?;
+    Ok((options, first))
 }
 
 /// A first connection. A server that is starting, or that has not yet noticed the end of an earlier

@@ -88,6 +88,33 @@ async fn end_of_a_run_answers_what_still_waits_and_no_wish_follows_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn inbox_that_nobody_empties_takes_a_hundred_wishes_and_a_stop() {
+    let bench = bench().await;
+    let mut lease = bench.begin(started(2)).await;
+    for _ in 0..100 {
+        bench.put("pause").await;
+    }
+    let body = serde_json::json!({ "command": "pause" });
+    let put = || bench.store.put_command(RUN, "pause", &body, "me");
+    assert_eq!(put().await.unwrap(), Put::Full(100));
+    bench.put("stop").await;
+    lease.append(0, vec![finished()]).await.unwrap();
+    assert_eq!(put().await.unwrap(), Put::Ended);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn looker_finds_tables_as_they_are_and_makes_none() {
+    let mut bench = bench().await;
+    bench.sql("create database looked_at").await.unwrap();
+    let url = bench.cluster.postgres.url().replace("/postgres?", "/looked_at?");
+    for _ in 0..2 {
+        assert!(Store::connect_to_look(&url).await.unwrap().is_none());
+    }
+    Store::connect(&url, 1).await.unwrap();
+    assert!(Store::connect_to_look(&url).await.unwrap().is_some());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn wish_is_put_down_while_a_workers_transaction_hangs() {
     let mut bench = bench().await;
     let mut lease = bench.begin(started(2)).await;
