@@ -34,6 +34,7 @@ mod run_end;
 mod run_file;
 mod run_loop;
 mod runs;
+mod runtime;
 mod serve;
 mod settings;
 mod shares;
@@ -71,7 +72,7 @@ fn main() -> ExitCode {
         .with_ansi(terminal::has_colours())
         // It would tell standard error that standard error is closed, and panic.
         .log_internal_errors(false)
-        .with_writer(std::io::stderr)
+        .with_writer(|| terminal::StandardError)
         .init();
     let code = prepare::or_interrupted(run(Cli::parse())).unwrap_or_else(|error| {
         eprintln!("hm: {}", sentence(&error));

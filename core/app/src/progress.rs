@@ -6,6 +6,7 @@ use hm_domain::state::RunState;
 use hm_domain::step::TrainReport;
 use indicatif::{ProgressBar, ProgressStyle};
 
+use crate::terminal;
 use crate::throughput::Throughput;
 
 /// Steps between lines where there is no terminal.
@@ -64,8 +65,11 @@ impl RunProgress {
         );
         match &self.bar {
             Some(bar) => {
-                bar.set_position(state.next_step + 1);
-                bar.set_message(message);
+                let (bar, done) = (bar.clone(), state.next_step + 1);
+                terminal::draw(move || {
+                    bar.set_position(done);
+                    bar.set_message(message);
+                });
             }
             None if (state.next_step + 1).is_multiple_of(LINE_EVERY_STEPS) => {
                 eprintln!("step {}/{}  {message}", state.next_step + 1, state.spec.training.steps);
@@ -77,7 +81,10 @@ impl RunProgress {
     /// A sentence above the bar.
     pub(crate) fn say(&self, sentence: &str) {
         match &self.bar {
-            Some(bar) => bar.println(sentence),
+            Some(bar) => {
+                let (bar, sentence) = (bar.clone(), sentence.to_owned());
+                terminal::draw(move || bar.println(sentence));
+            }
             None => eprintln!("{sentence}"),
         }
     }

@@ -130,7 +130,7 @@ impl Run {
 
     /// Saves a checkpoint and leaves the run to another worker.
     pub(crate) fn leave_in_good_order(&mut self) -> Result<Outcome> {
-        self.progress.say("saving a checkpoint; Ctrl-C again ends at once");
+        self.progress.say("saving a checkpoint");
         let unsaved = self.checkpoint(&[])?.map(|error| error.to_string());
         let reason = "interrupted from the terminal".to_owned();
         self.interrupted(match &unsaved {
