@@ -90,8 +90,7 @@ pub(crate) fn is_raised() -> bool {
 /// Ends the process, as a second Ctrl-C does, and says why.
 pub(crate) fn end(why: &str) -> ! {
     eprintln!("hm: interrupted: {why}");
-    // Whatever is still to be said is said.
-    let _ = crate::terminal::lost();
+    crate::terminal::settle();
     std::process::exit(130)
 }
 

@@ -60,10 +60,16 @@ use crate::cli::{Cli, Command};
 use crate::workplace::Workplace;
 
 fn main() -> ExitCode {
+    let code = program();
+    terminal::settle();
+    ExitCode::from(code)
+}
+
+fn program() -> u8 {
     // Without a word clap would print this itself, were the data folder not taken from the environment.
     if std::env::args_os().len() <= 1 {
         eprintln!("{}", Cli::command().render_help());
-        return ExitCode::from(2);
+        return 2;
     }
     let filter = tracing_subscriber::EnvFilter::try_from_default_env()
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn,hm_serve=info"));
@@ -81,9 +87,9 @@ fn main() -> ExitCode {
     match terminal::lost() {
         Some(why) if code == 0 => {
             eprintln!("hm: standard output could not be written: {why}");
-            ExitCode::from(2)
+            2
         }
-        _ => ExitCode::from(code),
+        _ => code,
     }
 }
 

@@ -88,7 +88,7 @@ fn show(waiting: Receiver<Shown>) {
 }
 
 /// Waits, not for long, until all is shown: what follows on standard output comes after it.
-fn settle() {
+pub(crate) fn settle() {
     let begun = Instant::now();
     while WAITING.load(Ordering::Acquire) > 0 && !STUCK.load(Ordering::Relaxed) {
         if begun.elapsed() > PATIENCE {
