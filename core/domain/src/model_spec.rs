@@ -1,11 +1,9 @@
 //! Shape and first values of a model: a dozen numbers, what each must be, and how many parameters they
 //! make.
 
-use std::fmt::Display;
-
 use serde::{Deserialize, Serialize};
 
-use crate::settings::Faults;
+use crate::settings::{Faults, Told};
 
 /// An Aquila2 decoder (arXiv 2408.07410, section 3.1 and table 1).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -67,6 +65,8 @@ const NORM_EPSILON_MIN: f64 = 1e-12;
 const NORM_EPSILON_MAX: f64 = 0.1;
 /// First values beyond this and its inverse leave f32 within a few blocks.
 const FIRST_VALUE_MAX: f64 = 1e3;
+/// Fifty times the usual: above that a model begins so sure of its guesses that no rate moves it.
+const INIT_STD_MAX: f64 = 1.0;
 
 impl ModelSpec {
     /// Width of one head.
@@ -91,7 +91,7 @@ impl ModelSpec {
         within(faults, "norm_epsilon", self.norm_epsilon, NORM_EPSILON_MIN, NORM_EPSILON_MAX);
         within(faults, "norm_init", self.norm_init, FIRST_VALUE_MAX.recip(), FIRST_VALUE_MAX);
         let least = FIRST_VALUE_MAX.powi(2).recip();
-        within(faults, "init_std", self.init_std, least, FIRST_VALUE_MAX);
+        within(faults, "init_std", self.init_std, least, INIT_STD_MAX);
         self.check_heads(faults);
     }
 
@@ -139,7 +139,7 @@ impl ModelSpec {
 }
 
 /// Notes a value that is not between two bounds, or no number at all.
-fn within<T: PartialOrd + Display + Copy>(
+fn within<T: PartialOrd + Told + Copy>(
     faults: &mut Faults,
     key: &str,
     value: T,
@@ -147,7 +147,7 @@ fn within<T: PartialOrd + Display + Copy>(
     most: T,
 ) {
     let holds = least <= value && value <= most;
-    let must = format!("must be at least {least} and at most {most}");
+    let must = format!("must be at least {} and at most {}", least.told(), most.told());
     faults.require(holds, format_args!("model.{key}"), value, must);
 }
 
