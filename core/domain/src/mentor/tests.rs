@@ -19,6 +19,7 @@ use crate::testing::spec;
 
 mod ending;
 mod limits;
+mod malformed;
 mod weights;
 
 /// Doubles the first domain's share each call; its state counts calls. Faults while `faulty` is 1, and
