@@ -17,6 +17,7 @@ use crate::effects::effects;
 use crate::event::*;
 use crate::id::{BindingId, Digest};
 use crate::plugin::{Output, Plugins, Request};
+use crate::settings::shown;
 use crate::state::{Phase, RunState};
 
 /// One place where the log and its re-execution differ.
@@ -224,7 +225,7 @@ impl DecisionAudit {
         let Some(state) = &mut self.state else { return (self.start(recorded), Vec::new()) };
         if let Some(wrong) = shape::wrong(state, &recorded.event) {
             self.lost = true;
-            let logged = format!("{:?}", recorded.event);
+            let logged = shown(&format!("{:?}", recorded.event));
             return (vec![host(recorded, "shape of the event", logged, wrong)], Vec::new());
         }
         let mut found = Vec::new();
@@ -287,7 +288,7 @@ impl DecisionAudit {
             }
             Err(wrong) => {
                 self.lost = true;
-                let logged = format!("{:?}", recorded.event);
+                let logged = shown(&format!("{:?}", recorded.event));
                 found.push(host(recorded, "start of the run", logged, wrong));
             }
         }
