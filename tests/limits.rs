@@ -55,7 +55,7 @@ fn domains_that_are_left_out_or_read_too_often_are_told_before_the_run() {
     let told = place.told("little", &["mixture={\"plain\": 0.001}"]);
     assert!(
         told.contains(
-            "may never be drawn, at less than one of the run's 160 sequences: plain (0.160)"
+            "may never be drawn, at less than one of the 160 sequences to come: plain (0.160)"
         ),
         "{told}"
     );

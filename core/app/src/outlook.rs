@@ -146,7 +146,7 @@ fn ahead(situation: Situation<'_>, mixture: &Mixture) -> Vec<String> {
         |domain| (domain.share == 0.0).then(|| domain.name.clone()),
     );
     let hardly = told(
-        &format!("may never be drawn, at less than one of the run's {all} sequences"),
+        &format!("may never be drawn, at less than one of the {all} sequences to come"),
         &domains,
         |domain| {
             let little = domain.share > 0.0 && domain.sequences < 1.0;
