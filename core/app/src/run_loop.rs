@@ -88,11 +88,14 @@ impl Run {
         } else {
             let step = self.mentor.state().next_step;
             self.progress.say(&format!("obeyed a command of {by} at step {step}: {kind}"));
+            for remark in outlook::turned(self.mentor.state(), &asked.command) {
+                self.progress.say(&remark);
+            }
         }
         Ok(())
     }
 
-    /// Takes from domains that have been read as often as they may be, and says so.
+    /// Takes from domains that would be read more often than they may be, and says so.
     fn hold_to_limits(&mut self) -> Result<()> {
         let held = self.mentor.hold();
         if let Some(Event::MixtureLimited(limited)) = held.events.first() {

@@ -122,7 +122,13 @@ pub(crate) fn run_to_its_end(
     let places = (folder.as_path(), weights.as_ref());
     let worker = Worker::new(workplace, store, &spec, places, how, interrupt)?;
     let mut run = match unfinished {
-        Some(id) => worker.take_up(id, &spec, &file.plugins, how.accept_divergence)?,
+        Some(id) => {
+            let run = worker.take_up(id, &spec, &file.plugins, how.accept_divergence)?;
+            for remark in outlook::resumed(run.mentor.state()) {
+                eprintln!("{remark}");
+            }
+            run
+        }
         None => {
             for remark in outlook::remarks(&spec, &first) {
                 eprintln!("{remark}");

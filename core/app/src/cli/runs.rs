@@ -70,7 +70,7 @@ pub(crate) enum RunsCommand {
     },
     /// Set how many sequences a step draws by hand
     #[command(
-        after_help = "Every step from the next on draws so many; a batch ramp of the run file is over. The number of steps\nstays, and so does the end of a schedule that counts sequences or tokens.\n\nExamples:\n  hm runs batch my-run 64\n  hm runs batch my-run 1024 --reason \"noise scale has grown\""
+        after_help = "Every step from the next on draws so many; a batch ramp of the run file is over. The number of steps\nstays, and so does the end of a schedule that counts sequences or tokens. A batch for which the limits of\nthe domains do not last to the end of the run is refused.\n\nExamples:\n  hm runs batch my-run 64\n  hm runs batch my-run 1024 --reason \"noise scale has grown\""
     )]
     Batch {
         /// Run: its name or id
