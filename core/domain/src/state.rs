@@ -90,6 +90,9 @@ pub struct RunState {
     pub validated: Option<u64>,
     /// Last checkpoint on record.
     pub checkpoint: Option<CheckpointSaved>,
+    /// The newest whose weights, or what became of them, have given a finite loss and finite gradients.
+    /// One that no such step has followed may hold weights that are ruined already.
+    pub proven: Option<CheckpointSaved>,
     /// Steps whose loss or gradients were no numbers.
     pub non_finite: NonFinite,
     /// What it is doing.
@@ -145,6 +148,7 @@ impl RunState {
             validation_due: false,
             validated: None,
             checkpoint: None,
+            proven: None,
             non_finite: NonFinite::default(),
             phase: Phase::Running,
             must_end: None,
@@ -231,8 +235,10 @@ impl RunState {
     fn apply_step(&mut self, seq: u64, step: &StepRecorded) {
         let seen = observe::step(self, seq, step);
         self.must_end = self.must_end.take().or_else(|| self.ended_by_step(step));
-        let checkpoint = self.checkpoint.as_ref().map(|saved| saved.step);
-        self.non_finite = self.non_finite.after(step, self.loss_scale, checkpoint);
+        self.non_finite = self.non_finite.after(step, self.loss_scale);
+        if !self.learns_nothing() && self.proven != self.checkpoint {
+            self.proven = self.checkpoint.clone();
+        }
         self.measured = None;
         self.next_step = step.step + 1;
         self.tokens = step.tokens;
