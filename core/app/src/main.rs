@@ -20,6 +20,7 @@ mod generate;
 mod import;
 mod inbox;
 mod interrupt;
+mod kept_states;
 mod memory;
 mod model_choice;
 mod outlook;

@@ -194,7 +194,8 @@ impl Default for ValidationSpec {
 pub struct CheckpointSpec {
     /// Steps between checkpoints; 0 for only the one at the end.
     pub every_steps: u64,
-    /// Checkpoints kept on disk; older ones are deleted after a newer one is on record.
+    /// Checkpoints kept on disk, beside the newest that is known to give numbers; older ones are deleted
+    /// after a newer one is on record.
     pub keep: u32,
 }
 

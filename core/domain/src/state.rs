@@ -97,6 +97,9 @@ pub struct RunState {
     /// Why what was last tried for the run itself failed: to bind a plugin of its file, or to save a
     /// checkpoint. None once a step or a checkpoint has come of it.
     pub(crate) failed: Option<String>,
+    /// The newest whose weights, or what became of them, have given a finite loss and finite gradients.
+    /// One that no such step has followed may hold weights that are ruined already.
+    pub proven: Option<CheckpointSaved>,
     /// Steps whose loss or gradients were no numbers.
     pub non_finite: NonFinite,
     /// What it is doing.
@@ -154,6 +157,7 @@ impl RunState {
             limits_gave_way: false,
             checkpoint: None,
             failed: None,
+            proven: None,
             non_finite: NonFinite::default(),
             phase: Phase::Running,
             must_end: None,
@@ -253,8 +257,10 @@ impl RunState {
     fn apply_step(&mut self, seq: u64, step: &StepRecorded) {
         let seen = observe::step(self, seq, step);
         self.must_end = self.must_end.take().or_else(|| self.ended_by_step(step));
-        let checkpoint = self.checkpoint.as_ref().map(|saved| saved.step);
-        self.non_finite = self.non_finite.after(step, self.loss_scale, checkpoint);
+        self.non_finite = self.non_finite.after(step, self.loss_scale);
+        if !self.learns_nothing() && self.proven != self.checkpoint {
+            self.proven = self.checkpoint.clone();
+        }
         (self.measured, self.failed) = (None, None);
         self.next_step = step.step + 1;
         self.tokens = step.tokens;

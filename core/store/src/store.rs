@@ -243,18 +243,6 @@ impl Store {
         Ok(ChainReport { events, sealed, broken: None })
     }
 
-    /// The run of this name that began last of those that have not ended.
-    pub async fn find_unfinished(&self, name: &str) -> Result<Option<RunId>> {
-        let found: Option<uuid::Uuid> = sqlx::query_scalar(
-            "select run_id from run join run_head h using (run_id) where run.name = $1 and ending is null \
-             order by h.number desc limit 1",
-        )
-        .bind(name)
-        .fetch_optional(&self.pool)
-        .await?;
-        Ok(found.map(RunId))
-    }
-
     /// The run of this id, or the one of this name that began last.
     pub async fn find_run(&self, name_or_id: &str) -> Result<Option<FoundRun>> {
         let found: Option<(uuid::Uuid, String, i64)> = sqlx::query_as(

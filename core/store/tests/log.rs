@@ -33,7 +33,7 @@ async fn appended_events_read_back_and_chain() {
     assert_eq!(format!("{:?}", &read[1..]), format!("{written:?}"));
     let report = bench.store.verify_chain(RUN).await.unwrap();
     assert_eq!((report.events, report.broken), (6, None));
-    assert_eq!(bench.store.find_unfinished("test").await.unwrap(), Some(RUN));
+    assert_eq!(bench.store.runs_named("test").await.unwrap()[0].run_id, RUN.0);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -42,11 +42,60 @@ fn twenty_steps_in_a_row_without_numbers_end_the_run_as_failed() {
     run.steps_with_loss(1, f64::INFINITY);
     let Due { ending, reason } = run.due().unwrap();
     assert_eq!(ending, Ending::Failed);
-    for part in ["20 steps in a row, since step 7", "of step 5", "training.learning_rate"] {
+    for part in ["20 steps in a row, since step 7", "that of step 5 (5)", "training.learning_rate"]
+    {
         assert!(reason.contains(part), "{reason}");
     }
     run.finish(ending, &reason);
     assert_eq!(run.audit(), Proofs::default());
+}
+
+#[test]
+fn checkpoint_is_good_once_a_step_with_numbers_came_after_it() {
+    let mut run = Run::start();
+    let proven = |run: &Run| run.mentor.state().proven.as_ref().map(|saved| saved.step);
+    run.steps_with_loss(3, 2.0);
+    run.checkpoint();
+    assert_eq!(proven(&run), None);
+    run.steps_with_loss(3, 2.0);
+    run.checkpoint();
+    assert_eq!(proven(&run), Some(3));
+    // The weights of step 6 are those that give no numbers.
+    run.steps_with_loss(3, f64::NAN);
+    run.checkpoint();
+    assert_eq!(proven(&run), Some(3));
+    run.steps_with_loss(NON_FINITE_STEPS_MAX - 3, f64::NAN);
+    let Due { ending, reason } = run.due().unwrap();
+    assert!(
+        reason.ends_with(
+            "since step 6, were no finite numbers and nothing was learned from \
+        them: try a smaller training.learning_rate, a longer warm-up or a smaller \
+        optimizer.clip_norm; the newest checkpoint from before them is that of step 3 (3)"
+        ),
+        "{reason}"
+    );
+    run.finish(ending, &reason);
+    assert_eq!(run.audit(), Proofs::default());
+}
+
+#[test]
+fn step_with_numbers_proves_what_was_saved_among_steps_without() {
+    let mut run = Run::start();
+    run.step();
+    run.steps_with_loss(2, f64::NAN);
+    run.checkpoint();
+    run.steps_with_loss(1, f64::NAN);
+    run.step();
+    assert_eq!(run.mentor.state().proven.as_ref().map(|saved| saved.step), Some(3));
+}
+
+#[test]
+fn without_a_good_checkpoint_the_end_says_so() {
+    let mut run = Run::start();
+    run.checkpoint();
+    run.steps_with_loss(NON_FINITE_STEPS_MAX, f64::NAN);
+    let reason = run.due().unwrap().reason;
+    assert!(reason.ends_with("; there is no checkpoint from before them"), "{reason}");
 }
 
 #[test]
