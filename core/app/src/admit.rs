@@ -55,7 +55,7 @@ pub(crate) fn file(
             );
             faults.add("training.precision", precision.name(), must);
         }
-        Err(error) => faults.add("--device", device, error),
+        Err(error) => faults.add("--device", device.to_string(), error),
     }
     Err(faults.into())
 }

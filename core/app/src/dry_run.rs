@@ -44,7 +44,7 @@ pub(crate) fn dry_run(
         outlook::print(&domains, &remarks);
     }
     if let Some(store) = lookup.store() {
-        match if how.new { None } else { unfinished(workplace, store, &file.name)? } {
+        match if how.new { None } else { unfinished(workplace, store, file, how.run)? } {
             Some(id) => admit::unfinished(workplace, store, id, (file, &plugins))?,
             None => admit::plugins_begin(&workplace.registry(store)?, &spec)?,
         }

@@ -8,6 +8,8 @@ use hm_host::Host;
 use hm_store::{PluginRow, Store, StoreError};
 use serde_json::Value;
 
+use crate::runtime::wait_for;
+
 /// Why a plugin that a person names cannot be bound under a configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Unfit {
@@ -69,9 +71,7 @@ impl Registry {
 
     /// What a `Bind` names, with its configuration checked against the plugin's own schema.
     pub(crate) fn candidate(&self, plugin: &str, config: &Value) -> Result<Candidate, String> {
-        let row = self
-            .runtime
-            .block_on(installed(&self.store, plugin, config))
+        let row = wait_for(&self.runtime, installed(&self.store, plugin, config))
             .map_err(|error| error.to_string())?
             .map_err(|unfit| unfit.to_string())?;
         self.load(&row.digest).map_err(|error| format!("{error:#}"))?;
@@ -90,9 +90,7 @@ impl Registry {
         if self.host.is_loaded(digest) {
             return Ok(());
         }
-        let wasm = self
-            .runtime
-            .block_on(self.store.plugin_wasm(*digest))?
+        let wasm = wait_for(&self.runtime, self.store.plugin_wasm(*digest))?
             .ok_or_else(|| anyhow!("plugin {digest} is not in the database"))?;
         self.host.load(&wasm).with_context(|| format!("plugin {digest} does not load"))?;
         Ok(())

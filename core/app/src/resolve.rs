@@ -5,7 +5,8 @@ use hm_data::Manifest;
 use hm_domain::id::Digest;
 use hm_domain::limits::first_mixture;
 use hm_domain::rules::Ruled;
-use hm_domain::settings::{Faults, bad_name, key_of, shown};
+use hm_domain::settings::{Faults, bad_name, key_of, shown, sum_of_typed};
+use hm_domain::shares::{completed, no_whole};
 use hm_domain::spec::*;
 
 use crate::run_file::RunFile;
@@ -135,19 +136,13 @@ pub(crate) fn some(names: &[&str]) -> String {
 
 /// Shares as named; domains that are not named share the rest by tokens.
 fn prior(file: &RunFile, domains: &[DomainSpec], faults: &mut Faults) -> Vec<f64> {
-    let named: f64 = file.mixture.values().sum();
-    let is_unnamed = |domain: &&DomainSpec| !file.mixture.contains_key(&domain.name);
-    let rest = 1.0 - named;
-    if !domains.iter().any(|domain| is_unnamed(&domain)) && rest > 1e-9 {
-        let scale = if named > 0.0 { format!(": divide each by {named}") } else { String::new() };
-        let must = format!("must sum to 1, since every domain is named{scale}");
-        faults.add("mixture", format!("a set of shares that sum to {named}"), must);
+    let tokens: Vec<f64> = domains.iter().map(|domain| domain.tokens() as f64).collect();
+    let named: Vec<Option<f64>> =
+        domains.iter().map(|domain| file.mixture.get(&domain.name).copied()).collect();
+    let sum: f64 = file.mixture.values().sum();
+    if let Some(must) = no_whole(sum, !named.is_empty() && !named.contains(&None)) {
+        let value = format!("a set of shares that sum to {}", sum_of_typed(sum));
+        faults.add("mixture", value, must);
     }
-    let unnamed: f64 = domains.iter().filter(is_unnamed).map(|domain| domain.tokens() as f64).sum();
-    let share = |domain: &DomainSpec| match file.mixture.get(&domain.name) {
-        Some(&share) => share,
-        None if unnamed == 0.0 => 0.0,
-        None => rest.max(0.0) * domain.tokens() as f64 / unnamed,
-    };
-    domains.iter().map(share).collect()
+    completed(&named, &tokens)
 }
