@@ -95,6 +95,8 @@ impl Run {
         } else {
             let step = self.mentor.state().next_step;
             self.progress.say(&format!("obeyed a command of {by} at step {step}: {kind}"));
+            // A larger batch may change the mixture: what is told of the rest is told of that one.
+            self.hold_to_limits()?;
             for remark in outlook::turned(self.mentor.state(), &asked.command) {
                 self.progress.say(&remark);
             }
