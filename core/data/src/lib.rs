@@ -31,6 +31,7 @@ mod manifest;
 mod permutation;
 mod sampler;
 mod shard;
+mod shard_file;
 mod shard_writer;
 
 mod machine_text;
