@@ -19,7 +19,7 @@ use tokenizers::{AddedToken, Tokenizer as Inner, TokenizerBuilder};
 use crate::error::{DataError, Result, at};
 use crate::manifest::Manifest;
 
-pub(crate) use losses::refuse_losses;
+pub(crate) use losses::{Losses, refuse_losses};
 
 /// Id 0: padding and unknown.
 pub const END_OF_TEXT: &str = "<|endoftext|>";
