@@ -19,7 +19,7 @@ pub(crate) fn dry_run(workplace: &Workplace, file: &RunFile, args: &TrainArgs) -
     let (manifest, is_estimated) = estimated_manifest(workplace, file)?;
     let (spec, first) = resolve(file, &manifest)?;
     let device: DeviceChoice = args.device.parse()?;
-    let costs = Costs::of(&spec);
+    let costs = Costs::of(&spec, file.plugins.len());
     let domains = outlook::domains(&spec, &first.mixture);
     let remarks = outlook::remarks(&spec, &first);
     if args.file.json {
