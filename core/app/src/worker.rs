@@ -15,11 +15,11 @@ use hm_domain::mixture::Mixture;
 use hm_domain::spec::RunSpec;
 use hm_domain::state::RunState;
 use hm_store::{Journal, JournalLimits, Namesakes, Store, WriterLease};
-use hm_train::{Devices, InitialWeights, Trainer};
+use hm_train::{Devices, InitialWeights, MemoryPlan, Trainer};
 
 use crate::checkpoints::Checkpoints;
 use crate::environment::environment;
-use crate::free_memory::free_memory;
+use crate::free_memory::{free_memory, without_plugins};
 use crate::interrupt::Interrupt;
 use crate::memory;
 use crate::progress::RunProgress;
@@ -85,6 +85,7 @@ impl<'a> Worker<'a> {
         plugins: &[PluginChoice],
         namesakes: Namesakes,
     ) -> Result<Run> {
+        warn_of_plugins(spec, plugins);
         // What cannot be bound at all leaves no run behind.
         for choice @ PluginChoice { plugin, config, .. } in plugins {
             let refused = |reason| anyhow!("plugin `{plugin}` of the run file: {reason}");
@@ -119,6 +120,7 @@ impl<'a> Worker<'a> {
         plugins: &[PluginChoice],
         accept_divergence: bool,
     ) -> Result<Run> {
+        warn_of_plugins(spec, plugins);
         let lease = self.workplace.runtime.block_on(self.store.acquire_writer(id))?;
         self.refuse_damaged_or_another(id, spec)?;
         let mut checkpoints = self.checkpoints(id)?;
@@ -246,6 +248,16 @@ impl<'a> Worker<'a> {
             accepts_divergence: false,
             interrupt: self.interrupt,
         }
+    }
+}
+
+/// Says beforehand where plugins will not load: what refuses them knows nothing of the limit.
+fn warn_of_plugins(spec: &RunSpec, plugins: &[PluginChoice]) {
+    let plan = MemoryPlan::of(spec, spec.training.micro_batch_sequences);
+    if !plugins.is_empty()
+        && let Some(warning) = without_plugins(plan.bytes())
+    {
+        eprintln!("{warning}");
     }
 }
 
