@@ -15,6 +15,7 @@ mod limits;
 mod page;
 mod place;
 mod service;
+mod signals;
 mod tampering;
 mod weights;
 mod whole_loop;

@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
+use hm_domain::id::RunId;
 
 pub(crate) use self::runs::RunsCommand;
 use crate::audit::Level;
@@ -36,7 +37,7 @@ pub(crate) enum Command {
     Prepare(PrepareArgs),
     /// Train, or go on with the unfinished run of that name
     #[command(
-        after_help = "A run that is interrupted, killed or cannot be saved goes on with the same command. One that has ended\ndoes not: --new starts another of its name.\n\nExit code: 0 all steps are done, or stopped by command; 1 the run halted or failed; 2 an error; 3 unfinished, since\nits last checkpoint could not be saved: the same command catches up and saves; 130 interrupted.\n\nExamples:\n  hm train -c run.yaml\n  hm train -c run.yaml --set training.steps=300 --new"
+        after_help = "A run that is interrupted, killed or cannot be saved goes on with the same command. One that has ended\ndoes not: --new starts another of its name. Of several runs of a name it is the newest, or the one in --run.\n\nExit code: 0 all steps are done, or stopped by command; 1 the run halted or failed; 2 an error; 3 unfinished, since\nits last checkpoint could not be saved: the same command catches up and saves; 130 interrupted.\n\nExamples:\n  hm train -c run.yaml\n  hm train -c run.yaml --set training.steps=300 --new"
     )]
     Train(TrainArgs),
     /// Read a Hugging Face folder of a Llama or Aquila model into weights that a run starts from
@@ -70,7 +71,7 @@ pub(crate) enum Command {
     /// List runs, and steer one
     #[command(
         subcommand,
-        after_help = "Exit code: 0 the run obeyed, 1 it refused, 2 it could not be asked, 3 nobody has answered yet: the command waits\nin the run's inbox for the worker's next step, or for the next `hm train` where no worker holds the run."
+        after_help = "Exit code: 0 the run obeyed, 1 it refused, 2 it could not be asked, 3 nobody has answered yet: the command waits\nin the run's inbox for the worker's next step, or for the next `hm train` where no worker holds the run. `stop`\nends such a run on the spot where that loses no step."
     )]
     Runs(RunsCommand),
     /// The database: address, shell, projections
@@ -123,6 +124,9 @@ pub(crate) struct TrainArgs {
     /// Start another run from step 0, even if one of this name is unfinished or has ended
     #[arg(long)]
     pub(crate) new: bool,
+    /// Go on with this one of several runs of the name
+    #[arg(long, value_name = "ID", conflicts_with = "new")]
+    pub(crate) run: Option<RunId>,
     /// Print what would be trained and what it would cost, and stop
     #[arg(long)]
     pub(crate) dry_run: bool,

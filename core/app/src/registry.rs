@@ -7,6 +7,8 @@ use hm_host::Host;
 use hm_store::Store;
 use serde_json::Value;
 
+use crate::runtime::wait_for;
+
 /// Loads plugins by what people call them.
 #[derive(Clone)]
 pub(crate) struct Registry {
@@ -22,9 +24,7 @@ impl Registry {
 
     /// What a `Bind` names, with its configuration checked against the plugin's own schema.
     pub(crate) fn candidate(&self, plugin: &str, config: &Value) -> Result<Candidate, String> {
-        let row = self
-            .runtime
-            .block_on(self.store.plugin(plugin))
+        let row = wait_for(&self.runtime, self.store.plugin(plugin))
             .map_err(|error| error.to_string())?
             .ok_or_else(|| format!("no plugin `{plugin}` is installed; see `hm plugin ls`"))?;
         self.load(&row.digest).map_err(|error| format!("{error:#}"))?;
@@ -45,9 +45,7 @@ impl Registry {
         if self.host.is_loaded(digest) {
             return Ok(());
         }
-        let wasm = self
-            .runtime
-            .block_on(self.store.plugin_wasm(*digest))?
+        let wasm = wait_for(&self.runtime, self.store.plugin_wasm(*digest))?
             .ok_or_else(|| anyhow!("plugin {digest} is not in the database"))?;
         self.host.load(&wasm).with_context(|| format!("plugin {digest} does not load"))?;
         Ok(())

@@ -4,7 +4,8 @@ use anyhow::Result;
 use hm_data::Manifest;
 use hm_domain::limits::first_mixture;
 use hm_domain::rules::Ruled;
-use hm_domain::settings::{Faults, bad_name, key_of, shown};
+use hm_domain::settings::{Faults, bad_name, key_of, shown, sum_of_typed};
+use hm_domain::shares::{completed, no_whole};
 use hm_domain::spec::*;
 
 use crate::run_file::RunFile;
@@ -101,22 +102,13 @@ fn prior(file: &RunFile, manifest: &Manifest, faults: &mut Faults) -> Vec<f64> {
     let tokens = |domain: &hm_data::DomainEntry| -> f64 {
         domain.segments.iter().map(|segment| segment.tokens as f64).sum()
     };
-    let named: f64 = file.mixture.values().sum();
-    let unnamed: f64 = manifest
-        .domains
-        .iter()
-        .filter(|domain| !file.mixture.contains_key(&domain.name))
-        .map(tokens)
-        .sum();
-    let rest = 1.0 - named;
-    if unnamed == 0.0 && rest > 1e-9 {
-        let scale = if named > 0.0 { format!(": divide each by {named}") } else { String::new() };
-        let must = format!("must sum to 1, since every domain is named{scale}");
-        faults.add("mixture", format!("a set of shares that sum to {named}"), must);
+    let tokens: Vec<f64> = manifest.domains.iter().map(tokens).collect();
+    let named: Vec<Option<f64>> =
+        manifest.domains.iter().map(|domain| file.mixture.get(&domain.name).copied()).collect();
+    let sum: f64 = file.mixture.values().sum();
+    if let Some(must) = no_whole(sum, !named.is_empty() && !named.contains(&None)) {
+        let value = format!("a set of shares that sum to {}", sum_of_typed(sum));
+        faults.add("mixture", value, must);
     }
-    let share = |domain: &hm_data::DomainEntry| match file.mixture.get(&domain.name) {
-        Some(&share) => share,
-        None => rest.max(0.0) * tokens(domain) / unnamed,
-    };
-    manifest.domains.iter().map(share).collect()
+    completed(&named, &tokens)
 }

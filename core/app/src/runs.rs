@@ -10,7 +10,7 @@ use hm_store::{FoundRun, RunRow, Store, StoreError};
 
 use crate::cli::RunsCommand;
 use crate::shares::shares;
-use crate::wishes::{Fate, ask};
+use crate::wishes::{Fate, LEFT, Unsaved, ask};
 use crate::workplace::{Workplace, user};
 
 /// How long a living worker's answer is waited for. It answers at its next step boundary.
@@ -30,7 +30,12 @@ pub(crate) fn run(workplace: &Workplace, command: RunsCommand) -> Result<u8> {
         RunsCommand::Ls { json } => list(workplace, json),
         RunsCommand::Pause { run, reason } => send(workplace, &run, &Command::Pause { reason }),
         RunsCommand::Resume { run, reason } => send(workplace, &run, &Command::Resume { reason }),
-        RunsCommand::Stop { run, reason } => send(workplace, &run, &Command::Stop { reason }),
+        RunsCommand::Stop { run, discard, reason } => {
+            let unsaved = if discard { Unsaved::Discarded } else { Unsaved::Kept };
+            let store = workplace.store()?;
+            let found = workplace.find_run(&store, &run)?;
+            send_to(workplace, &store, &found, (&Command::Stop { reason }, unsaved))
+        }
         RunsCommand::Mixture { run, shares, reason } => mixture(workplace, &run, &shares, reason),
         RunsCommand::LearningRate { run, peak, reason } => {
             send(workplace, &run, &Command::SetLearningRate { peak, reason })
@@ -79,7 +84,10 @@ fn mixture(workplace: &Workplace, run: &str, words: &[String], reason: String) -
     let priors = || spec.domains.iter().map(|domain| domain.prior).collect();
     let in_force = newest.map_or_else(priors, |(shares, _)| shares);
     match shares(words, &domains, &in_force) {
-        Ok(shares) => send_to(workplace, &store, &found, &Command::SetMixture { shares, reason }),
+        Ok(shares) => {
+            let command = Command::SetMixture { shares, reason };
+            send_to(workplace, &store, &found, (&command, Unsaved::Kept))
+        }
         Err(refusal) => {
             eprintln!("set-mixture: refused: {refusal}");
             Ok(REFUSED)
@@ -91,19 +99,19 @@ fn mixture(workplace: &Workplace, run: &str, words: &[String], reason: String) -
 pub(crate) fn send(workplace: &Workplace, run: &str, command: &Command) -> Result<u8> {
     let store = workplace.store()?;
     let found = workplace.find_run(&store, run)?;
-    send_to(workplace, &store, &found, command)
+    send_to(workplace, &store, &found, (command, Unsaved::Kept))
 }
 
 fn send_to(
     workplace: &Workplace,
     store: &Store,
     found: &FoundRun,
-    command: &Command,
+    (command, unsaved): (&Command, Unsaved),
 ) -> Result<u8> {
     let kind = command.kind();
     let fate = workplace.runtime.block_on(async {
         let row = store.run(found.run_id).await?.ok_or(StoreError::NoRun(found.run_id))?;
-        ask(store, &row, command, &user()).await
+        ask(store, &row, (command, unsaved), &user()).await
     })?;
     match fate {
         Fate::Refused(reason) => {
@@ -114,15 +122,13 @@ fn send_to(
             println!("{kind}: {found} {how}");
             Ok(0)
         }
-        Fate::Left(_) => Ok(left(kind, found)),
+        Fate::Left(_, why) => Ok(left(kind, found, &why)),
         Fate::Waits(number) => wait(workplace, store, found, (kind, number)),
     }
 }
 
-fn left(kind: &str, found: &FoundRun) -> u8 {
-    eprintln!(
-        "{kind}: no worker holds {found}: the command waits in its inbox for the next `hm train`"
-    );
+fn left(kind: &str, found: &FoundRun, why: &str) -> u8 {
+    eprintln!("{kind}: no worker holds {found}: {why}");
     UNANSWERED
 }
 
@@ -141,7 +147,7 @@ fn wait(
             if workplace.runtime.block_on(store.writer(found.run_id))?.is_none() {
                 // It may have answered and gone since the last look.
                 let last = workplace.runtime.block_on(answer(store, found, kind, number))?;
-                return Ok(last.unwrap_or_else(|| left(kind, found)));
+                return Ok(last.unwrap_or_else(|| left(kind, found, LEFT)));
             }
             worker_seen = Instant::now();
         }

@@ -4,7 +4,8 @@
 use anyhow::Result;
 use hm_domain::event::Role;
 use hm_domain::plugin::World;
-use hm_domain::settings::{Faults, bad_name, key_of, shown};
+use hm_domain::settings::{Faults, bad_name, key_of, shown, sum_of_typed};
+use hm_domain::shares::{no_share, no_whole};
 use hm_domain::spec::check_decision_lag;
 use hm_store::Store;
 
@@ -45,17 +46,20 @@ pub(crate) fn faults(file: &RunFile) -> Faults {
     faults
 }
 
-/// Shares that are shares; whether they are all of them is known with the domains.
+/// Shares that are shares, and together no more than a whole; whether they are all of it is known with
+/// the domains.
 fn check_mixture(file: &RunFile, faults: &mut Faults) {
-    let share = |value: f64| (0.0..=1.0).contains(&value);
+    let mut all_are_shares = true;
     for (domain, &value) in &file.mixture {
-        let key = key_of("mixture", domain);
-        faults.require(value >= 0.0, key, value, "must be a share of at least 0");
+        if let Some(must) = no_share(value) {
+            all_are_shares = false;
+            faults.add(key_of("mixture", domain), value, must);
+        }
     }
     let sum: f64 = file.mixture.values().sum();
-    if file.mixture.values().all(|&value| value >= 0.0) && !share(sum - 1e-9) && sum > 0.0 {
-        let must = format!("must sum to at most 1: divide each by {sum}");
-        faults.add("mixture", format!("a set of shares that sum to {sum}"), must);
+    if let Some(must) = no_whole(sum, false).filter(|_| all_are_shares) {
+        let value = format!("a set of shares that sum to {}", sum_of_typed(sum));
+        faults.add("mixture", value, must);
     }
 }
 

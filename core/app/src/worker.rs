@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Error, Result, anyhow, bail};
 use hm_data::Sampler;
@@ -14,13 +14,13 @@ use hm_domain::mentor::{Decided, Mentor};
 use hm_domain::mixture::Mixture;
 use hm_domain::spec::RunSpec;
 use hm_domain::state::RunState;
-use hm_store::{Journal, JournalLimits, Namesakes, Store, WriterLease};
+use hm_store::{Journal, JournalLimits, Namesakes, Store, StoreError, WriterLease};
 use hm_train::{Devices, InitialWeights, MemoryPlan, Trainer};
 
 use crate::checkpoints::Checkpoints;
 use crate::environment::environment;
 use crate::free_memory::{free_memory, without_plugins};
-use crate::interrupt::Interrupt;
+use crate::interrupt::{Interrupt, Interrupted};
 use crate::memory;
 use crate::progress::RunProgress;
 use crate::registry::Registry;
@@ -31,6 +31,9 @@ use crate::spec_change::difference;
 use crate::throughput::Throughput;
 use crate::train::How;
 use crate::workplace::Workplace;
+
+/// How soon work that takes long is asked to end.
+const LOOK_INTERVAL: Duration = Duration::from_millis(50);
 
 /// All that a run needs, before it is known whether it is a new one.
 pub(crate) struct Worker<'a> {
@@ -124,8 +127,8 @@ impl<'a> Worker<'a> {
         let lease = self.workplace.runtime.block_on(self.store.acquire_writer(id))?;
         self.refuse_damaged_or_another(id, spec)?;
         let mut checkpoints = self.checkpoints(id)?;
-        let (state, states, resumed) = match self.catch_up(id, &mut checkpoints, accept_divergence)
-        {
+        let caught_up = self.catch_up(id, &mut checkpoints, accept_divergence);
+        let (state, states, resumed) = match caught_up {
             Ok(caught_up) => caught_up,
             Err(error) => {
                 self.leave_word(lease, &error);
@@ -135,6 +138,7 @@ impl<'a> Worker<'a> {
         let journal = self.journal(lease);
         let mut run = self.run(id, state, journal, checkpoints);
         run.accepts_divergence = accept_divergence;
+        run.checkpoint_due = resume::is_worth_saving(&resumed, &run.mentor.state().spec.checkpoint);
         for (binding, bytes) in states {
             run.mentor.restore(binding, bytes);
         }
@@ -168,7 +172,8 @@ impl<'a> Worker<'a> {
                 bail!("on a CPU this must not be; go on all the same with --accept-divergence");
             }
         }
-        let states = kept.execute(&state, &self.store, &self.registry, self.workplace)?;
+        let (store, registry) = (&self.store, &self.registry);
+        let states = kept.execute(&state, store, registry, self.workplace, &self.interrupt)?;
         let resumed = RunResumed {
             step: state.next_step,
             checkpoint,
@@ -201,7 +206,9 @@ impl<'a> Worker<'a> {
     /// A damaged log is not gone on with; neither is a run under another spec than its own.
     fn refuse_damaged_or_another(&self, id: RunId, spec: &RunSpec) -> Result<()> {
         let runtime = &self.workplace.runtime;
-        let chain = runtime.block_on(self.store.verify_chain(id))?;
+        let place = "while it checked the log's chain; the run is as it was";
+        let chain =
+            runtime.block_on(unless(&self.interrupt, place, self.store.verify_chain(id)))?;
         if let Some((seq, reason)) = chain.broken {
             bail!("the log of run {id} is damaged at seq {seq}: {reason}");
         }
@@ -245,6 +252,7 @@ impl<'a> Worker<'a> {
             registry: self.registry,
             checkpoints,
             progress,
+            checkpoint_due: false,
             accepts_divergence: false,
             interrupt: self.interrupt,
         }
@@ -258,6 +266,22 @@ fn warn_of_plugins(spec: &RunSpec, plugins: &[PluginChoice]) {
         && let Some(warning) = without_plugins(plan.bytes())
     {
         eprintln!("{warning}");
+    }
+}
+
+/// Does what may take long, unless it is asked to end.
+async fn unless<T>(
+    interrupt: &Interrupt,
+    place: &'static str,
+    work: impl Future<Output = Result<T, StoreError>>,
+) -> Result<T> {
+    let mut work = std::pin::pin!(work);
+    loop {
+        match tokio::time::timeout(LOOK_INTERVAL, &mut work).await {
+            Ok(done) => return Ok(done?),
+            Err(_) if interrupt.raised() => bail!(Interrupted(place)),
+            Err(_) => {}
+        }
     }
 }
 

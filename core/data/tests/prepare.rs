@@ -119,8 +119,11 @@ fn a_glob_without_a_match_and_no_source_at_all_are_refused() {
     let mut place = Place::new().train("good.jsonl", &lines("good", 5));
     place.spec.sources[0].path = "*.json5".to_owned();
     let refusal = place.refusal();
-    assert!(refusal.starts_with("source \"*.json5\" matches no file: no *.json5 in"), "{refusal}");
-    assert!(refusal.ends_with("there is good.jsonl"), "{refusal}");
+    assert!(
+        refusal.starts_with("source \"*.json5\" matches no file: no `*.json5` in"),
+        "{refusal}"
+    );
+    assert!(refusal.ends_with("there is `good.jsonl`"), "{refusal}");
     place.spec.sources.clear();
     assert_eq!(place.refusal(), "data.sources is empty: must name at least one source");
 }

@@ -70,7 +70,7 @@ pub enum Command {
     /// schedule's own times this over the run file's peak, so the minimum keeps its ratio and wishes do
     /// not compound.
     SetLearningRate {
-        /// As `training.learning_rate` in a run file: finite, above 0, and at most
+        /// As `training.learning_rate` in a run file may be, and at most
         /// [`PEAK_FACTOR_MAX`](crate::knobs::PEAK_FACTOR_MAX) times the run file's.
         peak: f64,
         /// Why, for the log.
@@ -80,7 +80,8 @@ pub enum Command {
     /// Set the batch size by hand: every step from the next on draws so many sequences, and a ramp is
     /// over.
     SetBatchSize {
-        /// From 1 to [`SEQUENCES_PER_STEP_MAX`](crate::ramp::SEQUENCES_PER_STEP_MAX).
+        /// From 1 to [`SEQUENCES_PER_STEP_MAX`](crate::ramp::SEQUENCES_PER_STEP_MAX), and no more than
+        /// the limits of the domains last for to the end of the run.
         sequences: u32,
         /// Why, for the log.
         #[serde(default)]

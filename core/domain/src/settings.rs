@@ -21,8 +21,8 @@ pub struct Faults(Vec<BadValue>);
 
 impl Faults {
     /// Notes that `key` is `value` and what it must be instead.
-    pub fn add(&mut self, key: impl Display, value: impl Display, must: impl Display) {
-        let (key, value, must) = (key.to_string(), value.to_string(), must.to_string());
+    pub fn add(&mut self, key: impl Display, value: impl Told, must: impl Display) {
+        let (key, value, must) = (key.to_string(), value.told(), must.to_string());
         self.0.push(BadValue { key, value, must });
     }
 
@@ -31,7 +31,7 @@ impl Faults {
         &mut self,
         holds: bool,
         key: impl Display,
-        value: impl Display,
+        value: impl Told,
         must: impl Display,
     ) {
         if !holds {
@@ -69,6 +69,53 @@ impl Display for Faults {
 }
 
 impl std::error::Error for Faults {}
+
+/// A value as a fault tells it.
+pub trait Told {
+    /// On one line that a person can read.
+    fn told(&self) -> String;
+}
+
+impl Told for f64 {
+    fn told(&self) -> String {
+        number(*self)
+    }
+}
+
+macro_rules! as_displayed {
+    ($($type:ty),*) => {
+        $(impl Told for $type {
+            fn told(&self) -> String {
+                self.to_string()
+            }
+        })*
+    };
+}
+
+as_displayed!(bool, i32, u32, u64, usize, str, String, fmt::Arguments<'_>, std::path::Display<'_>);
+as_displayed!(serde_json::Value);
+
+impl<T: Told + ?Sized> Told for &T {
+    fn told(&self) -> String {
+        (**self).told()
+    }
+}
+
+/// A number as a person reads it: by its power of ten where it has too many digits to be counted.
+pub fn number(value: f64) -> String {
+    let size = value.abs();
+    if size == 0.0 || !size.is_finite() || (1e-6..1e15).contains(&size) {
+        value.to_string()
+    } else {
+        format!("{value:e}")
+    }
+}
+
+/// A sum of typed numbers as it was typed: 0.5 + 0.2 + 0.1 is not quite 0.8.
+pub fn sum_of_typed(sum: f64) -> String {
+    let typed = (sum * 1e9).round() / 1e9;
+    number(if typed.is_finite() && typed != 0.0 { typed } else { sum })
+}
 
 /// A text as a person can see it on one line: control characters escaped, and cut after 60 characters.
 pub fn shown(text: &str) -> String {
@@ -128,6 +175,18 @@ mod tests {
             "2 settings cannot be used:\n  optimizer.beta2 is 1.5: must be at least 0 and below 1\n  \
              training.steps is 0: must be at least 1"
         );
+    }
+
+    #[test]
+    fn number_is_shown_by_its_power_of_ten_where_its_digits_would_fill_a_line() {
+        let shown = [0.0, 1e-6, 0.3, -2.5, 123456789.0, 1e-7, 1e15, -1e300, 1e-320, f64::NAN]
+            .map(number)
+            .join(" ");
+        assert_eq!(shown, "0 0.000001 0.3 -2.5 123456789 1e-7 1e15 -1e300 1e-320 NaN");
+        let mut faults = Faults::default();
+        faults.add("training.z_loss", 1e300, "must be small");
+        assert_eq!(faults.to_string(), "training.z_loss is 1e300: must be small");
+        assert_eq!([0.1 + 0.2, 1e300, 1e-300].map(sum_of_typed).join(" "), "0.3 1e300 1e-300");
     }
 
     #[test]

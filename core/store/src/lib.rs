@@ -5,6 +5,7 @@
 pub mod codec;
 mod commands;
 mod error;
+mod holder;
 mod journal;
 mod lease;
 mod plugins;

@@ -64,6 +64,8 @@ pub struct StoredEvent {
 pub struct ChainReport {
     /// Events whose link and hash hold.
     pub events: u64,
+    /// Whether the stream takes no more events, by its head.
+    pub sealed: bool,
     /// First place that does not, and why.
     pub broken: Option<(u64, String)>,
 }
@@ -188,12 +190,15 @@ impl Store {
         stored.iter().map(StoredEvent::decode).collect()
     }
 
-    /// Walks the whole stream: every seq in place, every link, every hash, and the head.
+    /// Walks the whole stream: every seq in place, every link, every hash, and the head, which is sealed
+    /// by the event that ends a run and by no other.
     pub async fn verify_chain(&self, run_id: RunId) -> Result<ChainReport> {
         let head = self.head(run_id).await?;
-        let (mut events, mut chain) = (0, Digest::ZERO);
-        let broken =
-            |events, why: &str| Ok(ChainReport { events, broken: Some((events, why.to_owned())) });
+        let sealed = head.sealed;
+        let (mut events, mut chain, mut ended) = (0, Digest::ZERO, false);
+        let broken = |events, why: &str| {
+            Ok(ChainReport { events, sealed, broken: Some((events, why.to_owned())) })
+        };
         loop {
             let page =
                 self.read_raw(run_id, events, PAGE_EVENTS.min(head.next_seq - events)).await?;
@@ -207,6 +212,10 @@ impl Store {
                 if stored.envelope.hash(&stored.payload, &chain) != stored.hash {
                     return broken(events, "its content does not have the hash it carries");
                 }
+                if ended {
+                    return broken(events, "it comes after the end of the run");
+                }
+                ended = stored.envelope.kind == codec::RUN_FINISHED;
                 (chain, events) = (stored.hash, events + 1);
             }
             if events == head.next_seq {
@@ -219,22 +228,19 @@ impl Store {
         if chain != head.chain {
             return broken(events, "the head names another last hash");
         }
-        if !self.read_raw(run_id, events, 1).await?.is_empty() {
+        if sealed && !ended {
+            return broken(events, "the head says that the run has ended, and the log does not");
+        }
+        if ended && !sealed {
+            return broken(events, "the log says that the run has ended, and the head does not");
+        }
+        // A run that goes on may have grown, and its head with it.
+        if !self.read_raw(run_id, events, 1).await?.is_empty()
+            && self.head(run_id).await?.next_seq == events
+        {
             return broken(events, "there are events after the head");
         }
-        Ok(ChainReport { events, broken: None })
-    }
-
-    /// The run of this name that began last of those that have not ended.
-    pub async fn find_unfinished(&self, name: &str) -> Result<Option<RunId>> {
-        let found: Option<uuid::Uuid> = sqlx::query_scalar(
-            "select run_id from run join run_head h using (run_id) where run.name = $1 and ending is null \
-             order by h.number desc limit 1",
-        )
-        .bind(name)
-        .fetch_optional(&self.pool)
-        .await?;
-        Ok(found.map(RunId))
+        Ok(ChainReport { events, sealed, broken: None })
     }
 
     /// The run of this id, or the one of this name that began last.
