@@ -7,9 +7,9 @@ use hm_domain::id::RunId;
 use hm_domain::settings::Faults;
 use hm_domain::spec::{PluginSpec, RunSpec};
 use hm_store::{Store, StoreError};
-use hm_train::{DeviceChoice, Devices, TrainError};
+use hm_train::{DeviceChoice, Devices, MemoryPlan, TrainError};
 
-use crate::free_memory::free_memory;
+use crate::free_memory::{free_memory, without_plugins};
 use crate::memory;
 use crate::registry::Registry;
 use crate::resolve::{Known, resolve};
@@ -129,8 +129,14 @@ pub(crate) fn plugins_begin(registry: &Registry, spec: &RunSpec) -> Result<()> {
 }
 
 /// Whether the run fits into memory, where that is known before it is full; a warning where it may be
-/// just too much.
+/// just too much, and where plugins will not load: what refuses them knows nothing of the limit.
 pub(crate) fn memory(spec: &RunSpec, devices: &Devices) -> Result<()> {
+    let plan = MemoryPlan::of(spec, spec.training.micro_batch_sequences);
+    if !spec.plugins.is_empty()
+        && let Some(warning) = without_plugins(plan.bytes())
+    {
+        eprintln!("{warning}");
+    }
     if devices.are_cpu()
         && let Some(free) = free_memory()
         && let Some(warning) = memory::admit(spec, free)?

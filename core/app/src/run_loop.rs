@@ -244,7 +244,7 @@ impl Run {
         let spec = &self.mentor.state().spec;
         let sequences = spec.validation.sequences_per_domain;
         let mut losses = vec![LossSums::default(); spec.domains.len()];
-        for batch in self.sampler.validation_batches(sequences) {
+        for batch in self.sampler.validation_batches(sequences)? {
             for (sums, part) in losses.iter_mut().zip(self.trainer.validate(&batch)?) {
                 sums.add(&part);
             }

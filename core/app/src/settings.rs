@@ -45,6 +45,7 @@ pub(crate) fn faults(file: &RunFile) -> Faults {
     }
     file.data.check(&mut faults);
     file.model.check(&mut faults);
+    file.model.check_tokenizer(file.data.tokenizer.as_deref(), &mut faults);
     file.training.check(&mut faults);
     let peak = Some(file.training.learning_rate).filter(|peak| *peak > 0.0);
     file.optimizer.check(peak, &mut faults);
