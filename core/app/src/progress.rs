@@ -6,6 +6,7 @@ use hm_domain::state::RunState;
 use hm_domain::step::TrainReport;
 use indicatif::{ProgressBar, ProgressStyle};
 
+use crate::terminal;
 use crate::throughput::Throughput;
 
 /// Steps between lines where there is no terminal.
@@ -74,8 +75,10 @@ impl RunProgress {
         }
     }
 
-    /// A sentence above the bar.
+    /// A sentence above the bar, on one line whatever it holds: who reads the lines of a run must be able
+    /// to tell whose they are.
     pub(crate) fn say(&self, sentence: &str) {
+        let sentence = terminal::line(sentence);
         match &self.bar {
             Some(bar) => bar.println(sentence),
             None => eprintln!("{sentence}"),

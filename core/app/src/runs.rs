@@ -10,6 +10,7 @@ use hm_store::{FoundRun, RunRow, Store, StoreError};
 
 use crate::cli::RunsCommand;
 use crate::shares::shares;
+use crate::terminal;
 use crate::wishes::{Fate, ask};
 use crate::workplace::{Workplace, user};
 
@@ -107,7 +108,7 @@ fn send_to(
     })?;
     match fate {
         Fate::Refused(reason) => {
-            eprintln!("{kind}: refused: {reason}");
+            eprintln!("{kind}: refused: {}", terminal::line(&reason));
             Ok(REFUSED)
         }
         Fate::Done(_, how) => {
@@ -171,6 +172,6 @@ async fn answer(store: &Store, found: &FoundRun, kind: &str, number: u64) -> Res
             anyhow::bail!("command {number} is answered by {other:?}: the database is damaged")
         }
     };
-    eprintln!("{kind}: refused: {refusal}");
+    eprintln!("{kind}: refused: {}", terminal::line(&refusal));
     Ok(Some(REFUSED))
 }

@@ -3,6 +3,10 @@
 //! window in which it was started is closed. So words that nobody reads are dropped, the work goes on,
 //! and its exit code stays what it was; output that is lost for another reason, such as a full disk, is
 //! an error at the end.
+//!
+//! And whatever the words hold: names, reasons and messages come from run files, plugins and strangers'
+//! requests, and a terminal obeys some characters instead of showing them. Here each of these becomes
+//! its number, as JSON writes it, so that JSON stays JSON.
 
 use std::fmt::Arguments;
 use std::io::{self, ErrorKind, IsTerminal as _, Write};
@@ -13,14 +17,54 @@ static LOST: OnceLock<String> = OnceLock::new();
 
 /// Behind `print!` and `println!`.
 pub(crate) fn out(words: Arguments<'_>) {
-    if let Err(error) = io::stdout().lock().write_fmt(words) {
+    write(&words.to_string(), shown);
+}
+
+/// A text that is what was asked for: shown like any other on a terminal, itself in a file.
+pub(crate) fn product(text: &str) {
+    let is_seen = io::stdout().is_terminal();
+    write(text, |text| if is_seen { shown(text) } else { text.to_owned() });
+}
+
+fn write(text: &str, shown: impl Fn(&str) -> String) {
+    if let Err(error) = io::stdout().lock().write_all(shown(text).as_bytes()) {
         note_loss(&error);
     }
 }
 
 /// Behind `eprint!` and `eprintln!`. Where it cannot be said there is nobody left to say it to.
 pub(crate) fn err(words: Arguments<'_>) {
-    let _ = io::stderr().lock().write_fmt(words);
+    let _ = io::stderr().lock().write_all(shown(&words.to_string()).as_bytes());
+}
+
+/// Words as a terminal shows them and does nothing else: line ends and tabs stay, what would move the
+/// cursor, colour or turn the text becomes `\u001b` and the like.
+pub(crate) fn shown(words: &str) -> String {
+    let mut shown = String::with_capacity(words.len());
+    for character in words.chars() {
+        let obeyed = match character {
+            '\n' | '\t' => false,
+            // Soft hyphen, direction marks and overrides, separators of lines, invisible signs and tags.
+            '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}' | '\u{200e}' | '\u{200f}' => true,
+            '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}' => true,
+            '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}' => true,
+            other => other.is_control(),
+        };
+        if obeyed {
+            let mut units = [0; 2];
+            for unit in character.encode_utf16(&mut units) {
+                shown += &format!("\\u{unit:04x}");
+            }
+        } else {
+            shown.push(character);
+        }
+    }
+    shown
+}
+
+/// The same on one line, for what stands in a list of lines: nobody can add one.
+pub(crate) fn line(words: &str) -> String {
+    shown(words).replace('\n', "\\n").replace('\t', "\\t")
 }
 
 /// Brings to its reader what was printed so far.
@@ -49,6 +93,7 @@ pub(crate) fn has_colours() -> bool {
     io::stderr().is_terminal() && !refused
 }
 
+#[expect(unused_macros, reason = "whoever writes `print!` means this one, which does not panic")]
 macro_rules! print {
     ($($words:tt)*) => { $crate::terminal::out(format_args!($($words)*)) };
 }
@@ -61,4 +106,34 @@ macro_rules! println {
 macro_rules! eprintln {
     () => { $crate::terminal::err(format_args!("\n")) };
     ($($words:tt)*) => { $crate::terminal::err(format_args!("{}\n", format_args!($($words)*))) };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_cannot_control_a_terminal() {
+        let hostile = "a\u{1b}[2J\u{1b}]0;p\u{7}\r\u{9b}31m\u{202e}b\u{7f}\u{feff}\u{e0041}";
+        assert_eq!(
+            shown(hostile),
+            "a\\u001b[2J\\u001b]0;p\\u0007\\u000d\\u009b31m\\u202eb\\u007f\\ufeff\\udb40\\udc41"
+        );
+        let honest = "数据\tnaïve 👩‍💻 می‌خواهم\nnext";
+        assert_eq!(shown(honest), honest);
+    }
+
+    #[test]
+    fn a_line_stays_one_line() {
+        assert_eq!(line("x\nobeyed a command\tof root"), "x\\nobeyed a command\\tof root");
+    }
+
+    #[test]
+    fn json_stays_what_it_says() {
+        let value = serde_json::json!({"a\u{202e}": "\\\u{9b}\u{e0041}\u{1b}\n"});
+        for text in [value.to_string(), serde_json::to_string_pretty(&value).unwrap()] {
+            let back: serde_json::Value = serde_json::from_str(&shown(&text)).unwrap();
+            assert_eq!(back, value);
+        }
+    }
 }

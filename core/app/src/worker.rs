@@ -22,6 +22,8 @@ use crate::environment::environment;
 use crate::free_memory::free_memory;
 use crate::interrupt::Interrupt;
 use crate::memory;
+use crate::notices::Notices;
+use crate::preparations::Preparations;
 use crate::progress::RunProgress;
 use crate::registry::Registry;
 use crate::resume::{self, CaughtUp};
@@ -241,6 +243,8 @@ impl<'a> Worker<'a> {
             sampler: self.sampler,
             trainer: self.trainer,
             registry: self.registry,
+            preparations: Preparations::default(),
+            notices: Notices::default(),
             checkpoints,
             progress,
             accepts_divergence: false,
@@ -254,7 +258,8 @@ fn bind_all(run: &mut Run, plugins: &[PluginChoice]) -> Result<()> {
     for choice in plugins {
         let (name, command) = (&choice.plugin, bind(choice.clone()));
         let asked = Asked { number: 0, by: "run file".to_owned(), command };
-        if let Some(reason) = run.answer(&asked)? {
+        let candidate = run.registry.candidate(name, &choice.config);
+        if let Some(reason) = run.answer(&asked, candidate)? {
             let reason = format!("plugin `{name}` of the run file could not be bound: {reason}");
             run.give_up(reason.clone())?;
             bail!(reason);
