@@ -73,7 +73,7 @@ fn main() -> ExitCode {
         .with_ansi(terminal::has_colours())
         // It would tell standard error that standard error is closed, and panic.
         .log_internal_errors(false)
-        .with_writer(std::io::stderr)
+        .with_writer(|| terminal::Log)
         .init();
     let code = prepare::or_interrupted(run(Cli::parse())).unwrap_or_else(|error| {
         eprintln!("hm: {}", sentence(&error));

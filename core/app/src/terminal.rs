@@ -67,6 +67,25 @@ pub(crate) fn line(words: &str) -> String {
     shown(words).replace('\n', "\\n").replace('\t', "\\t")
 }
 
+/// Standard error for the log's events, each of which comes whole: the same as for other words, on one
+/// line each. Colours are the log's own: it lets nobody else's through.
+pub(crate) struct Log;
+
+impl Write for Log {
+    fn write(&mut self, event: &[u8]) -> io::Result<usize> {
+        let text = String::from_utf8_lossy(event);
+        let text = text.strip_suffix('\n').unwrap_or(&text);
+        let parts: Vec<String> = text.split('\u{1b}').map(line).collect();
+        let mut stderr = io::stderr().lock();
+        stderr.write_all(format!("{}\n", parts.join("\u{1b}")).as_bytes())?;
+        Ok(event.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        io::stderr().flush()
+    }
+}
+
 /// Brings to its reader what was printed so far.
 pub(crate) fn flush() {
     if let Err(error) = io::stdout().lock().flush() {

@@ -9,9 +9,12 @@
 
 mod body;
 
+use std::ops::Range;
+
 use wasmparser::{CompositeInnerType, Encoding, FunctionBody, Parser, Payload, TypeSectionReader};
 
 use self::body::Body;
+use crate::bounds::MEMORIES_MAX;
 
 /// Functions with a body, in all modules: each takes 45 us and 6 kB, however empty it is.
 const FUNCTIONS_MAX: u64 = 60_000;
@@ -27,8 +30,11 @@ const JOINS_MAX: u64 = 4_000_000;
 const JOINS_SQUARED_MAX: u64 = 120_000_000_000;
 /// Lookups of all bodies: 50 ns.
 const LOOKUPS_MAX: u64 = 20_000_000;
-/// Types, imports, exports, globals, segments and their items, in all modules and components.
+/// Types, imports, exports, globals, entries of tables, segments and their items, in all modules and
+/// components. An entry takes 15 bytes whether anything is said of it or not.
 const DECLARATIONS_MAX: u64 = 100_000;
+/// Bytes of a component's types that count as one: types lie within types.
+const TYPE_BYTES: u64 = 4;
 /// Parameters of a function.
 const PARAMETERS_MAX: u64 = 100;
 /// Results of a function: each call or branch carries them, and is two bytes.
@@ -92,6 +98,8 @@ struct Size {
     components: u64,
     component_instances: u64,
     crossings: u64,
+    /// A byte at the far end of one may make an image of 32 MB.
+    memories: u64,
     /// Parameters and results of the function types of the module at hand.
     types: Vec<(u64, u64)>,
 }
@@ -122,6 +130,10 @@ impl Size {
                 let what = "functions between component and modules";
                 return bounded(what, self.crossings, CROSSINGS_MAX);
             }
+            Payload::MemorySection(section) => {
+                self.memories += u64::from(section.count());
+                return bounded("memories", self.memories, u64::from(MEMORIES_MAX));
+            }
             Payload::FunctionSection(section) => {
                 self.functions += u64::from(section.count());
                 return bounded("functions", self.functions, FUNCTIONS_MAX);
@@ -134,8 +146,8 @@ impl Size {
     }
 
     fn declare(&mut self, count: u64) -> Result<(), NotCompiled> {
-        self.declarations += count;
-        let what = "types, imports, exports, globals, segments and items of segments";
+        self.declarations = self.declarations.saturating_add(count);
+        let what = "types, imports, exports, globals, entries of tables, segments and their items";
         bounded(what, self.declarations, DECLARATIONS_MAX)
     }
 
@@ -182,15 +194,20 @@ fn declarations(payload: &Payload<'_>) -> Result<u64, NotCompiled> {
         Payload::ImportSection(section) => section.count(),
         Payload::ExportSection(section) => section.count(),
         Payload::GlobalSection(section) => section.count(),
-        Payload::TableSection(section) => section.count(),
-        Payload::MemorySection(section) => section.count(),
         Payload::TagSection(section) => section.count(),
         Payload::DataSection(section) => section.count(),
-        Payload::CoreTypeSection(section) => section.count(),
         Payload::ComponentAliasSection(section) => section.count(),
-        Payload::ComponentTypeSection(section) => section.count(),
         Payload::ComponentImportSection(section) => section.count(),
         Payload::ComponentExportSection(section) => section.count(),
+        Payload::CoreTypeSection(section) => return Ok(types(&section.range())),
+        Payload::ComponentTypeSection(section) => return Ok(types(&section.range())),
+        Payload::TableSection(section) => {
+            let mut count = 0u64;
+            for table in section.clone() {
+                count = count.saturating_add(1).saturating_add(table?.ty.initial);
+            }
+            return Ok(count);
+        }
         Payload::ElementSection(section) => {
             let mut count = u64::from(section.count());
             for segment in section.clone() {
@@ -204,6 +221,10 @@ fn declarations(payload: &Payload<'_>) -> Result<u64, NotCompiled> {
         _ => 0,
     };
     Ok(count.into())
+}
+
+fn types(section: &Range<u64>) -> u64 {
+    (section.end - section.start).div_ceil(TYPE_BYTES)
 }
 
 #[cfg(test)]

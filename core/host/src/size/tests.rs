@@ -103,8 +103,25 @@ fn wide_functions_and_many_declarations_are_refused() {
     refused_for(&format!("(type (func (param {})))", "i32 ".repeat(101)), "parameters");
     refused_for(&format!("(type (func (result {})))", "i32 ".repeat(17)), "results");
     refused_for(&"(global i32 (i32.const 0))".repeat(100_001), "globals");
+    // So are entries that nobody mentions, and types within a type.
+    refused_for("(table 100001 funcref)", "entries of tables");
+    refused_for(&"(table 20000 funcref)".repeat(6), "entries of tables");
+    refused_for("(table 0xffffffff funcref)", "entries of tables");
+    let types = "(type u32)".repeat(250_000);
+    let within = wat::parse_str(format!("(component (type (instance {types})))")).unwrap();
+    assert!(refusal(&within).contains("types"), "{}", refusal(&within));
     let items = "0 ".repeat(100_001);
     refused_for(&format!("(func) (table 1 funcref) (elem (i32.const 0) func {items})"), "items");
+}
+
+#[test]
+fn memories_are_few_since_each_may_hold_a_large_image_of_few_bytes() {
+    let module =
+        r#"(core module (memory 300) (data (i32.const 0) "x") (data (i32.const 16000000) "x"))"#;
+    let of =
+        |count: usize| wat::parse_str(format!("(component {})", module.repeat(count))).unwrap();
+    assert!(check(&of(4)).is_ok());
+    assert!(refusal(&of(5)).contains("5 memories"), "{}", refusal(&of(5)));
 }
 
 #[test]
