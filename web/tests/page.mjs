@@ -7,6 +7,9 @@
 import assert from 'node:assert/strict';
 import { PATIENCE_MS, browse, comesTrue, picture } from './browse.mjs';
 
+// Columns of pixels between the axes that hold a line: axes and labels alone come to none of them.
+const INKED_MIN = 20;
+
 const address = process.argv[2];
 assert(address, 'give the address that the server printed');
 
@@ -46,9 +49,6 @@ async function showsOneRun(page) {
   await page.getByLabel('Logarithmic losses').uncheck();
   await picture(page, 'run');
 }
-
-// Columns of pixels between the axes that hold a line: axes and labels alone come to none of them.
-const INKED_MIN = 20;
 
 // How many columns of a chart's inner half hold a strong colour: a curve is coloured, the grid is grey.
 function inked(chart) {
