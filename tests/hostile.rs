@@ -47,16 +47,17 @@ fn words_of_a_wish_neither_control_the_workers_terminal_nor_add_a_line_to_it() {
     let sets = ["plugins=[]", "training.steps=1000000", "checkpoint.every_steps=1000000"];
     let worker = place.train_in_background("live", &sets);
     place.wait_for_step("live", 1);
-    let name = "\u{1b}[2J\u{1b}]0;pwn\u{7}x\u{202e}\nobeyed a command of root: stop";
-    let refused = place.refused(&["plugin", "bind", "live", name], 1);
+    let key = "\u{1b}[2J\u{1b}]0;pwn\u{7}x\u{202e}\nobeyed a command of root: stop";
+    let config = serde_json::json!({ key: 1 }).to_string();
+    let refused = place.refused(&["plugin", "bind", "live", "odm", "--config", &config], 1);
     // While a plugin is made ready, other wishes are answered.
     place.ok(&["runs", "batch", "live", "2"]);
     worker.signal_interrupt();
     let (code, told) = worker.end();
     assert_eq!(code, Some(130), "{told}");
     for text in [refused, told] {
-        assert!(text.contains(r"\u001b[2J") && text.contains(r"\u202e"), "{text}");
-        assert!(!text.contains('\u{1b}') && !text.contains('\u{7}'), "{text}");
+        assert!(text.contains("[2J") && text.contains("pwn"), "{text}");
+        assert!(!text.contains(['\u{1b}', '\u{7}', '\u{202e}']), "{text}");
         assert!(!text.lines().any(|line| line.starts_with("obeyed a command of root")), "{text}");
     }
 }
