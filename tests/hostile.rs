@@ -29,10 +29,35 @@ fn hostile_plugins_cost_their_own_quarantine_and_the_run_goes_on() {
     }
     assert_eq!(plugins.len(), 10, "{listed}");
     let set = format!("plugins={}", serde_json::Value::Array(plugins));
-    place.train("run", &[&set, "training.steps=20"]);
+    let args = place.train_args("run", &[&set, "training.steps=20"]);
+    let told = place.refused(&args.iter().map(String::as_str).collect::<Vec<_>>(), 0);
+    // On the terminal of whoever trains it, once each.
+    assert_eq!(told.matches(" is quarantined: ").count(), 9, "{told}");
+    assert_eq!(told.matches(" failed at step ").count(), 9, "{told}");
     assert_eq!(place.sql("select ending from run"), "completed");
     assert_eq!(place.sql("select count(*) from binding where state = 'quarantined'"), "9");
     assert_eq!(place.sql("select name from binding where state = 'bound'"), "odm");
     let report = place.audit("run", &[], 0);
     assert_eq!(report["diverged"], 0);
+}
+
+#[test]
+fn words_of_a_wish_neither_control_the_workers_terminal_nor_add_a_line_to_it() {
+    let place = Place::with_run_file();
+    let sets = ["plugins=[]", "training.steps=1000000", "checkpoint.every_steps=1000000"];
+    let worker = place.train_in_background("live", &sets);
+    place.wait_for_step("live", 1);
+    let key = "\u{1b}[2J\u{1b}]0;pwn\u{7}x\u{202e}\nobeyed a command of root: stop";
+    let config = serde_json::json!({ key: 1 }).to_string();
+    let refused = place.refused(&["plugin", "bind", "live", "odm", "--config", &config], 1);
+    // While a plugin is made ready, other wishes are answered.
+    place.ok(&["runs", "batch", "live", "2"]);
+    worker.signal_interrupt();
+    let (code, told) = worker.end();
+    assert_eq!(code, Some(130), "{told}");
+    for text in [refused, told] {
+        assert!(text.contains("[2J") && text.contains("pwn"), "{text}");
+        assert!(!text.contains(['\u{1b}', '\u{7}', '\u{202e}']), "{text}");
+        assert!(!text.lines().any(|line| line.starts_with("obeyed a command of root")), "{text}");
+    }
 }

@@ -9,13 +9,26 @@ const FLAGS = [
   '--disable-background-networking', '--disable-component-update', '--disable-sync',
 ];
 
+/** How long a test waits for what must come. */
+export const PATIENCE_MS = 180_000;
+
+/** Waits until `holds` comes true; fails with `what` if it never does. */
+export async function comesTrue(holds, what) {
+  const until = Date.now() + PATIENCE_MS;
+  while (!(await holds())) {
+    assert(Date.now() < until, what);
+    await new Promise((resolve) => setTimeout(resolve, 50));
+  }
+}
+
 /** Gives `test` a page of a new browser. */
 export async function browse(test) {
   const executablePath = process.env.CHROMIUM ?? '/usr/bin/chromium';
   const browser = await chromium.launch({ executablePath, args: FLAGS });
   try {
     const page = await browser.newPage({ viewport: { width: 1440, height: 1000 } });
-    page.setDefaultTimeout(20_000);
+    // Nothing here is fast because it waits briefly: a slow machine gets its time.
+    page.setDefaultTimeout(PATIENCE_MS);
     const complaints = [];
     page.on('pageerror', (error) => complaints.push(String(error)));
     // What the server refuses on purpose (an upload, a token, a run that is not there) the browser

@@ -5,7 +5,10 @@
 //   SCREENSHOTS  a folder for pictures; none are taken unless named
 //   COMPONENT    a component to upload; unless named, bytes that must be refused
 import assert from 'node:assert/strict';
-import { browse, picture } from './browse.mjs';
+import { PATIENCE_MS, browse, comesTrue, picture } from './browse.mjs';
+
+// Columns of pixels between the axes that hold a line: axes and labels alone come to none of them.
+const INKED_MIN = 20;
 
 const address = process.argv[2];
 assert(address, 'give the address that the server printed');
@@ -36,33 +39,45 @@ async function showsOneRun(page) {
   for (const title of ['Training loss', 'Loss per domain', 'Mixture drawn']) {
     const chart = page.getByRole('img', { name: new RegExp(`^${title}, by step. At step`) });
     await chart.waitFor();
-    assert((await colours(chart)) > 20, `${title} is drawn`);
+    await comesTrue(async () => (await inked(chart)) > INKED_MIN, `${title} is drawn`);
   }
-  await page.getByLabel('Logarithmic losses').check();
   const loss = page.getByRole('img', { name: /^Training loss/ });
-  await loss.locator('canvas').waitFor();
-  await page.waitForTimeout(300);
-  assert((await colours(loss)) > 20, 'a logarithmic chart is drawn');
+  const linear = await drawn(loss);
+  await page.getByLabel('Logarithmic losses').check();
+  await comesTrue(async () => (await drawn(loss)) !== linear, 'a logarithmic chart looks otherwise');
+  await comesTrue(async () => (await inked(loss)) > INKED_MIN, 'a logarithmic chart is drawn');
   await page.getByLabel('Logarithmic losses').uncheck();
-  await page.waitForTimeout(300);
   await picture(page, 'run');
 }
 
-// How many different opaque or half-opaque colours a chart's canvas holds: a blank one has one.
-function colours(chart) {
+// How many columns of a chart's inner half hold a strong colour: a curve is coloured, the grid is grey.
+function inked(chart) {
   return chart.locator('canvas').evaluate((canvas) => {
-    const { data } = canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height);
-    const seen = new Set();
-    for (let i = 0; i < data.length; i += 4) seen.add(data.slice(i, i + 4).join());
-    return seen.size;
+    const { width, height } = canvas;
+    if (!width || !height) return 0;
+    const { data } = canvas.getContext('2d').getImageData(0, 0, width, height);
+    let columns = 0;
+    for (let x = Math.floor(width / 4); x < (width * 3) / 4; x += 1) {
+      for (let y = 0; y < height; y += 1) {
+        const [r, g, b, a] = data.slice(4 * (y * width + x), 4 * (y * width + x) + 4);
+        if (a > 64 && Math.max(r, g, b) - Math.min(r, g, b) > 48) { columns += 1; break; }
+      }
+    }
+    return columns;
   });
 }
 
+function drawn(chart) {
+  return chart.locator('canvas').evaluate((canvas) => canvas.toDataURL());
+}
+
 async function takesACommand(page) {
-  const pause = page.getByRole('button', { name: 'Pause' });
-  if (!(await pause.isVisible()) || (await pause.isDisabled())) return; // The run is over or paused.
-  await pause.click();
-  await page.getByText(/Asked to pause \(command \d+\)/).waitFor();
+  const running = page.getByRole('button', { name: 'Pause' });
+  const paused = page.getByRole('button', { name: 'Resume' });
+  await running.or(paused).waitFor();
+  const word = (await running.isVisible()) ? 'pause' : 'resume';
+  await running.or(paused).click();
+  await page.getByText(new RegExp(`Asked to ${word} \\(command \\d+\\)`)).waitFor();
 }
 
 async function explainsAnAddressThatNamesNothing(page) {
@@ -92,7 +107,7 @@ async function showsAVerdict(page) {
   };
   await page.locator('input[type=file]').setInputFiles(file);
   const verdict = page.getByRole('status', { name: 'Verdict' });
-  await verdict.waitFor({ timeout: 120_000 });
+  await verdict.waitFor({ timeout: PATIENCE_MS });
   const heading = await verdict.getByRole('heading').innerText();
   assert.match(heading, process.env.COMPONENT ? /is installed$/ : /was refused$/);
   assert((await verdict.getByRole('listitem').count()) > 0, 'the verdict names its checks');
@@ -104,6 +119,5 @@ async function looksDark(page) {
   await page.getByRole('link', { name: 'Runs' }).click();
   await page.getByRole('row').nth(1).getByRole('link').click();
   await page.getByRole('img', { name: /^Training loss, by step. At step/ }).locator('canvas').waitFor();
-  await page.waitForTimeout(500);
   await picture(page, 'dark');
 }

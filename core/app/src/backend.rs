@@ -74,6 +74,7 @@ impl StoreBackend {
             loss: self.newest_loss(&row).await?,
             name: row.name,
             status: row.state,
+            worker: self.store.writer(RunId(row.run_id)).await.map_err(internal)?,
             ending: row.ending,
             reason: row.reason,
             step: row.next_step.max(0) as u64,
@@ -110,7 +111,7 @@ impl StoreBackend {
         let mut bindings = BTreeMap::new();
         for row in self.store.bindings(RunId(row.run_id)).await? {
             let number = row["binding"].as_u64().context("a binding without a number")?;
-            let name = row["name"].as_str().unwrap_or_default().to_owned();
+            let name = row["name"].as_str().context("a binding without a name")?.to_owned();
             bindings.insert(BindingId(number as u32), name);
         }
         Ok(Names { domains: row.domains.clone(), bindings })
@@ -214,10 +215,12 @@ impl Backend for StoreBackend {
                 tokio::task::spawn_blocking(move || (plugins::check(&host, &component), component))
                     .await
                     .map_err(internal)?;
+            let mut shown = verdict.shown;
             if let Some(row) = &verdict.row {
                 self.store.install_plugin(row, &component, by).await.map_err(internal)?;
+                shown.note = plugins::namesakes(&self.store, row).await.map_err(internal)?;
             }
-            Ok(verdict.shown)
+            Ok(shown)
         })
     }
 
@@ -283,15 +286,18 @@ fn shape(shape: Shape) -> String {
 }
 
 fn binding(row: &Value) -> anyhow::Result<BindingSummary> {
-    let text = |key: &str| row[key].as_str().unwrap_or_default().to_owned();
+    let text = |key: &str| -> anyhow::Result<String> {
+        let value = row[key].as_str().with_context(|| format!("a binding without a {key}"))?;
+        Ok(value.to_owned())
+    };
     let role: Role = serde_json::from_value(row["role"].clone())?;
-    let state = text("state");
+    let state = text("state")?;
     Ok(BindingSummary {
-        id: row["binding"].to_string(),
-        plugin: text("plugin"),
-        name: text("name"),
-        version: text("version"),
-        world: text("world"),
+        id: row["binding"].as_u64().context("a binding without a number")?.to_string(),
+        plugin: text("plugin")?,
+        name: text("name")?,
+        version: text("version")?,
+        world: text("world")?,
         role,
         state: if state == "bound" { "live".to_owned() } else { state },
         config: row["config"].clone(),

@@ -66,16 +66,19 @@ pub(crate) enum Command {
     )]
     Audit(AuditArgs),
     /// Build, check, install and list plugins; bind one to a running run
-    #[command(subcommand)]
+    #[command(
+        subcommand,
+        after_help = "Examples:\n  hm plugin install my_policy.component.wasm\n  hm plugin bind my-run my-policy --shadow"
+    )]
     Plugin(PluginCommand),
     /// List runs, and steer one
     #[command(
         subcommand,
-        after_help = "Exit code: 0 the run obeyed, 1 it refused, 2 it could not be asked, 3 nobody has answered yet: the command waits\nin the run's inbox for the worker's next step, or for the next `hm train` where no worker holds the run. `stop`\nends such a run on the spot where that loses no step."
+        after_help = "Exit code: 0 the run obeyed, 1 it refused, 2 it could not be asked, 3 nobody has answered yet: the command waits\nin the run's inbox for the worker's next step, or for the next `hm train` where no worker holds the run. `stop`\nends such a run on the spot where that loses no step.\n\nExamples:\n  hm runs ls\n  hm runs pause my-run --reason \"the disk is filling up\""
     )]
     Runs(RunsCommand),
     /// The database: address, shell, projections
-    #[command(subcommand)]
+    #[command(subcommand, after_help = "Examples:\n  hm db psql\n  hm db stop")]
     Db(DbCommand),
 }
 
@@ -235,7 +238,8 @@ pub(crate) struct ServeArgs {
     /// Address to listen on; port 0 takes a free one
     #[arg(long, default_value = hm_serve::DEFAULT_ADDRESS, value_parser = address, value_name = "ADDRESS")]
     pub(crate) listen: SocketAddr,
-    /// Token that writing wants; made at random unless given
+    /// Token that writing wants; made at random unless given. What is typed here every user of the machine
+    /// can see, unlike what HM_TOKEN holds: HM_TOKEN=$(cat token) hm serve
     #[arg(long, env = "HM_TOKEN", hide_env_values = true)]
     pub(crate) token: Option<String>,
     /// Address by which browsers reach the page, such as that of a proxy before it; may be repeated
@@ -272,7 +276,9 @@ pub(crate) enum PluginCommand {
         output: PathBuf,
     },
     /// Run every upload check on a component, without keeping it
-    #[command(after_help = "Exit code: 0 every check passed, 1 one failed.")]
+    #[command(
+        after_help = "Exit code: 0 every check passed, 1 one failed.\n\nExample:\n  hm plugin check my_policy.component.wasm"
+    )]
     Check {
         /// The component
         component: PathBuf,
@@ -281,7 +287,9 @@ pub(crate) enum PluginCommand {
         json: bool,
     },
     /// Check a component and keep it in the database
-    #[command(after_help = "Example:\n  hm plugin install my_policy.component.wasm")]
+    #[command(
+        after_help = "Exit code: 0 it is installed, 1 a check failed.\n\nExample:\n  hm plugin install my_policy.component.wasm"
+    )]
     Install {
         /// The component
         component: PathBuf,
@@ -290,6 +298,7 @@ pub(crate) enum PluginCommand {
         json: bool,
     },
     /// List installed plugins
+    #[command(after_help = "Example:\n  hm plugin ls")]
     Ls {
         /// Print the list as JSON
         #[arg(long)]
@@ -302,7 +311,7 @@ pub(crate) enum PluginCommand {
     Bind {
         /// Run: its name or id
         run: String,
-        /// Plugin: digest, name or name@version
+        /// Plugin: digest or its first digits, name (the one installed last) or name@version
         plugin: String,
         /// Configuration as JSON
         #[arg(long, default_value = "{}")]
@@ -319,24 +328,30 @@ pub(crate) enum PluginCommand {
 #[derive(Debug, Subcommand)]
 pub(crate) enum DbCommand {
     /// Print the database's address, starting the private one if needed
+    #[command(after_help = "Example:\n  DATABASE_URL=$(hm db url) my-script")]
     Url,
     /// Open psql on it
+    #[command(after_help = "Example:\n  hm db psql -- -c 'select name, state from run'")]
     Psql {
         /// Passed on to psql
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<String>,
     },
     /// Recreate a run's projections from its log
+    #[command(after_help = "Example:\n  hm db rebuild my-run")]
     Rebuild {
         /// Run: its name or id
         run: String,
     },
     /// Stop the private database
+    #[command(after_help = "Example:\n  hm db stop")]
     Stop,
 }
 
 #[cfg(test)]
 mod tests {
+    use clap::CommandFactory as _;
+
     use super::*;
 
     #[test]
@@ -348,5 +363,24 @@ mod tests {
         for bad in ["7511", "localhost", "localhost:port", ":7511", "example.org:80"] {
             assert!(address(bad).unwrap_err().contains("such as 127.0.0.1:7400"), "{bad}");
         }
+    }
+
+    fn without_example(command: &clap::Command, path: &str) -> Vec<String> {
+        let path = format!("{path} {}", command.get_name());
+        let words = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+        let mut all: Vec<String> =
+            command.get_subcommands().flat_map(|inner| without_example(inner, &path)).collect();
+        if !words.contains("Example") {
+            all.push(path);
+        }
+        all
+    }
+
+    #[test]
+    fn every_command_shows_an_example() {
+        let whole = Cli::command();
+        let missing: Vec<String> =
+            whole.get_subcommands().flat_map(|command| without_example(command, "hm")).collect();
+        assert!(missing.is_empty(), "{missing:?}");
     }
 }

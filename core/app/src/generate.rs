@@ -1,6 +1,6 @@
 //! `hm generate`: a text continued, streamed to the terminal as it comes.
 
-use std::io::{Read as _, Write as _};
+use std::io::Read as _;
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
@@ -11,6 +11,7 @@ use crate::chat;
 use crate::cli::GenerateArgs;
 use crate::interrupt::Interrupt;
 use crate::progress;
+use crate::terminal;
 use crate::weights::find;
 use crate::workplace::Workplace;
 
@@ -150,8 +151,8 @@ impl Text<'_> {
         let ready = whole.trim_end_matches('\u{fffd}').len();
         let ready = until.map_or(ready, |until| until.min(ready));
         if !self.quiet && ready > self.shown {
-            print!("{}", &whole[self.shown..ready]);
-            std::io::stdout().flush()?;
+            terminal::product(&whole[self.shown..ready]);
+            terminal::flush();
             self.shown = ready;
         }
         Ok(())

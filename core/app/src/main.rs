@@ -25,8 +25,10 @@ mod interrupt;
 mod kept_states;
 mod memory;
 mod model_choice;
+mod notices;
 mod outlook;
 mod plugins;
+mod preparations;
 mod prepare;
 mod progress;
 mod read_report;
@@ -81,7 +83,7 @@ fn program() -> u8 {
         .with_ansi(terminal::has_colours())
         // It would tell standard error that standard error is closed, and panic.
         .log_internal_errors(false)
-        .with_writer(|| terminal::StandardError)
+        .with_writer(|| terminal::Log)
         .init();
     let code = prepare::or_interrupted(run(Cli::parse())).unwrap_or_else(|error| {
         eprintln!("hm: {}", sentence(&error));
@@ -107,18 +109,24 @@ fn sentence(error: &anyhow::Error) -> String {
 
 fn run(cli: Cli) -> Result<u8> {
     let workplace = Workplace::open(cli.data_dir)?;
-    match cli.command {
-        Command::Demo(args) => demo::demo(&workplace, &args),
-        Command::Prepare(args) => prepare::prepare(&workplace, &args),
-        Command::Train(args) => train::train(&workplace, &args),
+    let done = carry_out(&workplace, cli.command);
+    workplace.close();
+    done
+}
+
+fn carry_out(workplace: &Workplace, command: Command) -> Result<u8> {
+    match command {
+        Command::Demo(args) => demo::demo(workplace, &args),
+        Command::Prepare(args) => prepare::prepare(workplace, &args),
+        Command::Train(args) => train::train(workplace, &args),
         Command::Import(args) => import::import(&args),
-        Command::Export(args) => export::export(&workplace, &args),
-        Command::Generate(args) => generate::generate(&workplace, &args),
-        Command::Serve(args) => serve::serve(&workplace, &args),
-        Command::Audit(args) => audit::run(&workplace, &args),
-        Command::Plugin(command) => plugins::run(&workplace, command),
-        Command::Runs(command) => runs::run(&workplace, command),
-        Command::Db(command) => database::run(&workplace, command),
+        Command::Export(args) => export::export(workplace, &args),
+        Command::Generate(args) => generate::generate(workplace, &args),
+        Command::Serve(args) => serve::serve(workplace, &args),
+        Command::Audit(args) => audit::run(workplace, &args),
+        Command::Plugin(command) => plugins::run(workplace, command),
+        Command::Runs(command) => runs::run(workplace, command),
+        Command::Db(command) => database::run(workplace, command),
     }
 }
 

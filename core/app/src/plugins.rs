@@ -9,10 +9,11 @@ use hm_domain::event::{FailurePolicy, Role};
 use hm_domain::plugin::{Description, Limits};
 use hm_host::Host;
 use hm_serve::{CheckResult, UploadVerdict};
-use hm_store::PluginRow;
+use hm_store::{PluginRow, Store, StoreError};
 
 use crate::cli::PluginCommand;
 use crate::runs;
+use crate::terminal;
 use crate::workplace::{Workplace, user};
 
 pub(crate) fn run(workplace: &Workplace, command: PluginCommand) -> Result<u8> {
@@ -93,6 +94,7 @@ pub(crate) fn check(host: &Host, component: &[u8]) -> Verdict {
         name: row.as_ref().map(|row| row.description.name.clone()),
         version: row.as_ref().map(|row| row.description.version.clone()),
         checks: checks.collect(),
+        note: None,
     };
     Verdict { shown, row }
 }
@@ -112,15 +114,16 @@ fn checked(path: &Path, json: bool) -> Result<(Option<PluginRow>, Vec<u8>)> {
         return Ok((row, component));
     }
     for CheckResult { name, passed, message } in &shown.checks {
-        println!("{} {name}: {message}", if *passed { "ok  " } else { "FAIL" });
+        let passed = if *passed { "ok  " } else { "FAIL" };
+        println!("{passed} {name}: {}", terminal::line(message));
     }
     match &row {
         Some(row) => {
             let Description { name, version, documentation, config_schema, .. } = &row.description;
-            println!(
-                "{name}@{version} {}\n{documentation}\nconfiguration: {config_schema}",
-                row.digest
-            );
+            println!("{name}@{version} {}", row.digest);
+            // Indented: a plugin's own words are not taken for ours.
+            documentation.lines().for_each(|line| println!("  {}", terminal::line(line)));
+            println!("configuration: {}", terminal::line(config_schema));
         }
         None => eprintln!("{} is refused", path.display()),
     }
@@ -130,9 +133,34 @@ fn checked(path: &Path, json: bool) -> Result<(Option<PluginRow>, Vec<u8>)> {
 fn install(workplace: &Workplace, path: &Path, json: bool) -> Result<u8> {
     let (Some(row), component) = checked(path, json)? else { return Ok(1) };
     let store = workplace.store()?;
-    let new = workplace.runtime.block_on(store.install_plugin(&row, &component, &user()))?;
+    let (new, others) = workplace.runtime.block_on(async {
+        let new = store.install_plugin(&row, &component, &user()).await?;
+        Ok::<_, StoreError>((new, namesakes(&store, &row).await?))
+    })?;
     if !json {
         println!("{}", if new { "installed" } else { "it was installed already" });
     }
+    if let Some(sentence) = others {
+        eprintln!("{sentence}");
+    }
     Ok(0)
+}
+
+/// What to know of an installed plugin where others say that they are the same.
+pub(crate) async fn namesakes(
+    store: &Store,
+    row: &PluginRow,
+) -> Result<Option<String>, StoreError> {
+    let Description { name, version, .. } = &row.description;
+    let mut others = store.plugins_called(name, version).await?;
+    others.retain(|other| other.digest != row.digest);
+    let digests: Vec<String> = others.iter().map(|other| other.digest.short()).collect();
+    Ok((!digests.is_empty()).then(|| {
+        format!(
+            "{name}@{version} is ambiguous now, since other bytes are called so, too ({}): name this one {}, \
+             or raise its version",
+            digests.join(", "),
+            row.digest.short()
+        )
+    }))
 }

@@ -118,11 +118,13 @@ impl RunProgress {
         self.last_loss
     }
 
-    /// A sentence above the bar.
+    /// A sentence above the bar, on one line whatever it holds: who reads the lines of a run must be able
+    /// to tell whose they are.
     pub(crate) fn say(&self, sentence: &str) {
+        let sentence = terminal::line(sentence);
         match &self.bar {
             Some(bar) => {
-                let (bar, sentence) = (bar.clone(), sentence.to_owned());
+                let bar = bar.clone();
                 terminal::draw(move || bar.println(sentence));
             }
             None => eprintln!("{sentence}"),

@@ -5,10 +5,10 @@
 
 use anyhow::{Context, Result, bail};
 use hm_data::Sampler;
-use hm_domain::command::{Asked, Candidate, Command};
+use hm_domain::command::{Asked, Candidate};
 use hm_domain::ending::Due;
 use hm_domain::event::*;
-use hm_domain::id::RunId;
+use hm_domain::id::{Digest, RunId};
 use hm_domain::mentor::{Decided, Mentor};
 use hm_domain::state::Phase;
 use hm_domain::step::LossSums;
@@ -18,7 +18,9 @@ use hm_train::{TrainError, Trainer};
 use crate::checkpoints::Checkpoints;
 use crate::inbox::{Inbox, Wish};
 use crate::interrupt::Interrupt;
+use crate::notices::Notices;
 use crate::outlook;
+use crate::preparations::Preparations;
 use crate::progress::RunProgress;
 use crate::registry::Registry;
 use crate::run_end::Outcome;
@@ -31,6 +33,8 @@ pub(crate) struct Run {
     pub(crate) sampler: Sampler,
     pub(crate) trainer: Trainer,
     pub(crate) registry: Registry,
+    pub(crate) preparations: Preparations,
+    pub(crate) notices: Notices,
     pub(crate) checkpoints: Checkpoints,
     pub(crate) progress: RunProgress,
     /// Whether a checkpoint is due, now or once steps give numbers again.
@@ -53,6 +57,7 @@ impl Run {
             for wish in inbox.drain() {
                 self.hear(wish)?;
             }
+            self.bind_what_is_ready()?;
             if let Some(due) = self.ending_due() {
                 return self.finish(due);
             }
@@ -78,7 +83,7 @@ impl Run {
         }
     }
 
-    /// Answers a wish and says so.
+    /// Answers a wish and says so. A plugin that is to be bound is first made ready, beside the run.
     fn hear(&mut self, wish: Wish) -> Result<()> {
         let asked = match wish {
             Wish::Readable(asked) => asked,
@@ -89,8 +94,35 @@ impl Run {
                 return self.commit(refused);
             }
         };
+        match self.preparations.begin(&self.registry, asked) {
+            Some(asked) => self.settle(&asked, Err(String::new())),
+            None => Ok(()),
+        }
+    }
+
+    fn bind_what_is_ready(&mut self) -> Result<()> {
+        let ready = self.preparations.ready();
+        if ready.is_empty() {
+            return Ok(());
+        }
+        for (asked, candidate) in ready {
+            self.settle(&asked, candidate)?;
+        }
+        if self.preparations.are_done() {
+            // What was refused, replaced or released keeps no memory.
+            let bindings = &self.mentor.state().bindings;
+            let bound = |digest: &Digest| {
+                bindings.values().any(|binding| binding.live && binding.facts.plugin == *digest)
+            };
+            self.registry.host.keep_only(bound);
+        }
+        Ok(())
+    }
+
+    /// Answers a wish and says so.
+    fn settle(&mut self, asked: &Asked, candidate: Result<Candidate, String>) -> Result<()> {
         let (kind, by) = (asked.command.kind(), &asked.by);
-        if let Some(reason) = self.answer(&asked)? {
+        if let Some(reason) = self.answer(asked, candidate)? {
             self.progress.say(&format!("refused a command of {by}: {kind}: {reason}"));
         } else {
             let step = self.mentor.state().next_step;
@@ -213,16 +245,7 @@ impl Run {
     }
 
     /// Answers a wish; why not, if it is refused.
-    pub(crate) fn answer(&mut self, asked: &Asked) -> Result<Option<String>> {
-        let candidate = match &asked.command {
-            Command::Bind { plugin, config, .. } => self.registry.candidate(plugin, config),
-            _ => Err(String::new()),
-        };
-        self.answer_with(asked, candidate)
-    }
-
-    /// The same, where it is known what a `Bind` names.
-    pub(crate) fn answer_with(
+    pub(crate) fn answer(
         &mut self,
         asked: &Asked,
         candidate: Result<Candidate, String>,
@@ -258,7 +281,11 @@ impl Run {
     pub(crate) fn record(&mut self, decided: Decided) -> Result<()> {
         let attempt = self.mentor.state().attempt;
         let recorded = self.journal.record(attempt, decided.events, decided.states)?;
-        recorded.iter().for_each(|recorded| self.mentor.apply(&recorded.event));
+        for Recorded { event, .. } in &recorded {
+            self.mentor.apply(event);
+            let said = self.notices.of(event, &self.mentor.state().bindings);
+            said.iter().for_each(|sentence| self.progress.say(sentence));
+        }
         Ok(())
     }
 

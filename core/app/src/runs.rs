@@ -11,6 +11,7 @@ use hm_store::{FoundRun, RunRow, Store, StoreError};
 
 use crate::cli::RunsCommand;
 use crate::shares::shares;
+use crate::terminal;
 use crate::wishes::{Fate, LEFT, Unsaved, ask};
 use crate::workplace::{Workplace, user};
 
@@ -57,7 +58,7 @@ pub(crate) fn run(workplace: &Workplace, command: RunsCommand) -> Result<u8> {
 }
 
 fn refused(kind: &str, reason: &str) -> u8 {
-    eprintln!("{kind}: refused: {reason}");
+    eprintln!("{kind}: refused: {}", terminal::line(reason));
     REFUSED
 }
 

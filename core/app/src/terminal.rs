@@ -5,6 +5,10 @@
 //!
 //! Nor does work stand still because the terminal does (Ctrl-S, a pager, a connection that hangs):
 //! standard error is written by a thread of its own, and what it cannot take is dropped.
+//!
+//! And whatever the words hold: names, reasons and messages come from run files, plugins and strangers'
+//! requests, and a terminal obeys some characters instead of showing them. Here each of these becomes
+//! its number, as JSON writes it, so that JSON stays JSON.
 
 use std::fmt::Arguments;
 use std::io::{self, ErrorKind, IsTerminal as _, Write};
@@ -35,22 +39,38 @@ enum Shown {
 
 /// Behind `print!` and `println!`.
 pub(crate) fn out(words: Arguments<'_>) {
+    write(&shown(&words.to_string()));
+}
+
+/// A text that is what was asked for: shown like any other on a terminal, itself in a file.
+pub(crate) fn product(text: &str) {
+    match io::stdout().is_terminal() {
+        true => write(&shown(text)),
+        false => write(text),
+    }
+}
+
+fn write(text: &str) {
     settle();
-    if let Err(error) = io::stdout().lock().write_fmt(words) {
+    if let Err(error) = io::stdout().lock().write_all(text.as_bytes()) {
         note_loss(&error);
     }
 }
 
 /// Behind `eprint!` and `eprintln!`. Where it cannot be said there is nobody to say it to.
 pub(crate) fn err(words: Arguments<'_>) {
-    let mut shown = Shown::Words(words.to_string());
+    say(shown(&words.to_string()));
+}
+
+fn say(words: String) {
+    let mut waiting = Shown::Words(words);
     let begun = Instant::now();
-    while let Err(unsent) = hand_over(shown) {
+    while let Err(unsent) = hand_over(waiting) {
         if STUCK.load(Ordering::Relaxed) || begun.elapsed() > PATIENCE {
             STUCK.store(true, Ordering::Relaxed);
             return;
         }
-        shown = unsent;
+        waiting = unsent;
         std::thread::sleep(Duration::from_millis(1));
     }
 }
@@ -99,13 +119,47 @@ pub(crate) fn settle() {
     }
 }
 
-/// Standard error for whoever wants something to write to.
-pub(crate) struct StandardError;
+/// Words as a terminal shows them and does nothing else: line ends and tabs stay, what would move the
+/// cursor, colour or turn the text becomes `\u001b` and the like.
+pub(crate) fn shown(words: &str) -> String {
+    let mut shown = String::with_capacity(words.len());
+    for character in words.chars() {
+        let obeyed = match character {
+            '\n' | '\t' => false,
+            // Soft hyphen, direction marks and overrides, separators of lines, invisible signs and tags.
+            '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}' | '\u{200e}' | '\u{200f}' => true,
+            '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}' => true,
+            '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}' => true,
+            other => other.is_control(),
+        };
+        if obeyed {
+            let mut units = [0; 2];
+            for unit in character.encode_utf16(&mut units) {
+                shown += &format!("\\u{unit:04x}");
+            }
+        } else {
+            shown.push(character);
+        }
+    }
+    shown
+}
 
-impl Write for StandardError {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        err(format_args!("{}", String::from_utf8_lossy(bytes)));
-        Ok(bytes.len())
+/// The same on one line, for what stands in a list of lines: nobody can add one.
+pub(crate) fn line(words: &str) -> String {
+    shown(words).replace('\n', "\\n").replace('\t', "\\t")
+}
+
+/// Standard error for the log's events, each of which comes whole: the same as for other words, on one
+/// line each. Colours are the log's own: it lets nobody else's through.
+pub(crate) struct Log;
+
+impl Write for Log {
+    fn write(&mut self, event: &[u8]) -> io::Result<usize> {
+        let text = String::from_utf8_lossy(event);
+        let text = text.strip_suffix('\n').unwrap_or(&text);
+        let parts: Vec<String> = text.split('\u{1b}').map(line).collect();
+        say(format!("{}\n", parts.join("\u{1b}")));
+        Ok(event.len())
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -140,6 +194,7 @@ pub(crate) fn has_colours() -> bool {
     io::stderr().is_terminal() && !refused
 }
 
+#[expect(unused_macros, reason = "whoever writes `print!` means this one, which does not panic")]
 macro_rules! print {
     ($($words:tt)*) => { $crate::terminal::out(format_args!($($words)*)) };
 }
@@ -152,4 +207,34 @@ macro_rules! println {
 macro_rules! eprintln {
     () => { $crate::terminal::err(format_args!("\n")) };
     ($($words:tt)*) => { $crate::terminal::err(format_args!("{}\n", format_args!($($words)*))) };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_cannot_control_a_terminal() {
+        let hostile = "a\u{1b}[2J\u{1b}]0;p\u{7}\r\u{9b}31m\u{202e}b\u{7f}\u{feff}\u{e0041}";
+        assert_eq!(
+            shown(hostile),
+            "a\\u001b[2J\\u001b]0;p\\u0007\\u000d\\u009b31m\\u202eb\\u007f\\ufeff\\udb40\\udc41"
+        );
+        let honest = "数据\tnaïve 👩‍💻 می‌خواهم\nnext";
+        assert_eq!(shown(honest), honest);
+    }
+
+    #[test]
+    fn a_line_stays_one_line() {
+        assert_eq!(line("x\nobeyed a command\tof root"), "x\\nobeyed a command\\tof root");
+    }
+
+    #[test]
+    fn json_stays_what_it_says() {
+        let value = serde_json::json!({"a\u{202e}": "\\\u{9b}\u{e0041}\u{1b}\n"});
+        for text in [value.to_string(), serde_json::to_string_pretty(&value).unwrap()] {
+            let back: serde_json::Value = serde_json::from_str(&shown(&text)).unwrap();
+            assert_eq!(back, value);
+        }
+    }
 }

@@ -107,11 +107,12 @@ fn checkpoints(
     };
     let mut found = Vec::new();
     for row in workplace.runtime.block_on(store.checkpoints(id))? {
-        let folder = parent.join(row["folder"].as_str().unwrap_or_default());
+        let missing = || format!("the checkpoint on record is {row}");
+        let folder = parent.join(row["folder"].as_str().with_context(missing)?);
         if wanted.as_ref().map_or_else(|| folder.is_dir(), |wanted| *wanted == folder) {
-            let digest = row["digest"].as_str().unwrap_or_default();
-            let digest = digest.parse().context("the checkpoint on record")?;
-            found.push((row["step"].as_u64().unwrap_or_default(), folder, digest));
+            let digest = row["digest"].as_str().with_context(missing)?;
+            let digest = digest.parse().with_context(missing)?;
+            found.push((row["step"].as_u64().with_context(missing)?, folder, digest));
         }
     }
     match wanted {

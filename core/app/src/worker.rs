@@ -21,6 +21,8 @@ use crate::admit::{begun_with, same};
 use crate::checkpoints::Checkpoints;
 use crate::environment::environment;
 use crate::interrupt::{Interrupt, Interrupted};
+use crate::notices::Notices;
+use crate::preparations::Preparations;
 use crate::progress::RunProgress;
 use crate::registry::Registry;
 use crate::resume::{self, CaughtUp};
@@ -231,6 +233,8 @@ impl<'a> Worker<'a> {
             sampler: self.sampler,
             trainer: self.trainer,
             registry: self.registry,
+            preparations: Preparations::default(),
+            notices: Notices::default(),
             checkpoints,
             progress,
             checkpoint_due: false,
@@ -262,7 +266,7 @@ fn bind_all(run: &mut Run, plugins: &[PluginSpec]) -> Result<()> {
     for plugin in plugins {
         let asked = Asked { number: BY_RUN_FILE, by: "run file".to_owned(), command: bind(plugin) };
         let candidate = run.registry.candidate(&plugin.digest.to_string(), &plugin.config);
-        if let Some(reason) = run.answer_with(&asked, candidate)? {
+        if let Some(reason) = run.answer(&asked, candidate)? {
             let name = &plugin.plugin;
             let reason = format!("plugin `{name}` of the run file could not be bound: {reason}");
             run.give_up(reason.clone())?;

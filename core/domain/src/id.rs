@@ -66,6 +66,13 @@ impl Digest {
         Digest(Sha256::digest(bytes).into())
     }
 
+    /// Whether a text reads as a digest's first digits, by which people may name what has it: at least
+    /// six of them.
+    pub fn may_begin_with(text: &str) -> bool {
+        const DIGITS_MIN: usize = 6;
+        text.len() >= DIGITS_MIN && text.chars().all(|c| c.is_ascii_hexdigit())
+    }
+
     /// The first 12 hexadecimal digits: enough for people.
     pub fn short(&self) -> String {
         self.to_string()[..12].to_owned()

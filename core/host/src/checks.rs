@@ -60,7 +60,7 @@ impl Protocol {
 }
 
 impl Host {
-    /// Everything an upload must pass, up to the first check that fails. What passes is loaded.
+    /// Everything an upload must pass, up to the first check that fails.
     ///
     /// The trial run has three domains and a configuration guessed from the schema's own defaults and
     /// examples. Where none can be guessed, or `init` refuses the trial run in its own words, the
@@ -68,10 +68,8 @@ impl Host {
     pub fn check(&self, wasm: &[u8]) -> Checked {
         let digest = Digest::of(wasm);
         let mut protocol = Protocol::default();
+        // Whoever checks it need not be who calls it: it is not kept loaded.
         let loaded = self.try_out(digest, wasm, &mut protocol).ok();
-        if let Some(loaded) = &loaded {
-            self.keep(loaded);
-        }
         Checked { digest, loaded, checks: protocol.0 }
     }
 

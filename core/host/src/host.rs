@@ -9,6 +9,7 @@ use wasmtime::Engine;
 
 use crate::call::Program;
 use crate::checks::Protocol;
+use crate::compiler::Compiler;
 use crate::engine::Ticking;
 use crate::error::{HostError, Result};
 use crate::load;
@@ -29,6 +30,7 @@ pub struct Loaded {
 
 struct Inner {
     ticking: Ticking,
+    compiler: Compiler,
     limits: Limits,
     loaded: RwLock<BTreeMap<Digest, Loaded>>,
 }
@@ -46,7 +48,8 @@ impl Host {
     /// When the machine cannot run the engine.
     pub fn new(limits: Limits) -> Result<Host> {
         let ticking = Ticking::new(&limits)?;
-        Ok(Host { inner: Arc::new(Inner { ticking, limits, loaded: RwLock::default() }) })
+        let compiler = Compiler::new()?;
+        Ok(Host { inner: Arc::new(Inner { ticking, compiler, limits, loaded: RwLock::default() }) })
     }
 
     /// Limits of every call.
@@ -85,7 +88,17 @@ impl Host {
         &self.inner.ticking.engine
     }
 
-    pub(crate) fn keep(&self, loaded: &Loaded) {
+    pub(crate) fn compiler(&self) -> &Compiler {
+        &self.inner.compiler
+    }
+
+    /// Forgets all plugins but those that are wanted: machine code takes some ten times its component.
+    pub fn keep_only(&self, wanted: impl Fn(&Digest) -> bool) {
+        let mut all = self.inner.loaded.write().expect("no panic while loading");
+        all.retain(|digest, _| wanted(digest));
+    }
+
+    fn keep(&self, loaded: &Loaded) {
         let mut all = self.inner.loaded.write().expect("no panic while loading");
         all.insert(loaded.digest, loaded.clone());
     }

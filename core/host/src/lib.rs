@@ -5,6 +5,7 @@
 mod bounds;
 mod call;
 mod checks;
+mod compiler;
 mod engine;
 mod error;
 mod golden;
@@ -15,6 +16,7 @@ mod outcome;
 mod pack;
 mod producers;
 mod schema;
+mod size;
 mod v0_1_0;
 
 pub use checks::{Check, Checked};

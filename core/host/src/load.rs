@@ -12,7 +12,7 @@ use crate::call::Program;
 use crate::checks::{Check, Passed, Protocol, say};
 use crate::guest::{Guest, linker};
 use crate::host::{Host, Loaded};
-use crate::producers;
+use crate::{producers, size};
 
 /// The interface version that this host speaks.
 const INTERFACE: &str = "0.1.0";
@@ -28,7 +28,7 @@ pub(crate) fn open(
 ) -> Result<Loaded, Check> {
     let (engine, limits) = (host.engine(), host.limits());
     protocol.enter("bytes", bytes(wasm, limits))?;
-    let component = protocol.enter("component", component(engine, wasm))?;
+    let component = protocol.enter("component", component(host, wasm))?;
     let version = protocol.enter("imports", imports(engine, &component))?;
     let (world, program) = protocol.enter("world", world(engine, &component, &version))?;
     let description =
@@ -38,6 +38,9 @@ pub(crate) fn open(
 
 fn bytes(wasm: &[u8], limits: &Limits) -> Passed<()> {
     let (count, largest) = (wasm.len(), limits.upload_bytes_max);
+    if count == 0 {
+        return Err("there are none: send the component itself".to_owned());
+    }
     if count as u64 > largest {
         let remedy = "build it for release, without debug information";
         return Err(format!("{count} bytes are more than the {largest} allowed: {remedy}"));
@@ -49,7 +52,7 @@ fn bytes(wasm: &[u8], limits: &Limits) -> Passed<()> {
     Ok(((), format!("{count} bytes, not precompiled")))
 }
 
-fn component(engine: &Engine, wasm: &[u8]) -> Passed<Component> {
+fn component(host: &Host, wasm: &[u8]) -> Passed<Component> {
     match wasm.get(..8) {
         Some([0, b'a', b's', b'm', 0x0d, 0, 1, 0]) => {}
         Some([0, b'a', b's', b'm', 1, 0, 0, 0]) => {
@@ -58,7 +61,9 @@ fn component(engine: &Engine, wasm: &[u8]) -> Passed<Component> {
         }
         _ => return Err("not a WebAssembly component: build one with `hm plugin build`".to_owned()),
     }
-    let component = Component::new(engine, wasm).map_err(|error| {
+    size::check(wasm).map_err(|error| error.to_string())?;
+    let compiled = host.compiler().compile(|| Component::new(host.engine(), wasm));
+    let component = compiled.map_err(|error| {
         format!("not a valid component, perhaps cut off or built for another engine: {error:#}")
     })?;
     Ok((component, format!("a component, built by {}; it compiles here", producers::told(wasm))))
@@ -117,6 +122,17 @@ fn link(engine: &Engine, component: &Component) -> wasmtime::Result<InstancePre<
     linker(engine)?.instantiate_pre(component)
 }
 
+/// How a name would be taken for another way to name a plugin.
+fn misread(name: &str) -> Option<&'static str> {
+    if Digest::may_begin_with(name) {
+        Some("must not read as the digits of a digest, by which plugins are named, too")
+    } else if name.contains('@') {
+        Some("must not hold `@`, which comes between a name and a version")
+    } else {
+        None
+    }
+}
+
 fn describe(
     program: &Program,
     world: World,
@@ -134,6 +150,9 @@ fn describe(
         if let Some(must) = bad_name(text) {
             return Err(format!("describe gives the {what} {}: it {must}", shown(text)));
         }
+    }
+    if let Some(must) = misread(&said.name) {
+        return Err(format!("describe gives the name {}: it {must}", shown(&said.name)));
     }
     // Postgres keeps no zero character, and a schema is kept as it is.
     for (what, text) in [("documentation", &said.documentation), ("schema", &said.config_schema)] {

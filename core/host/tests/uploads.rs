@@ -37,7 +37,8 @@ fn our_own_plugins_pass_every_check() {
         assert!(
             checked.checks.iter().all(|check| check.passed && !check.message.contains("not tried"))
         );
-        assert!(host.is_loaded(&checked.digest));
+        // A check alone keeps no memory for good.
+        assert!(!host.is_loaded(&checked.digest));
         let compiler = &checked.checks[1].message;
         assert!(compiler.starts_with("a component, built by rustc 1."), "{compiler}");
     }
@@ -191,6 +192,35 @@ fn zero_characters_in_what_a_plugin_is_called_are_refused_in_words() {
     let checked = host().check(&patched("power of the loss", "power\0of the loss"));
     assert!(checked.accepted(), "{:?}", checked.checks);
     assert!(checked.checks.iter().all(|check| !check.message.contains('\0')));
+}
+
+#[test]
+fn names_that_read_as_another_way_to_name_a_plugin_are_refused() {
+    for (name, part) in [
+        ("10aded0e12", "must not read as the digits of a digest"),
+        ("loss@power", "must not hold `@`"),
+    ] {
+        let mut bytes = component("loss_power");
+        let from = b"loss-power";
+        let places: Vec<usize> = (0..bytes.len() - from.len())
+            .filter(|&at| &bytes[at..at + from.len()] == from)
+            .collect();
+        assert!(!places.is_empty() && name.len() == from.len());
+        places.iter().for_each(|&at| bytes[at..at + from.len()].copy_from_slice(name.as_bytes()));
+        let (check, text) = refusal(&bytes);
+        assert!(check == "describe" && text.contains(part), "{check}: {text}");
+    }
+}
+
+#[test]
+fn what_would_take_too_long_to_compile_is_refused_before_it_is_compiled() {
+    let functions = "(func)".repeat(100_000);
+    let (check, text) =
+        refusal(&wat::parse_str(format!("(component (core module {functions}))")).unwrap());
+    assert_eq!(check, "component");
+    assert!(text.starts_with("too much to compile: 100000 functions"), "{text}");
+    let (check, text) = refusal(b"");
+    assert!(check == "bytes" && text.contains("there are none"), "{text}");
 }
 
 #[test]

@@ -31,6 +31,9 @@ impl FromStr for PublicUrl {
     fn from_str(text: &str) -> Result<PublicUrl, String> {
         let must =
             || format!("`{text}` must be as in https://runs.example.org or http://name:7400");
+        if text.contains('#') {
+            return Err(format!("`{text}` has a fragment, and the token is the page's own"));
+        }
         let uri: Uri = text.parse().map_err(|_| must())?;
         let secure = match uri.scheme_str() {
             Some("https") => true,
@@ -44,6 +47,9 @@ impl FromStr for PublicUrl {
             ));
         }
         let (name, port) = split(authority.as_str(), secure).ok_or_else(must)?;
+        if port == 0 || !can_be_asked_for(name) {
+            return Err(must());
+        }
         Ok(PublicUrl { secure, name: name.to_ascii_lowercase(), port })
     }
 }
@@ -122,6 +128,16 @@ impl Door {
             Err(_) => name.eq_ignore_ascii_case("localhost"),
         }
     }
+}
+
+/// Whether a browser can have gone to a host of this name: no pattern is one.
+fn can_be_asked_for(name: &str) -> bool {
+    if let Some(literal) = name.strip_prefix('[') {
+        return literal.strip_suffix(']').is_some_and(|ip| ip.parse::<Ipv6Addr>().is_ok());
+    }
+    let plain = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
+    let labels = name.strip_suffix('.').unwrap_or(name).split('.');
+    labels.into_iter().all(|label| !label.is_empty() && label.chars().all(plain))
 }
 
 fn default_port(secure: bool) -> u16 {
@@ -208,10 +224,27 @@ mod tests {
 
     #[test]
     fn public_address_that_is_none_is_refused() {
-        for url in
-            ["runs.example.org", "ftp://a", "https://", "https://a/b", "https://a?b", "https://u@a"]
-        {
+        for url in [
+            "runs.example.org",
+            "ftp://a",
+            "https://",
+            "https://a/b",
+            "https://a?b",
+            "https://u@a",
+            "https://*",
+            "http://*.example.org",
+            "http://a:0",
+            "http://a..b",
+            "http://[::1",
+            "http://a#x",
+            "http://a/#x",
+        ] {
             assert!(url.parse::<PublicUrl>().is_err(), "{url}");
+        }
+        for url in
+            ["https://runs.example.org", "http://node_7:8080", "http://[::1]:7400", "http://a."]
+        {
+            assert!(url.parse::<PublicUrl>().is_ok(), "{url}");
         }
     }
 }

@@ -17,8 +17,24 @@ pub enum ServeError {
     #[error("the system gives no random bytes for a token: {0}")]
     Randomness(String),
     /// A token somebody could guess.
-    #[error("a token of {0} bytes is too short: use at least 16")]
+    #[error("a token of {0} characters is too short: use at least 16")]
     ShortToken(usize),
+    /// A token that is changed on its way through an address or a header.
+    #[error("a token is made of letters, digits and -._~ of ASCII; {0:?} is none of these")]
+    UnusableToken(char),
+}
+
+/// Longest sentence that is sent: requests are not sent back whole.
+const SENTENCE_CHARACTERS_MAX: usize = 1_000;
+
+fn shortened(sentence: String) -> String {
+    match sentence.char_indices().nth(SENTENCE_CHARACTERS_MAX) {
+        Some((place, _)) => {
+            let left = sentence[place..].chars().count();
+            format!("{} and {left} characters more", &sentence[..place])
+        }
+        None => sentence,
+    }
 }
 
 /// A refused or failed request.
@@ -30,7 +46,7 @@ pub(crate) struct Failure {
 
 impl Failure {
     pub(crate) fn new(status: StatusCode, sentence: impl Into<String>) -> Self {
-        Self { status, sentence: sentence.into() }
+        Self { status, sentence: shortened(sentence.into()) }
     }
 
     /// Something went wrong that is not the caller's matter.

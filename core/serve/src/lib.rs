@@ -4,6 +4,7 @@
 
 mod api;
 mod backend;
+mod connections;
 mod door;
 mod error;
 mod guard;

@@ -99,7 +99,8 @@ impl Follower {
                 Ok(true) => heard_at = Instant::now(),
                 Ok(false) if heard_at.elapsed() >= Duration::from_millis(HEARTBEAT_MS) => {
                     heard_at = Instant::now();
-                    if let Err(end) = self.post(Event::default().comment("still here")).await {
+                    // The log does not say when a worker dies: it falls silent.
+                    if let Err(end) = self.tell_run().await {
                         return end;
                     }
                 }
@@ -108,6 +109,13 @@ impl Follower {
             }
             tokio::time::sleep(Duration::from_millis(POLL_MS)).await;
         }
+    }
+
+    /// Sends the run as it is now, which also keeps the connection alive.
+    async fn tell_run(&mut self) -> Result<(), End> {
+        let found = self.shared.backend.run(&self.run).await?;
+        let Some(detail) = found else { return Err(End::Gone) };
+        self.send("run", &detail).await
     }
 
     /// Sends what the log gained; whether it gained anything.

@@ -17,6 +17,7 @@ use tokio::sync::watch;
 
 use crate::api::{self, Shared};
 use crate::backend::Backend;
+use crate::connections::{CONNECTIONS_MAX, Connections, SILENCE_MAX};
 use crate::door::Door;
 use crate::error::{Failure, ServeError};
 use crate::guard::{self, Guard};
@@ -47,7 +48,8 @@ pub async fn serve(
         shutdown.await;
         let _ = close.send(true);
     };
-    let served = axum::serve(listener, router).with_graceful_shutdown(stopping);
+    let connections = Connections::new(listener, CONNECTIONS_MAX, SILENCE_MAX);
+    let served = axum::serve(connections, router).with_graceful_shutdown(stopping);
     let out_of_grace = async move {
         let mut closing = closing;
         let _ = closing.wait_for(|closing| *closing).await;

@@ -7,6 +7,9 @@ use subtle::ConstantTimeEq as _;
 use crate::door::Door;
 use crate::error::ServeError;
 
+/// Fewest characters of a token.
+const CHARACTERS_MIN: usize = 16;
+
 /// A secret made at start-up and printed once.
 #[derive(Clone)]
 pub struct Token(String);
@@ -22,12 +25,15 @@ impl Token {
         })))
     }
 
-    /// A token that was agreed elsewhere. Refuses one that is shorter than 16 bytes.
+    /// A token that was agreed elsewhere: long enough that nobody guesses it, and of characters that mean
+    /// themselves in an address as well as in a header. Others could be shown, but never work.
     pub fn agreed(text: &str) -> Result<Self, ServeError> {
-        if text.len() < 16 {
-            return Err(ServeError::ShortToken(text.len()));
+        let means_itself = |c: char| c.is_ascii_alphanumeric() || "-._~".contains(c);
+        match text.chars().find(|&c| !means_itself(c)) {
+            Some(other) => Err(ServeError::UnusableToken(other)),
+            None if text.len() < CHARACTERS_MIN => Err(ServeError::ShortToken(text.len())),
+            None => Ok(Self(text.to_owned())),
         }
-        Ok(Self(text.to_owned()))
     }
 
     /// Whether `candidate` is this token, in a time that does not depend on where they differ.
@@ -69,6 +75,27 @@ mod tests {
 
     #[test]
     fn a_short_token_is_refused() {
-        assert!(Token::agreed("secret").is_err());
+        let refused = Token::agreed("secret").unwrap_err().to_string();
+        assert_eq!(refused, "a token of 6 characters is too short: use at least 16");
+    }
+
+    #[test]
+    fn a_token_that_could_never_be_shown_is_refused() {
+        assert!(
+            Token::agreed("A-token_of.any~kind0")
+                .is_ok_and(|token| token.is("A-token_of.any~kind0"))
+        );
+        for text in [
+            "ääääääääää",
+            " 0123456789abcdef",
+            "0123456789abcdef ",
+            "0123456789 abcdef",
+            "percent%20#frag&x=1",
+            "0123456789abcdef\n",
+            "0123456789abcdef+/=",
+        ] {
+            let refused = Token::agreed(text).unwrap_err().to_string();
+            assert!(refused.contains("letters, digits"), "{text:?}: {refused}");
+        }
     }
 }

@@ -14,6 +14,8 @@ pub struct RunSummary {
     pub name: String,
     /// running, paused, interrupted or ended.
     pub status: String,
+    /// Who trains it: host and process. None where nobody does, which its log cannot say.
+    pub worker: Option<String>,
     /// How it ended: completed, stopped, halted or failed.
     pub ending: Option<String>,
     /// Why it is not running, in a sentence.
@@ -199,6 +201,8 @@ pub struct UploadVerdict {
     pub version: Option<String>,
     /// Every check made, in order.
     pub checks: Vec<CheckResult>,
+    /// What to know of it all the same, such as others that are called so.
+    pub note: Option<String>,
 }
 
 /// A command is in the inbox. The answer is an event of the run.

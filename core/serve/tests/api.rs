@@ -243,8 +243,14 @@ async fn an_upload_brings_back_the_verdict() {
     assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY);
     assert_eq!(verdict["accepted"], false);
     assert_eq!(verdict["checks"][0]["passed"], false);
-    let (status, _) = service.post("/api/v1/plugins", "text/plain", b"\0asm").await;
-    assert_eq!(status, StatusCode::UNSUPPORTED_MEDIA_TYPE);
+    for kind in ["application/WASM", "application/wasm; charset=binary", "application/wasm ;a=b"] {
+        let (status, _) = service.post("/api/v1/plugins", kind, b"\0asm").await;
+        assert_eq!(status, StatusCode::CREATED, "{kind}");
+    }
+    for kind in ["text/plain", "application/wasm2", ""] {
+        let (status, _) = service.post("/api/v1/plugins", kind, b"\0asm").await;
+        assert_eq!(status, StatusCode::UNSUPPORTED_MEDIA_TYPE, "{kind}");
+    }
 }
 
 #[tokio::test]
@@ -293,12 +299,34 @@ async fn what_is_not_there_is_404_as_json() {
 }
 
 #[tokio::test]
-async fn metrics_come_after_a_step_and_thinned() {
-    let (status, metrics) =
-        service().get(&format!("/api/v1/runs/{RUN}/metrics?after=99&points=5")).await;
+async fn what_is_asked_of_metrics_reaches_the_backend_and_its_answer_the_reader() {
+    let service = service();
+    let path = format!("/api/v1/runs/{RUN}/metrics");
+    let (status, metrics) = service.get(&format!("{path}?after=99&points=5")).await;
     assert_eq!(status, StatusCode::OK);
     assert_eq!(metrics["steps"], json!([100, 101, 102, 103, 104]));
     assert_eq!(metrics["domain_losses"].as_array().unwrap().len(), 3);
+    service.get(&format!("{path}?points=20000")).await;
+    service.get(&path).await;
+    // Thinning is the store's, and tested there.
+    let asked = [(Some(99), 5), (None, 20_000), (None, 2_000)];
+    assert_eq!(*service.fake.asked.lock().unwrap(), asked);
+}
+
+#[tokio::test]
+async fn a_refusal_does_not_send_the_request_back_whole() {
+    let long = "x".repeat(60_000);
+    for path in [
+        format!("/api/v1/{long}"),
+        format!("/api/v1/runs/{long}"),
+        format!("/api/v1/runs/{RUN}/metrics?{long}=1"),
+        format!("/api/v1/runs/{RUN}/metrics?after={long}"),
+    ] {
+        let (status, answer) = service().get(&path).await;
+        assert!(status.is_client_error(), "{status}");
+        let sentence = answer["error"].as_str().unwrap();
+        assert!(sentence.len() < 1_100 && sentence.contains("characters more"), "{sentence}");
+    }
 }
 
 /// Reads a stream's text until `wanted` is in it, for at most five seconds.

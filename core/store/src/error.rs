@@ -2,7 +2,12 @@
 
 use std::path::{Path, PathBuf};
 
-use hm_domain::id::RunId;
+use hm_domain::id::{Digest, RunId};
+
+/// Digests by as many digits as tell them apart in practice.
+fn listed(plugins: &[Digest]) -> String {
+    plugins.iter().map(Digest::short).collect::<Vec<_>>().join(", ")
+}
 
 /// Every error of this crate.
 #[derive(Debug, thiserror::Error)]
@@ -113,8 +118,13 @@ pub enum StoreError {
     #[error("{0}")]
     Corrupt(String),
     /// More than one plugin matches.
-    #[error("`{0}` names more than one plugin: give more digits of the digest")]
-    Ambiguous(String),
+    #[error("{} plugins are called `{wanted}`: {}; name one by its digest", plugins.len(), listed(plugins))]
+    Ambiguous {
+        /// What was asked for.
+        wanted: String,
+        /// Their digests, the one installed last first.
+        plugins: Vec<Digest>,
+    },
     /// A plugin state over the limit.
     #[error("{0} bytes of plugin state: at most 262144 are kept")]
     StateTooLarge(usize),

@@ -92,20 +92,48 @@ impl Store {
         Ok(true)
     }
 
-    /// The plugin of this digest (or at least 8 of its digits), name@version, or name (the newest).
+    /// The plugin that is called so: by its digest or at least six of its digits, which win over any
+    /// name; by name@version; or by its name alone, which is the one installed last.
+    ///
+    /// # Errors
+    /// [`StoreError::Ambiguous`] where digits or name@version fit several: a plugin that was built anew
+    /// under its old version, or another's that took its name, is never bound by mistake.
     pub async fn plugin(&self, wanted: &str) -> Result<Option<PluginRow>> {
-        let text = format!(
-            "{COLUMNS} where (length($1) >= 8 and encode(digest, 'hex') like $1 || '%' and $1 ~ '^[0-9a-f]+$') \
-             or name = $1 or name || '@' || version = $1 order by installed_at desc, digest limit 2"
-        );
+        if Digest::may_begin_with(wanted) {
+            let begins = "encode(digest, 'hex') like lower($1) || '%'";
+            if let Some(found) = self.only(begins, wanted).await? {
+                return Ok(Some(found));
+            }
+        }
+        if let Some(found) = self.only("name || '@' || version = $1", wanted).await? {
+            return Ok(Some(found));
+        }
+        Ok(self.matching("name = $1", wanted).await?.into_iter().next())
+    }
+
+    /// Plugins that say they are this one, the one installed last first.
+    pub async fn plugins_called(&self, name: &str, version: &str) -> Result<Vec<PluginRow>> {
+        let called = format!("{name}@{version}");
+        let mut rows = self.matching("name || '@' || version = $1", &called).await?;
+        rows.retain(|row| row.description.name == name);
+        Ok(rows)
+    }
+
+    /// The one that matches, if any does.
+    async fn only(&self, condition: &str, wanted: &str) -> Result<Option<PluginRow>> {
+        let mut rows = self.matching(condition, wanted).await?;
+        if rows.len() > 1 {
+            let plugins = rows.iter().map(|row| row.digest).collect();
+            return Err(StoreError::Ambiguous { wanted: wanted.to_owned(), plugins });
+        }
+        Ok(rows.pop())
+    }
+
+    async fn matching(&self, condition: &str, wanted: &str) -> Result<Vec<PluginRow>> {
+        let text = format!("{COLUMNS} where {condition} order by installed_at desc, digest");
         let rows =
             sqlx::query(sqlx::AssertSqlSafe(text)).bind(wanted).fetch_all(&self.pool).await?;
-        let rows: Vec<PluginRow> = rows.iter().map(plugin_row).collect::<Result<_>>()?;
-        let by_digits = |row: &PluginRow| row.digest.to_string().starts_with(wanted);
-        if rows.len() > 1 && rows.iter().all(by_digits) {
-            return Err(StoreError::Ambiguous(wanted.to_owned()));
-        }
-        Ok(rows.into_iter().next())
+        rows.iter().map(plugin_row).collect()
     }
 
     /// A plugin's bytes.

@@ -6,6 +6,7 @@ export interface RunSummary {
   id: string;
   name: string;
   status: string;
+  worker: string | null;
   ending: string | null;
   reason: string | null;
   step: number;
@@ -80,6 +81,7 @@ export interface Verdict {
   name: string | null;
   version: string | null;
   checks: { name: string; passed: boolean; message: string }[];
+  note: string | null;
 }
 
 export type Command =

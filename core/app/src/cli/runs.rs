@@ -6,6 +6,7 @@ use hm_domain::ramp::SEQUENCES_PER_STEP_MAX;
 #[derive(Debug, Subcommand)]
 pub(crate) enum RunsCommand {
     /// List runs, newest first
+    #[command(after_help = "Example:\n  hm runs ls --json")]
     Ls {
         /// Print the list as JSON
         #[arg(long)]

@@ -11,7 +11,8 @@ use hm_serve::*;
 pub(crate) const RUN: &str = "7d9f0c52-5a86-4c57-9c2e-0f2c1a1b2c3d";
 /// A run whose handler panics.
 pub(crate) const PANICS: &str = "panics";
-const STEPS: u64 = 1_000;
+/// More than any test looks on for, on however slow a machine.
+const STEPS: u64 = 1_000_000;
 
 /// See the file's own words.
 pub(crate) struct Fake {
@@ -19,6 +20,8 @@ pub(crate) struct Fake {
     pub(crate) step: AtomicU64,
     /// Steps gained by each look at the head.
     pub(crate) pace: u64,
+    /// Metrics asked for: after which step, and how many points.
+    pub(crate) asked: Mutex<Vec<(Option<u64>, u32)>>,
     /// Commands received.
     pub(crate) commands: Mutex<Vec<Command>>,
     /// Whether the database is away.
@@ -31,6 +34,7 @@ impl Fake {
         Self {
             step: AtomicU64::new(300),
             pace,
+            asked: Mutex::default(),
             commands: Mutex::default(),
             gone: AtomicBool::new(false),
         }
@@ -54,6 +58,7 @@ impl Fake {
             id: RUN.to_owned(),
             name: "aquila2-tiny".to_owned(),
             status: if step < STEPS { "running" } else { "ended" }.to_owned(),
+            worker: (step < STEPS).then(|| "host (process 7)".to_owned()),
             ending: (step >= STEPS).then(|| "completed".to_owned()),
             reason: None,
             step,
@@ -148,6 +153,7 @@ impl Backend for Fake {
     fn metrics<'a>(&'a self, run: &'a str, after: Option<u64>, points: u32) -> Answer<'a, Metrics> {
         Box::pin(async move {
             self.known(run)?;
+            self.asked.lock().unwrap().push((after, points));
             let from = after.map_or(0, |after| after.checked_add(1).unwrap());
             let steps: Vec<u64> = (from..self.now()).take(points as usize).collect();
             let of = |domain| steps.iter().map(|&step| Some(loss(step, domain))).collect();
@@ -245,6 +251,7 @@ impl Backend for Fake {
                     passed,
                     message: message.into(),
                 }],
+                note: None,
             })
         })
     }
