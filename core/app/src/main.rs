@@ -108,14 +108,8 @@ fn sentence(error: &anyhow::Error) -> String {
 }
 
 fn run(cli: Cli) -> Result<u8> {
-    let workplace = Workplace::open(cli.data_dir)?;
-    let done = carry_out(&workplace, cli.command);
-    workplace.close();
-    done
-}
-
-fn carry_out(workplace: &Workplace, command: Command) -> Result<u8> {
-    match command {
+    let workplace = &Workplace::open(cli.data_dir)?;
+    match cli.command {
         Command::Demo(args) => demo::demo(workplace, &args),
         Command::Prepare(args) => prepare::prepare(workplace, &args),
         Command::Train(args) => train::train(workplace, &args),

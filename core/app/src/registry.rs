@@ -47,7 +47,9 @@ pub(crate) async fn installed(
     let row = match store.plugin(plugin).await {
         Ok(Some(row)) => row,
         Ok(None) => return Ok(Err(Unfit::not_installed(plugin))),
-        Err(error @ StoreError::Ambiguous(_)) => return Ok(Err(Unfit::Name(error.to_string()))),
+        Err(error @ StoreError::Ambiguous { .. }) => {
+            return Ok(Err(Unfit::Name(error.to_string())));
+        }
         Err(error) => return Err(error),
     };
     Ok(match hm_host::validate_config(&row.description.config_schema, config) {

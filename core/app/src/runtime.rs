@@ -14,8 +14,8 @@ use crate::interrupt;
 const LOOK_INTERVAL: Duration = Duration::from_millis(200);
 /// A wait that is longer is told; one that is interrupted ends after so long.
 const LONG: Duration = Duration::from_secs(10);
-/// How long tasks may take to end with the program.
-const SHUTDOWN_PATIENCE: Duration = Duration::from_secs(2);
+/// How long work in hand is waited for at the end: a compiler, say, cannot be interrupted.
+const SHUTDOWN_PATIENCE: Duration = Duration::from_secs(1);
 
 /// One per process.
 pub(crate) struct Runtime(Option<tokio::runtime::Runtime>);

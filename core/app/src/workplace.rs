@@ -1,7 +1,6 @@
 //! Where things lie, and the runtime that talks to the database.
 
 use std::path::PathBuf;
-use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
 use hm_domain::plugin::Limits;
@@ -10,9 +9,6 @@ use hm_store::{FoundRun, Store};
 
 use crate::registry::Registry;
 use crate::runtime::Runtime;
-
-/// How long work in hand is waited for at the end.
-const SHUTDOWN_PATIENCE: Duration = Duration::from_secs(1);
 
 /// One per process.
 pub(crate) struct Workplace {
@@ -29,12 +25,6 @@ impl Workplace {
             _ => hm_store::default_data_dir()?,
         };
         Ok(Workplace { data_dir, runtime: Runtime::start()? })
-    }
-
-    /// Leaves in time, whatever still runs on the threads for what blocks: nobody waits for it, and a
-    /// compiler cannot be interrupted.
-    pub(crate) fn close(self) {
-        self.runtime.shutdown_timeout(SHUTDOWN_PATIENCE);
     }
 
     /// Makes the data folder, for those who are about to put something into it.
