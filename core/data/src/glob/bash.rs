@@ -58,7 +58,8 @@ fn answers<'a>(
     folder: &Path,
     questions: impl Iterator<Item = &'a str>,
 ) -> Option<Vec<String>> {
-    let knows = r#"name=é; [ ${BASH_VERSINFO[0]} -ge 5 ] && [ ${#name} = 1 ]"#;
+    // From 5.2 on, where `.*` names neither the folder itself nor the one above it.
+    let knows = r#"name=é; shopt -s globskipdots 2>/dev/null && [ ${#name} = 1 ]"#;
     if !bash(knows).status().is_ok_and(|status| status.success()) {
         return None;
     }
@@ -86,7 +87,7 @@ fn bash(script: &str) -> Command {
 #[cfg(unix)]
 #[test]
 fn any_pattern_names_the_files_that_bash_names() {
-    let outer = folder(&[
+    let names = [
         "a.j",
         "b.j",
         "é.j",
@@ -111,7 +112,11 @@ fn any_pattern_names_the_files_that_bash_names() {
         "[v]/a.j",
         "[v]/v/1.j",
         "v/a.j",
-    ]);
+    ];
+    // Deep enough that no pattern climbs out of it.
+    let names: Vec<String> = names.iter().map(|name| format!("1/2/3/{name}")).collect();
+    let outer = folder(&names.iter().map(String::as_str).collect::<Vec<_>>());
+    let top = outer.path().join("1/2/3");
     let part = select(vec![
         "*",
         "?",
@@ -149,12 +154,12 @@ fn any_pattern_names_the_files_that_bash_names() {
     let pattern = proptest::collection::vec(part, 1..4).prop_map(|parts| parts.join("/"));
     let (deep, others): (Vec<_>, Vec<_>) =
         samples(pattern, 3000).into_iter().partition(|pattern| pattern.contains("**"));
-    assert_names_what_bash_names(outer.path(), &deep);
+    assert_names_what_bash_names(&top, &deep);
     // Behind `**` bash looks into links that lie where it begins, and into no others: not our example.
     for (target, link) in [("..", "a/up"), ("../../a", "数据/a/l"), ("a", "la"), ("a.j", "l.j")] {
-        std::os::unix::fs::symlink(target, outer.path().join(link)).unwrap();
+        std::os::unix::fs::symlink(target, top.join(link)).unwrap();
     }
-    assert_names_what_bash_names(outer.path(), &others);
+    assert_names_what_bash_names(&top, &others);
 }
 
 fn assert_names_what_bash_names(folder: &Path, patterns: &[String]) {
