@@ -80,7 +80,7 @@ pub(crate) fn remarks(spec: &RunSpec, first: &Ruled) -> Vec<String> {
     let length = spec.model.sequence_length;
     tell(
         &format!(
-            "will not be validated, with less held-out text than one sequence of {length} tokens (data.validation holds more out)"
+            "will not be validated, with less held-out text than one sequence of {length} tokens: raise data.validation.fraction, or name more files with `split: validation`"
         ),
         &|domain| (domain.validation_sequences == 0).then(|| domain.name.clone()),
     );
