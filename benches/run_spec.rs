@@ -56,5 +56,6 @@ pub(crate) fn spec(model: ModelSpec, sequences: u32) -> RunSpec {
         checkpoint: CheckpointSpec { every_steps: 1 << 20, keep: 1 },
         decision_lag: 0,
         initial_weights: None,
+        plugins: Vec::new(),
     }
 }

@@ -16,9 +16,13 @@ version=$(sed -n '/^name = "tracel-llvm-bundler"$/{n;s/^version = "\(.*\)"$/\1/p
 llvm=/usr/lib/llvm-22
 packages=(llvm-22-dev libpolly-22-dev libz3-dev libzstd-dev zlib1g-dev)
 
+# Old lists may not know it.
+if [ ! -x "$llvm/bin/llvm-config" ] && [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
+  apt-get update -q
+fi
 if [ ! -x "$llvm/bin/llvm-config" ] && apt-cache show llvm-22-dev >/dev/null 2>&1; then
   line="apt-get install -y --no-install-recommends ${packages[*]}"
-  [ "$(id -u)" = 0 ] || { say "missing LLVM; run: sudo $line"; exit 1; }
+  [ "$(id -u)" = 0 ] || { say "missing LLVM; run: sudo apt-get update && sudo $line"; exit 1; }
   say "installing ${packages[*]}"
   DEBIAN_FRONTEND=noninteractive $line
 fi

@@ -20,7 +20,7 @@ if [ ! -f "$home/ok-$torch" ]; then
   python3 -m venv "$home" || stop "python3 cannot make an environment: install python3-venv"
   "$home/bin/pip" install -q --no-deps "torch==$torch" >&2
   # What torch needs to be imported, without the CUDA packages that it also asks for.
-  "$home/bin/pip" install -q numpy filelock typing-extensions sympy networkx jinja2 fsspec 2>/dev/null >&2
+  "$home/bin/pip" install -q numpy filelock typing-extensions sympy networkx jinja2 fsspec >&2
   "$home/bin/python" cuda_stand_ins.py "$home"
   "$home/bin/python" -c 'import torch; assert torch.ones(2).sum() == 2' ||
     stop "torch is installed but cannot be imported"

@@ -57,7 +57,7 @@ fn every_fault_is_told_at_once_by_key_value_and_bound_and_leaves_nothing_behind(
         "optimizer.clip_norm=0",
         "rules.rate_limit=-3",
         "limits={\"plain\": {\"floor\": 0.9, \"cap\": 0.1, \"max_epochs\": -3}}",
-        "mixture={\"plain\": -0.5, \"numbers\": 1.5}",
+        "mixture={\"plain\": -0.5, \"numbers\": 30}",
         "training.steps=0",
         "training.micro_batch_sequences=9",
         "training.z_loss=-1",
@@ -80,6 +80,7 @@ fn every_fault_is_told_at_once_by_key_value_and_bound_and_leaves_nothing_behind(
         "limits.plain.floor",
         "limits.plain.max_epochs",
         "mixture.plain",
+        "mixture.numbers",
         "training.steps",
         "training.micro_batch_sequences",
         "training.z_loss",
@@ -114,11 +115,25 @@ fn limits_that_hold_no_mixture_of_the_data_are_refused_by_name() {
         assert!(text.contains(due), "{text}");
     };
     refused("{ plane: { cap: 0.5 } }", "did you mean `plain`?");
-    refused("{ plain: { floor: 0.7 }, numbers: { floor: 0.7 } }", "limits.*.floor is 1.4: must be");
-    refused("{ plain: { cap: 0.3 }, numbers: { cap: 0.3 } }", "limits.*.cap is 0.6: must be");
+    refused(
+        "{ plain: { cap: 30 } }",
+        "limits.plain.cap is 30: must be a share from 0 to 1: 30 % is 0.3",
+    );
+    refused(
+        "{ plain: { floor: 0.5, max_epochs: 1.0e-9 } }",
+        "limits.plain.max_epochs is 1e-9: must be at least",
+    );
+    refused(
+        "{ plain: { floor: 0.7 }, numbers: { floor: 0.7 } }",
+        "limits.numbers.floor is 0.7: must be lowered, or limits.plain.floor 0.7",
+    );
+    refused(
+        "{ plain: { cap: 0.3 }, numbers: { cap: 0.3 } }",
+        "limits.numbers.cap is 0.3: must be raised, or limits.plain.cap 0.3",
+    );
     refused(
         "{ plain: { max_epochs: 1 }, numbers: { max_epochs: 1 } }",
-        "must be at least the 61440 tokens that the run draws",
+        "of the 61440 tokens that the run draws",
     );
     assert_eq!(place.sql("select count(*) from run"), "0", "no run is left behind");
 }
@@ -163,17 +178,18 @@ fn schedule_or_batch_that_contradicts_itself_is_refused_by_name_and_value() {
 #[test]
 fn knob_that_nobody_means_is_refused_before_it_is_sent() {
     let place = Place::new();
-    for (value, due) in [
-        ("0", "a learning rate of 0: it must be a finite number above 0"),
-        ("-1e-3", "a learning rate of -0.001: it must be"),
-        ("nan", "a learning rate of NaN: it must be"),
-        ("fast", "it is not a number"),
+    // What is no number is no command; a number that no run takes is refused as any wish is.
+    for (value, code, due) in [
+        ("0", 1, "a learning rate of 0: it must be at least 1e-8"),
+        ("-1e-3", 1, "a learning rate of -0.001: it must be"),
+        ("nan", 1, "a learning rate of NaN: it must be"),
+        ("fast", 2, "it is not a number"),
     ] {
-        let text = place.refused(&["runs", "learning-rate", "run", value], 2);
+        let text = place.refused(&["runs", "learning-rate", "run", value], code);
         assert!(text.contains(due), "{text}");
     }
-    for value in ["0", "-3", "65537", "1.5", "99999999999"] {
-        let text = place.refused(&["runs", "batch", "run", value], 2);
+    for (value, code) in [("0", 1), ("-3", 2), ("65537", 1), ("1.5", 2), ("99999999999", 2)] {
+        let text = place.refused(&["runs", "batch", "run", value], code);
         assert!(text.contains("from 1 to 65536") || text.contains("at most 65536"), "{text}");
     }
 }

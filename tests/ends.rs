@@ -169,27 +169,185 @@ fn damaged_newest_checkpoint_is_passed_over_and_only_what_the_log_names_is_delet
 }
 
 #[test]
-fn run_that_learns_nothing_more_fails_with_a_sentence_and_keeps_its_checkpoints() {
+fn run_that_learns_nothing_more_fails_with_a_sentence_that_names_the_last_good_checkpoint() {
     let place = Place::with_run_file();
-    // A slip in the exponent: the first update makes every loss after it no number.
-    let sets = [
-        ENDLESS,
-        "plugins=[]",
-        "training.learning_rate=1e30",
-        "training.learning_rate_minimum=1e29",
-        "training.warmup_steps=0",
-        "checkpoint={\"every_steps\":5,\"keep\":1}",
-    ];
-    let args = place.train_args("fast", &sets);
-    let output = place.output(&args.iter().map(String::as_str).collect::<Vec<_>>());
-    let said = String::from_utf8(output.stdout).unwrap();
-    assert_eq!(output.status.code(), Some(1), "{said}");
-    assert!(said.contains("20 steps in a row, since step"), "{said}");
-    assert!(said.contains("training.learning_rate"), "{said}");
-    assert!(place.state("fast").starts_with("ended|failed|loss or gradients of 20 steps"));
-    let kept = place.on_disk("fast").len();
-    assert!(kept >= 4, "none is deleted while nothing is learned: {kept}");
-    assert_eq!(place.audit("fast", &["--strict"], 0)["verdict"], "proved");
+    // Slips in the exponent. The first update makes every loss after it no number; the second takes a few.
+    let fast = |name: &str, rate: &str, checkpoint: &str| {
+        let sets = [
+            ENDLESS,
+            "plugins=[]",
+            &format!("training.learning_rate={rate}"),
+            &format!("training.learning_rate_minimum={rate}"),
+            "training.warmup_steps=0",
+            &format!("checkpoint={checkpoint}"),
+        ];
+        let args = place.train_args(name, &sets);
+        let output = place.output(&args.iter().map(String::as_str).collect::<Vec<_>>());
+        let said = String::from_utf8(output.stdout).unwrap();
+        assert_eq!(output.status.code(), Some(1), "{said}");
+        assert!(said.contains("20 steps in a row, since step"), "{said}");
+        assert!(said.contains("training.learning_rate"), "{said}");
+        assert!(place.state(name).starts_with("ended|failed|loss or gradients of 20 steps"));
+        assert_eq!(place.audit(name, &["--strict"], 0)["verdict"], "proved");
+        (said, place.on_disk(name))
+    };
+    let (said, kept) = fast("first", "1e30", "{\"every_steps\":5,\"keep\":1}");
+    assert!(said.contains("there is no checkpoint from before them"), "{said}");
+    assert_eq!(kept.len(), 1, "all there is, and once: {kept:?}");
+
+    let (said, kept) = fast("later", "1e4", "{\"every_steps\":1,\"keep\":1}");
+    // The newest holds the weights that give no numbers; the one before it gave a step with numbers.
+    let [good, ruined] = &kept[..] else { panic!("two are kept: {kept:?}") };
+    let since = |name: &str| name[6..16].parse::<u64>().unwrap();
+    assert!(said.contains(&format!("since step {}, were", since(ruined))), "{said}");
+    assert_eq!(since(good) + 1, since(ruined));
+    assert!(said.contains(&format!("is that of step {} ({good})", since(good))), "{said}");
+}
+
+#[test]
+fn stop_of_a_run_that_nobody_trains_loses_no_step() {
+    let place = Place::with_run_file();
+    let sets = [&PLAIN[..], &["checkpoint.every_steps=0"]].concat();
+    let worker = place.train_in_background("killed", &sets);
+    place.wait_for_step("killed", 5);
+    drop(worker);
+    let steps = place.steps("killed");
+    let left = place.refused(&["runs", "stop", "killed"], 3);
+    let due = format!("steps 0 to {} are in no checkpoint: the next `hm train`", steps - 1);
+    assert!(left.contains(&due) && left.contains("--discard"), "{left}");
+    assert!(place.state("killed").starts_with("running|"));
+    let said = place.train("killed", &sets);
+    assert!(said.contains("ended: stopped by"), "{said}");
+    let ended = place.steps("killed");
+    assert!(ended >= steps && place.final_checkpoint("killed").starts_with(&format!("{ended}|")));
+
+    // Where the last worker has saved nothing is to be lost.
+    let worker = place.train_in_background("saved", &sets);
+    place.wait_for_step("saved", 5);
+    assert_eq!(worker.interrupt(), Some(130));
+    let ended = place.ok(&["runs", "stop", "saved"]);
+    assert!(ended.contains("its newest checkpoint holds every step"), "{ended}");
+    assert!(place.state("saved").starts_with("ended|stopped|"));
+}
+
+#[test]
+fn worker_that_is_killed_as_it_catches_up_has_not_done_so_in_vain() {
+    let place = Place::with_run_file();
+    let sets = [&PLAIN[..], &["checkpoint.every_steps=10"]].concat();
+    let worker = place.train_in_background("run", &sets);
+    place.wait_for_step("run", 200);
+    assert_eq!(worker.interrupt(), Some(130));
+    let folder = place.checkpoints("run");
+    let before = place.on_disk("run");
+    before.iter().for_each(|name| damage(&folder.join(name)));
+    let mut worker = place.train_in_background("run", &sets);
+    worker.says("trained again from step 0");
+    let begun = std::time::Instant::now();
+    let is_new = |name: &String| !before.contains(name) && !name.ends_with(".part");
+    while !place.on_disk("run").iter().any(is_new) {
+        assert!(begun.elapsed().as_secs() < 300, "nothing is saved on the way");
+    }
+    drop(worker);
+    let steps = place.steps("run");
+    let worker = place.train_in_background("run", &sets);
+    place.wait_for_step("run", steps + 1);
+    assert_eq!(worker.interrupt(), Some(130));
+    let resumed = place.resumed();
+    assert!(resumed.agreed && resumed.checkpoint_step > 0, "{resumed:?}");
+    assert_eq!(place.on_disk("run").len(), 2);
+    assert_eq!(place.audit("run", &["--strict"], 0)["verdict"], "proved");
+}
+
+#[test]
+fn checkpoint_whose_worker_died_before_it_could_say_so_counts_or_goes() {
+    let place = Place::with_run_file();
+    let sets = [&PLAIN[..], &["checkpoint.every_steps=10"]].concat();
+    let hold = place.hold_at_checkpoint(20);
+    let worker = place.train_in_background("run", &sets);
+    hold.reached();
+    // Its folder is there, its event is not.
+    drop(worker);
+    hold.release();
+    let folder = place.checkpoints("run");
+    let unnamed = place.on_disk("run").pop().unwrap();
+    assert_eq!(place.sql("select string_agg(step::text, ' ') from checkpoint"), "10");
+    assert!(unnamed.starts_with("a000-s0000000020-"), "{unnamed}");
+    // As a GPU leaves one: of the same step, and never to be made again.
+    let stray = "a000-s0000000020-0123456789ab";
+    // A person's copy, and one of a step that this log has not come to: that of a restored database.
+    let (copied, later) = (format!("{unnamed}-mine"), "a000-s0000009999-0123456789ab");
+    let state = std::fs::read_to_string(folder.join(&unnamed).join("state.json")).unwrap();
+    for (name, step) in [(stray, "20"), (&copied, "20"), (later, "9999")] {
+        std::fs::create_dir(folder.join(name)).unwrap();
+        let state = state.replace("\"next_step\":20,", &format!("\"next_step\":{step},"));
+        std::fs::write(folder.join(name).join("state.json"), state).unwrap();
+    }
+    let mut worker = place.train_in_background("run", &sets);
+    worker.says(&format!("which no event names: {stray}"));
+    assert_eq!(worker.interrupt(), Some(130));
+    let named = place.sql("select folder from checkpoint where step = 20");
+    assert_eq!(named, unnamed, "it is what came out again");
+    let left = place.on_disk("run");
+    assert!(!left.contains(&stray.to_owned()), "{left:?}");
+    assert!(left.contains(&copied) && left.contains(&later.to_owned()), "{left:?}");
+}
+
+#[test]
+fn of_several_runs_of_a_name_the_newest_is_meant_unless_another_is_named() {
+    let place = Place::with_run_file();
+    // Trains so many steps more, is asked to end, and says how to go on.
+    let a_while = |more: &[&str]| {
+        let args =
+            [place.train_args("run", &PLAIN), more.iter().map(ToString::to_string).collect()];
+        let args = args.concat();
+        let mut command = place.hm(&args.iter().map(String::as_str).collect::<Vec<_>>());
+        let pipe = std::process::Stdio::piped;
+        let before =
+            place.sql("select coalesce(sum(next_step), 0) from run").parse::<u64>().unwrap();
+        let worker = command.stdout(pipe()).stderr(pipe()).spawn().unwrap();
+        place.wait_for(&format!("select sum(next_step) > {} from run", before + 3), "t");
+        let id = worker.id().to_string();
+        assert!(Command::new("kill").args(["-INT", &id]).status().unwrap().success());
+        let output = worker.wait_with_output().unwrap();
+        let said = [output.stdout, output.stderr].map(|bytes| String::from_utf8(bytes).unwrap());
+        assert_eq!(output.status.code(), Some(130), "{said:?}");
+        said
+    };
+    let newest = || {
+        place
+            .sql("select run_id from run join run_head using (run_id) order by number desc limit 1")
+    };
+    let [hint, _] = a_while(&[]);
+    assert!(!hint.contains("--run"), "{hint}");
+    let first = newest();
+
+    // Another that has ended: the first is not gone on with in its place.
+    let mut args = place.train_args("run", &["plugins=[]", "training.steps=4"]);
+    args.push("--new".to_owned());
+    place.ok(&args.iter().map(String::as_str).collect::<Vec<_>>());
+    let text = place.refused_training("run", &PLAIN, 2);
+    let due = format!("--run {first}");
+    assert!(text.contains("has ended already: completed at step 4 of 4"), "{text}");
+    assert!(text.contains("another of that name is unfinished") && text.contains(&due), "{text}");
+    let steps = |id: &str| place.sql(&format!("select next_step from run where run_id = '{id}'"));
+    let before = steps(&first);
+    let [hint, _] = a_while(&["--run", &first]);
+    assert!(hint.contains("saved; go on with: hm train") && hint.contains(&due), "{hint}");
+    assert_ne!(steps(&first), before);
+
+    // Two that are unfinished: each is told how it is gone on with, and the newest is taken.
+    let [hint, _] = a_while(&["--new"]);
+    let second = newest();
+    assert!(hint.contains(&format!("--run {second}")) && !hint.contains("--new"), "{hint}");
+    let before = steps(&first);
+    let [_, told] = a_while(&[]);
+    assert!(told.contains(&format!("going on with run `run` ({second}), the newest")), "{told}");
+    assert!(told.contains(&due), "{told}");
+    assert_eq!(steps(&first), before);
+    let mut args = place.train_args("run", &PLAIN);
+    args.extend(["--run", "00000000-0000-0000-0000-000000000001"].map(str::to_owned));
+    let text = place.refused(&args.iter().map(String::as_str).collect::<Vec<_>>(), 2);
+    assert!(text.contains("there is no run") && text.contains("hm runs ls"), "{text}");
 }
 
 #[test]

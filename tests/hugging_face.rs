@@ -49,7 +49,7 @@ impl Place {
     /// The spec that `hm train --dry-run` would train under these settings.
     fn spec(&self, name: &str, sets: &[&str]) -> RunSpec {
         let mut args = self.train_args(name, sets);
-        args.push("--dry-run".to_owned());
+        args.extend(["--dry-run".to_owned(), "--new".to_owned()]);
         serde_json::from_str(&self.ok(&args.iter().map(String::as_str).collect::<Vec<_>>()))
             .unwrap()
     }

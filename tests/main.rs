@@ -1,6 +1,7 @@
 //! The whole product through the real binary: real text, real components, a real private Postgres, a
 //! real browser.
 
+mod admission;
 mod bad_input;
 mod costs;
 mod data;
@@ -15,6 +16,7 @@ mod limits;
 mod page;
 mod place;
 mod service;
+mod signals;
 mod tampering;
 mod weights;
 mod whole_loop;

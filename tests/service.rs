@@ -62,16 +62,16 @@ fn wish_to_a_run_that_nobody_trains_is_answered_at_once() {
     assert_eq!(place.sql("select count(*) from command where answered_seq is null"), "0");
     place.audit("left", &["--strict"], 0);
 
-    // A run without a worker is ended on the spot, and obeys nothing afterwards.
+    // A run without a worker is ended on the spot where that is wanted, and obeys nothing afterwards.
+    let steps = ["training.steps=1000000", "plugins=[]", "checkpoint.every_steps=0"];
     let worker = place.train_in_background("gone", &steps);
     place.wait_for_step("gone", 30);
     drop(worker);
     place.refused(&["runs", "pause", "gone"], 3);
-    let ended = place.ok(&["runs", "stop", "gone", "--reason", "enough"]);
-    assert!(
-        ended.contains("ended at step") && ended.contains("newest checkpoint is of"),
-        "{ended}"
-    );
+    let ended = place.ok(&["runs", "stop", "gone", "--discard", "--reason", "enough"]);
+    let last = place.steps("gone") - 1;
+    let lost = format!("steps 0 to {last} are in no checkpoint and are lost");
+    assert!(ended.contains("ended at step") && ended.contains(&lost), "{ended}");
     assert_eq!(place.sql("select ending from run where name = 'gone'"), "stopped");
     assert_eq!(place.sql("select count(*) from command where answered_seq is null"), "0");
     let over = place.refused(&["runs", "resume", "gone"], 1);

@@ -87,9 +87,62 @@ fn changed_learning_rate_is_named_although_the_chain_is_forged() {
     assert_eq!((&first["seq"], &first["what"]), (&forged.into(), &"learning rate".into()));
 }
 
+/// Bytes that are no event, in a chain that holds: a divergence like any other.
+#[test]
+fn event_whose_bytes_say_nothing_is_named_although_the_chain_is_forged() {
+    let place = trained();
+    let forged = forge_bytes(&place, 60, |payload| {
+        payload.pop();
+    });
+    let first = &place.audit("run", &[], 1)["first"];
+    assert_eq!((&first["seq"], &first["plugin"]), (&forged.into(), &"log".into()));
+    let said = first["found"].as_str().unwrap();
+    assert!(said.ends_with("these bytes are no whole event of that kind"), "{first}");
+}
+
+/// A log that is cut before its end holds in itself; its head still says that it was longer.
+#[test]
+fn log_that_is_cut_before_the_end_of_its_run_is_named() {
+    let place = trained();
+    let last = place.sql(&format!("select max(seq) from event where {RUN}"));
+    place.tamper(&format!(
+        "update run_head set next_seq = {last}, chain = (select hash from event where seq = {last} - 1 and {RUN}) \
+         where {RUN}; delete from event where seq = {last} and {RUN}"
+    ));
+    for level in ["chain", "decisions"] {
+        let report = place.audit("run", &["--level", level], 1);
+        let logged = report["first"]["logged"].as_str().unwrap();
+        assert_eq!(logged, "the head says that the run has ended, and the log does not");
+    }
+    // Opened again, it is a run that has not ended, and the audit says so.
+    place.tamper(&format!("update run_head set sealed = false where {RUN}"));
+    assert_eq!(place.audit("run", &[], 0)["ended"], false);
+    let text = String::from_utf8(place.output(&["audit", "run"]).stdout).unwrap();
+    assert!(text.contains("not ended"), "{text}");
+}
+
 /// Changes the first event at or after `seq` that `change` takes, and hashes all that follows anew, so
 /// that the chain holds; gives the event's place.
 pub(crate) fn forge(place: &Place, seq: u64, change: fn(&mut Event) -> bool) -> u64 {
+    let in_bytes = |envelope: &Envelope, payload: &mut Vec<u8>| {
+        let (kind, version) = (envelope.kind, envelope.schema_version);
+        let mut event = codec::decode(kind, version, payload).unwrap();
+        let changed = change(&mut event);
+        *payload = codec::encode(&event).2;
+        changed
+    };
+    forge_stored(place, seq, in_bytes)
+}
+
+/// The same with the bytes of the event at `seq`.
+fn forge_bytes(place: &Place, seq: u64, change: fn(&mut Vec<u8>)) -> u64 {
+    forge_stored(place, seq, |_, payload| {
+        change(payload);
+        true
+    })
+}
+
+fn forge_stored(place: &Place, seq: u64, change: impl Fn(&Envelope, &mut Vec<u8>) -> bool) -> u64 {
     let rows = place.sql(&format!(
         "select run_id, seq, attempt, step, kind, schema_version, recorded_at, writer_epoch, \
          encode(payload, 'hex'), encode(prev_hash, 'hex') from event where seq >= {seq} and {RUN} order by seq"
@@ -108,9 +161,7 @@ pub(crate) fn forge(place: &Place, seq: u64, change: fn(&mut Event) -> bool) -> 
             writer_epoch: fields[7].parse().unwrap(),
         };
         let mut payload = from_hex(fields[8]);
-        let mut event = codec::decode(envelope.kind, envelope.schema_version, &payload).unwrap();
-        if forged.is_none() && change(&mut event) {
-            payload = codec::encode(&event).2;
+        if forged.is_none() && change(&envelope, &mut payload) {
             forged = Some(envelope.seq);
         }
         if forged.is_none() {

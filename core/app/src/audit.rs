@@ -2,9 +2,11 @@
 
 use anyhow::{Context, Result};
 use hm_domain::audit::{DecisionAudit, Divergence, Proofs, Segment, Start};
+use hm_domain::chain::Envelope;
+use hm_domain::event::Event;
 use hm_domain::id::RunId;
 use hm_domain::plugin::Plugins;
-use hm_store::Store;
+use hm_store::{Store, StoreError, StoredEvent};
 use rayon::prelude::*;
 use serde::Serialize;
 
@@ -34,6 +36,8 @@ pub(crate) struct Report {
     pub(crate) verdict: &'static str,
     pub(crate) events: u64,
     pub(crate) steps: u64,
+    /// Whether the log is all of its run; one that is not may have been cut.
+    pub(crate) ended: bool,
     #[serde(flatten)]
     pub(crate) proofs: Proofs,
 }
@@ -47,6 +51,11 @@ impl Report {
     pub(crate) fn print(&self) {
         println!("audit of {} at level {}: {}", self.run, self.level, self.verdict);
         println!("  {} events, {} steps", self.events, self.steps);
+        if !self.ended {
+            println!(
+                "  not ended: the run may go on, and nothing here says where its log must end"
+            );
+        }
         let Proofs { proved, not_provable, diverged, first } = &self.proofs;
         println!(
             "  {proved} plugin calls proved, {not_provable} not provable, {diverged} diverged"
@@ -101,7 +110,15 @@ pub(crate) async fn audit(
         _ => "diverged",
     };
     let level = format!("{level:?}").to_lowercase();
-    Ok(Report { run: run.to_string(), level, verdict, events: chain.events, steps, proofs })
+    Ok(Report {
+        run: run.to_string(),
+        level,
+        verdict,
+        events: chain.events,
+        steps,
+        ended: chain.sealed,
+        proofs,
+    })
 }
 
 async fn decisions(
@@ -113,15 +130,23 @@ async fn decisions(
     let mut audit = DecisionAudit::default();
     let (mut next, mut steps) = (0, 0);
     let mut waiting: Vec<Segment> = Vec::new();
-    loop {
-        let page = store.read(run, next, PAGE_EVENTS).await?;
+    'log: loop {
+        let page = store.read_raw(run, next, PAGE_EVENTS).await?;
         if page.is_empty() {
             break;
         }
-        for recorded in &page {
-            next = recorded.seq + 1;
-            steps += u64::from(matches!(recorded.event, hm_domain::event::Event::StepRecorded(_)));
-            let (divergences, complete) = audit.fold(recorded);
+        for stored in &page {
+            next = stored.envelope.seq + 1;
+            let recorded = match stored.decode() {
+                Ok(recorded) => recorded,
+                Err(error) => {
+                    // Of what follows nothing can be told without it.
+                    proofs.diverge(unreadable(stored, &error));
+                    break 'log;
+                }
+            };
+            steps += u64::from(matches!(recorded.event, Event::StepRecorded(_)));
+            let (divergences, complete) = audit.fold(&recorded);
             divergences.into_iter().for_each(|divergence| proofs.diverge(divergence));
             waiting.extend(complete);
         }
@@ -132,6 +157,19 @@ async fn decisions(
     waiting.extend(audit.finish());
     execute(store, registry, waiting, proofs).await?;
     Ok(steps)
+}
+
+/// An event whose bytes say nothing.
+fn unreadable(stored: &StoredEvent, error: &StoreError) -> Divergence {
+    let Envelope { seq, step, kind, .. } = stored.envelope;
+    Divergence {
+        seq,
+        step,
+        plugin: "log".to_owned(),
+        what: "an event that cannot be read".to_owned(),
+        logged: format!("{} bytes of kind {kind}", stored.payload.len()),
+        found: error.to_string(),
+    }
 }
 
 /// Loads what the segments need, then executes them on all cores.
@@ -151,16 +189,22 @@ async fn execute(
     }
     let registry = registry.clone();
     let found = tokio::task::spawn_blocking(move || -> Result<Proofs> {
-        for (segment, _) in &work {
-            registry.load(&segment.plugin)?;
+        let mut all = Proofs::default();
+        let mut loaded = Vec::with_capacity(work.len());
+        for (segment, kept) in work {
+            match registry.load(&segment.plugin) {
+                Ok(()) => loaded.push((segment, kept)),
+                Err(error) if error.is::<StoreError>() => return Err(error),
+                // Nothing that was installed is ever deleted: no run has called what is not there.
+                Err(error) => all.diverge(segment.not_loaded(&format!("{error:#}"))),
+            }
         }
         let host = &registry.host;
         let engine = host.fingerprint();
-        let parts: Vec<Proofs> = work
+        let parts: Vec<Proofs> = loaded
             .into_par_iter()
             .map(|(segment, kept)| segment.execute(host as &dyn Plugins, kept, engine))
             .collect();
-        let mut all = Proofs::default();
         parts.into_iter().for_each(|part| all.add(part));
         Ok(all)
     })

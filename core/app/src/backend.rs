@@ -22,7 +22,7 @@ use crate::plugins;
 use crate::registry::Registry;
 use crate::timeline::{self, Names};
 use crate::validations::{self, mean};
-use crate::wishes::{Fate, ask};
+use crate::wishes::{Fate, Unsaved, ask};
 
 /// Newest events that a page's timeline starts from.
 const TIMELINE_EVENTS: u64 = 4096;
@@ -229,15 +229,13 @@ impl Backend for StoreBackend {
     ) -> Answer<'a, CommandAccepted> {
         Box::pin(async move {
             let row = self.known(run).await?;
-            let (number, note) =
-                match ask(&self.store, &row, &command, by).await.map_err(internal)? {
-                    Fate::Refused(reason) => return Err(BackendError::Refused(reason)),
-                    Fate::Waits(number) => (number, "the run answers at its next step".to_owned()),
-                    Fate::Left(number) => {
-                        (number, "no worker holds the run: the next `hm train` answers".to_owned())
-                    }
-                    Fate::Done(number, how) => (number, format!("the run {how}")),
-                };
+            let asked = (&command, Unsaved::Kept);
+            let (number, note) = match ask(&self.store, &row, asked, by).await.map_err(internal)? {
+                Fate::Refused(reason) => return Err(BackendError::Refused(reason)),
+                Fate::Waits(number) => (number, "the run answers at its next step".to_owned()),
+                Fate::Left(number, why) => (number, format!("no worker holds the run: {why}")),
+                Fate::Done(number, how) => (number, format!("the run {how}")),
+            };
             Ok(CommandAccepted { command: number.to_string(), note })
         })
     }

@@ -1,13 +1,17 @@
 //! A run's checkpoints on disk: those that its log names. Whatever else lies beside them belongs to a
-//! person and is neither counted nor touched.
+//! person and is neither counted nor touched, but for what a worker left that died as it saved.
 
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use hm_domain::checkpoint::CheckpointState;
 use hm_domain::event::{CheckpointSaved, PassedOver};
+use hm_domain::state::RunState;
 use hm_train::{TrainError, Trainer};
+
+use crate::resume::CaughtUp;
 
 /// The checkpoints of one run.
 pub(crate) struct Checkpoints {
@@ -88,13 +92,62 @@ impl Checkpoints {
         (None, passed_over)
     }
 
-    /// Deletes those beyond the newest `keep` whole ones. Fewer whole ones, and all stay.
-    pub(crate) fn prune(&mut self, keep: usize, trainer: &Trainer) -> Result<Vec<CheckpointSaved>> {
-        let (mut left, mut oldest_kept) = (keep, self.named.len());
-        while left > 0 {
+    /// Saves one that the log names once more where catch-up has come to it and it is not whole: a worker
+    /// that is ended on the way has not caught up in vain. Only where the same bits come out again. What
+    /// cannot be done here stands in nobody's way, and is told.
+    pub(crate) fn save_again(
+        &mut self,
+        logged: &CheckpointSaved,
+        state: &RunState,
+        trainer: &Trainer,
+        caught_up: &mut CaughtUp,
+    ) {
+        let is_whole = self.whole.get(&logged.folder) == Some(&true);
+        if is_whole || !trainer.is_exact() || caught_up.disagreement.is_some() {
+            return;
+        }
+        let step = logged.step;
+        match trainer.save(&self.folder, &state.checkpoint_state()) {
+            Err(error) => {
+                eprintln!("the checkpoint of step {step} cannot be saved again: {error}");
+            }
+            Ok(saved) if saved.digest != logged.digest => {
+                let (now, then) = (saved.digest.short(), logged.digest.short());
+                caught_up.disagreement =
+                    Some(format!("the checkpoint of step {step} is {now} now, {then} in the log"));
+                if let Err(error) = std::fs::remove_dir_all(self.folder.join(&saved.folder)) {
+                    eprintln!("the folder {} stays, which no event names: {error}", saved.folder);
+                }
+            }
+            Ok(saved) => {
+                self.whole.insert(saved.folder, true);
+                let keep = state.spec.checkpoint.keep as usize;
+                if let Err(error) = self.prune(keep, state.proven.as_ref(), trainer) {
+                    eprintln!("an old checkpoint stays: {error:#}");
+                }
+            }
+        }
+    }
+
+    /// Deletes those beyond the newest `keep` whole ones, but never the newest whole one that is known to
+    /// give numbers, which is `proven` or an older one. Where there are fewer, all stay.
+    pub(crate) fn prune(
+        &mut self,
+        keep: usize,
+        proven: Option<&CheckpointSaved>,
+        trainer: &Trainer,
+    ) -> Result<Vec<CheckpointSaved>> {
+        let is_proven =
+            |saved: &CheckpointSaved| proven.is_some_and(|it| it.folder == saved.folder);
+        let Some(proven) = self.named.iter().position(is_proven) else { return Ok(Vec::new()) };
+        let (mut left, mut is_safe, mut oldest_kept) = (keep, false, self.named.len());
+        while left > 0 || !is_safe {
             let Some(older) = oldest_kept.checked_sub(1) else { return Ok(Vec::new()) };
             oldest_kept = older;
-            left -= usize::from(self.is_whole(older, trainer));
+            if self.is_whole(older, trainer) {
+                left = left.saturating_sub(1);
+                is_safe |= older <= proven;
+            }
         }
         let mut deleted = Vec::new();
         for _ in 0..oldest_kept {
@@ -112,10 +165,37 @@ impl Checkpoints {
         Ok(deleted)
     }
 
-    /// Deletes all but the newest whole one, which is read once more before the others go.
-    pub(crate) fn make_room(&mut self, trainer: &Trainer) -> Result<Vec<CheckpointSaved>> {
+    /// Deletes all but the newest whole one and the newest that is known to give numbers, which are read
+    /// once more before the others go.
+    pub(crate) fn make_room(
+        &mut self,
+        proven: Option<&CheckpointSaved>,
+        trainer: &Trainer,
+    ) -> Result<Vec<CheckpointSaved>> {
         self.whole.clear();
-        self.prune(1, trainer)
+        self.prune(1, proven, trainer)
+    }
+
+    /// Deletes whole checkpoints of `attempt` and a step in `steps` that no event names: a worker died
+    /// before it could say that they are there, and what it would have said is known to nobody. Only
+    /// folders that are ours to the letter, by their names and by the state in them.
+    pub(crate) fn remove_strays(
+        &self,
+        attempt: u32,
+        steps: RangeInclusive<u64>,
+    ) -> Result<Vec<String>> {
+        let mut removed = Vec::new();
+        let is_ours =
+            |saved: &CheckpointState| saved.attempt == attempt && steps.contains(&saved.next_step);
+        for (folder, state) in hm_train::checkpoints_in(&self.folder)? {
+            if is_ours(&state) && !self.named.iter().any(|saved| saved.folder == folder) {
+                let path = self.folder.join(&folder);
+                std::fs::remove_dir_all(&path)
+                    .with_context(|| format!("cannot delete {}", path.display()))?;
+                removed.push(folder);
+            }
+        }
+        Ok(removed)
     }
 
     /// Reads a folder once; what this worker has saved or read it trusts.

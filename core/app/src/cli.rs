@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
+use hm_domain::id::RunId;
 
 pub(crate) use self::runs::RunsCommand;
 use crate::audit::Level;
@@ -36,7 +37,7 @@ pub(crate) enum Command {
     Prepare(PrepareArgs),
     /// Train, or go on with the unfinished run of that name
     #[command(
-        after_help = "A run that is interrupted, killed or cannot be saved goes on with the same command. One that has ended\ndoes not: --new starts another of its name.\n\nExit code: 0 all steps are done, or stopped by command; 1 the run halted or failed; 2 an error; 3 unfinished, since\nits last checkpoint could not be saved: the same command catches up and saves; 130 interrupted.\n\nExamples:\n  hm train -c run.yaml\n  hm train -c run.yaml --set training.steps=300 --new"
+        after_help = "A run that is interrupted, killed or cannot be saved goes on with the same command. One that has ended\ndoes not: --new starts another of its name. Of several runs of a name it is the newest, or the one in --run.\n\nExit code: 0 all steps are done, or stopped by command; 1 the run halted or failed; 2 an error; 3 unfinished, since\nits last checkpoint could not be saved: the same command catches up and saves; 130 interrupted.\n\nExamples:\n  hm train -c run.yaml\n  hm train -c run.yaml --set training.steps=300 --new"
     )]
     Train(TrainArgs),
     /// Read a Hugging Face folder of a Llama or Aquila model into weights that a run starts from
@@ -70,7 +71,7 @@ pub(crate) enum Command {
     /// List runs, and steer one
     #[command(
         subcommand,
-        after_help = "Exit code: 0 the run obeyed, 1 it refused, 2 it could not be asked, 3 nobody has answered yet: the command waits\nin the run's inbox for the worker's next step, or for the next `hm train` where no worker holds the run."
+        after_help = "Exit code: 0 the run obeyed, 1 it refused, 2 it could not be asked, 3 nobody has answered yet: the command waits\nin the run's inbox for the worker's next step, or for the next `hm train` where no worker holds the run. `stop`\nends such a run on the spot where that loses no step."
     )]
     Runs(RunsCommand),
     /// The database: address, shell, projections
@@ -87,7 +88,7 @@ pub(crate) struct DemoArgs {
     #[arg(long, default_value = "tiny")]
     pub(crate) preset: String,
     /// Where the page listens; a free port unless named
-    #[arg(long, default_value = "127.0.0.1:0", value_name = "ADDRESS")]
+    #[arg(long, default_value = "127.0.0.1:0", value_parser = address, value_name = "ADDRESS")]
     pub(crate) listen: SocketAddr,
     /// Folder with odm.component.wasm and outlier.component.wasm, if they are not installed
     #[arg(long, value_name = "FOLDER")]
@@ -123,6 +124,9 @@ pub(crate) struct TrainArgs {
     /// Start another run from step 0, even if one of this name is unfinished or has ended
     #[arg(long)]
     pub(crate) new: bool,
+    /// Go on with this one of several runs of the name
+    #[arg(long, value_name = "ID", conflicts_with = "new")]
+    pub(crate) run: Option<RunId>,
     /// Print what would be trained and what it would cost, and stop
     #[arg(long)]
     pub(crate) dry_run: bool,
@@ -135,6 +139,19 @@ pub(crate) struct TrainArgs {
     /// Peak of one device in TFLOP/s, for the MFU of a device whose data sheet hm does not know
     #[arg(long, value_name = "TFLOPS", value_parser = positive)]
     pub(crate) peak_tflops: Option<f64>,
+}
+
+/// Where to listen, in numbers or on this machine by name.
+fn address(text: &str) -> Result<SocketAddr, String> {
+    let numbers = match text.split_once(':') {
+        Some(("localhost", port)) => format!("127.0.0.1:{port}"),
+        _ => text.to_owned(),
+    };
+    numbers.parse().map_err(|_| {
+        "it must be an address and a port, such as 127.0.0.1:7400, localhost:7400, 0.0.0.0:7400 or \
+         [::1]:7400"
+            .to_owned()
+    })
 }
 
 fn positive(text: &str) -> Result<f64, String> {
@@ -216,7 +233,7 @@ pub(crate) struct GenerateArgs {
 #[derive(Debug, Args)]
 pub(crate) struct ServeArgs {
     /// Address to listen on; port 0 takes a free one
-    #[arg(long, default_value = hm_serve::DEFAULT_ADDRESS, value_name = "ADDRESS")]
+    #[arg(long, default_value = hm_serve::DEFAULT_ADDRESS, value_parser = address, value_name = "ADDRESS")]
     pub(crate) listen: SocketAddr,
     /// Token that writing wants; made at random unless given
     #[arg(long, env = "HM_TOKEN", hide_env_values = true)]
@@ -316,4 +333,20 @@ pub(crate) enum DbCommand {
     },
     /// Stop the private database
     Stop,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn address_to_listen_on_is_taken_by_name_or_refused_with_an_example() {
+        let here: SocketAddr = "127.0.0.1:7514".parse().unwrap();
+        assert_eq!(address("localhost:7514"), Ok(here));
+        assert_eq!(address("127.0.0.1:7514"), Ok(here));
+        assert!(address("[::1]:7514").is_ok());
+        for bad in ["7511", "localhost", "localhost:port", ":7511", "example.org:80"] {
+            assert!(address(bad).unwrap_err().contains("such as 127.0.0.1:7400"), "{bad}");
+        }
+    }
 }

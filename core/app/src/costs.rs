@@ -1,14 +1,25 @@
 //! What a run would cost on the CPU, and whether this machine bears it.
 
-use std::path::Path;
-
-use anyhow::Result;
 use hm_domain::precision::Precision;
 use hm_domain::spec::RunSpec;
-use hm_train::{DeviceChoice, Devices, MemoryPlan, flops_per_token, largest_micro_batch};
+use hm_train::{MemoryPlan, flops_per_token, largest_micro_batch};
 
-use crate::free_memory::{FreeMemory, free_memory, kilobytes};
-use crate::memory::{self, shown};
+use crate::free_memory::{FreeMemory, free_memory};
+use crate::memory::shown;
+
+/// What a worker's process takes beside the model: the program's parts that train and write the log, and its
+/// connections. This and the next two were measured, of the release build on x86-64; how much of a program's
+/// file the system maps at a time moves this one by some megabytes.
+const WORKER_BYTES: u64 = 24_000_000;
+/// The compiler of plugins, and what it works with, from the first plugin on.
+const COMPILER_BYTES: u64 = 20_000_000;
+/// One plugin.
+const PLUGIN_BYTES: u64 = 1_500_000;
+
+fn process_bytes(plugins: usize) -> u64 {
+    let compiler = if plugins > 0 { COMPILER_BYTES } else { 0 };
+    WORKER_BYTES + compiler + (plugins as u64).saturating_mul(PLUGIN_BYTES)
+}
 
 /// What a run would need.
 #[derive(Debug, serde::Serialize)]
@@ -16,8 +27,8 @@ pub(crate) struct Costs {
     parameters: u64,
     flops_per_token: u64,
     memory: MemoryPlan,
-    /// What this process uses beside the model.
-    process_bytes: Option<u64>,
+    /// What its process takes beside the model, plugins included.
+    process_bytes: u64,
     /// What it may still take.
     free_bytes: Option<u64>,
     #[serde(skip)]
@@ -35,7 +46,7 @@ impl Costs {
             parameters: spec.model.parameter_count(),
             flops_per_token: flops_per_token(&spec.model),
             memory: MemoryPlan::of(spec, spec.training.micro_batch_sequences),
-            process_bytes: kilobytes(Path::new("/proc/self/status"), "VmRSS:"),
+            process_bytes: process_bytes(spec.plugins.len()),
             free_bytes,
             free,
             largest_micro_batch_sequences: free_bytes
@@ -55,19 +66,18 @@ impl Costs {
         }
         eprintln!("memory of a step, {} sequences at once:", memory.micro_batch_sequences);
         for (name, bytes) in [
-            ("weights", Some(memory.weights_bytes)),
-            ("moments", Some(memory.moments_bytes)),
-            ("gradients", Some(memory.gradients_bytes)),
-            ("activations", Some(memory.activations_bytes)),
-            ("allocator", Some(memory.allocator_bytes)),
-            ("checkpoint", Some(memory.checkpoint_bytes)),
-            ("this process", self.process_bytes),
+            ("weights", memory.weights_bytes),
+            ("moments", memory.moments_bytes),
+            ("gradients", memory.gradients_bytes),
+            ("activations", memory.activations_bytes),
+            ("allocator", memory.allocator_bytes),
+            ("checkpoint", memory.checkpoint_bytes),
+            ("threads", memory.threads_bytes),
+            ("the process", self.process_bytes),
         ] {
-            if let Some(bytes) = bytes {
-                eprintln!("  {name:12} {:>10}", shown(bytes));
-            }
+            eprintln!("  {name:12} {:>10}", shown(bytes));
         }
-        let whole = memory.bytes() + self.process_bytes.unwrap_or_default();
+        let whole = memory.bytes() + self.process_bytes;
         eprintln!("  {:12} {:>10}", "together", shown(whole));
         let Some(FreeMemory { bytes, bound }) = self.free else { return };
         let (free, step) = (shown(bytes), spec.training.sequences_per_step);
@@ -79,22 +89,5 @@ impl Costs {
             }
             None => eprintln!("{free} are free {bound}, not enough even for one sequence at once"),
         }
-    }
-
-    /// What `hm train` would say of it on this device: where that is no CPU, nothing.
-    ///
-    /// # Errors
-    /// When it would not start.
-    pub(crate) fn admit(&self, spec: &RunSpec, device: &DeviceChoice) -> Result<()> {
-        let on_cpu = match device {
-            DeviceChoice::Cpu => true,
-            DeviceChoice::Auto => Devices::open(device)?.are_cpu(),
-            DeviceChoice::Cuda(_) | DeviceChoice::AllCuda => false,
-        };
-        let Some(free) = self.free.filter(|_| on_cpu) else { return Ok(()) };
-        if let Some(warning) = memory::admit(spec, free)? {
-            eprintln!("{warning}");
-        }
-        Ok(())
     }
 }

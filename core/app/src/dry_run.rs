@@ -1,28 +1,38 @@
-//! `hm train --dry-run`: what would be trained, and what it would cost.
+//! `hm train --dry-run`: what would be trained, and what it would cost. Asks all that `hm train` asks
+//! and writes nothing: what cannot be asked so is told.
 
 use anyhow::Result;
-use hm_store::Store;
-use hm_train::DeviceChoice;
+use hm_store::{Standing, Store};
 
-use crate::cli::TrainArgs;
+use crate::admit::{self, Admitted};
 use crate::costs::Costs;
 use crate::outlook;
 use crate::prepare::estimated_manifest;
-use crate::resolve::resolve;
+use crate::resolve::{Known, resolve};
 use crate::run_file::RunFile;
-use crate::settings;
+use crate::settings::Lookup;
+use crate::train::{How, unfinished};
 use crate::workplace::Workplace;
 
 /// The spec goes to standard output, what it costs to standard error; with --json both to the former.
-pub(crate) fn dry_run(workplace: &Workplace, file: &RunFile, args: &TrainArgs) -> Result<u8> {
-    settings::check(workplace, plugin_store(workplace, file)?.as_ref(), file)?;
+pub(crate) fn dry_run(
+    workplace: &Workplace,
+    file: &RunFile,
+    how: &How,
+    is_json: bool,
+) -> Result<u8> {
+    let found = look(workplace)?;
+    let lookup = match &found {
+        Ok(store) => Lookup::In(store),
+        Err(without) => *without,
+    };
+    let Admitted { plugins, devices } = admit::file(workplace, lookup, file, &how.device)?;
     let (manifest, is_estimated) = estimated_manifest(workplace, file)?;
-    let (spec, first) = resolve(file, &manifest)?;
-    let device: DeviceChoice = args.device.parse()?;
+    let (spec, first) = resolve(file, &plugins, &Known::from(&manifest))?;
     let costs = Costs::of(&spec);
     let domains = outlook::domains(&spec, &first.mixture);
     let remarks = outlook::remarks(&spec, &first);
-    if args.file.json {
+    if is_json {
         let whole = serde_json::json!({
             "spec": spec, "costs": costs, "domains": domains, "remarks": remarks,
             "data_is_estimated": is_estimated
@@ -33,14 +43,30 @@ pub(crate) fn dry_run(workplace: &Workplace, file: &RunFile, args: &TrainArgs) -
         costs.print(&spec);
         outlook::print(&domains, &remarks);
     }
-    costs.admit(&spec, &device)?;
+    if let Some(store) = lookup.store() {
+        match if how.new { None } else { unfinished(workplace, store, file, how.run)? } {
+            Some(id) => admit::unfinished(workplace, store, id, (file, &plugins))?,
+            None => admit::plugins_begin(&workplace.registry(store)?, &spec)?,
+        }
+    }
+    admit::memory(&spec, &devices)?;
     Ok(0)
 }
 
-/// The database, if the file names plugins and there is one to look them up in: nothing is made here.
-fn plugin_store(workplace: &Workplace, file: &RunFile) -> Result<Option<Store>> {
-    if file.plugins.is_empty() || !hm_store::database_exists(&workplace.data_dir) {
-        return Ok(None);
-    }
-    workplace.store().map(Some)
+/// The database as it stands, or how it is done without.
+fn look(workplace: &Workplace) -> Result<Result<Store, Lookup<'static>>> {
+    let why = match hm_store::database_as_it_stands(&workplace.data_dir)? {
+        Standing::Nowhere => return Ok(Err(Lookup::Nowhere)),
+        Standing::Closed(why) => why,
+        Standing::Open(url) => match workplace.runtime.block_on(Store::connect_to_look(&url)) {
+            Ok(Some(store)) => return Ok(Ok(store)),
+            Ok(None) => "its tables are not those of this program yet".to_owned(),
+            Err(error) => error.to_string(),
+        },
+    };
+    eprintln!(
+        "not checked, since a dry run changes nothing in a database: whether a run of this name \
+         goes on or has ended, and the plugins ({why})"
+    );
+    Ok(Err(Lookup::Closed))
 }

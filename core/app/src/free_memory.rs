@@ -1,5 +1,5 @@
 //! How much memory this process may still take: what the machine has available, and what the limits of
-//! its control groups leave (Linux; nothing is known elsewhere).
+//! its control groups and of the process itself leave (Linux; nothing is known elsewhere).
 //!
 //! Pages that only cache files are given back when memory is wanted, so they count as free. (`sysinfo`
 //! counts them as used: a run that has just prepared its data would then find no room.)
@@ -21,6 +21,10 @@ pub(crate) enum Bound {
     Machine,
     /// The limit of a control group, as containers and job schedulers set it.
     Group,
+    /// The limit of the process's address space, which counts what is reserved and never used too.
+    AddressSpace,
+    /// The limit of what the process may write to.
+    Data,
 }
 
 impl fmt::Display for Bound {
@@ -28,6 +32,10 @@ impl fmt::Display for Bound {
         f.write_str(match self {
             Bound::Machine => "on this machine",
             Bound::Group => "under the memory limit of this container or job",
+            Bound::AddressSpace => {
+                "under the limit of address space that `ulimit -v` or the job's scheduler set"
+            }
+            Bound::Data => "under the limit that `ulimit -d` or the job's scheduler set",
         })
     }
 }
@@ -38,7 +46,7 @@ pub(crate) fn free_memory() -> Option<FreeMemory> {
 }
 
 /// A number of kilobytes that the kernel tells in a file of lines, in bytes.
-pub(crate) fn kilobytes(file: &Path, name: &str) -> Option<u64> {
+fn kilobytes(file: &Path, name: &str) -> Option<u64> {
     let text = std::fs::read_to_string(file).ok()?;
     let line = text.lines().find_map(|line| line.strip_prefix(name))?;
     let kilobytes: u64 = line.trim().trim_end_matches("kB").trim().parse().ok()?;
@@ -51,7 +59,60 @@ fn below(root: &Path) -> Option<FreeMemory> {
     let machine = machine.map(|bytes| FreeMemory { bytes, bound: Bound::Machine });
     let groups = groups(root).into_iter();
     let left = groups.map(|bytes| FreeMemory { bytes, bound: Bound::Group });
-    machine.into_iter().chain(left).min_by_key(|free| free.bytes)
+    let own = limits(root).into_iter();
+    machine.into_iter().chain(left).chain(own).min_by_key(|free| free.bytes)
+}
+
+/// Address space of a thread's stack. Threads reserve more for what they allocate, and do without where there
+/// is no more.
+const STACK_BYTES: u64 = 2 << 20;
+/// Threads that begin with the training, beside one a processor: log, commands, watchdog.
+const THREADS: u64 = 8;
+/// What the process allocates beside the model from now on. A limit that is its own leaves no room for a plan
+/// that is a little short: an allocation that fails ends it.
+const REST_BYTES: u64 = 48 << 20;
+
+/// What the limits of this process leave.
+fn limits(root: &Path) -> Vec<FreeMemory> {
+    let text = std::fs::read_to_string(root.join("proc/self/limits")).unwrap_or_default();
+    let limit = |name: &str| -> Option<u64> {
+        let line = text.lines().find_map(|line| line.strip_prefix(name))?;
+        // `unlimited` where there is none.
+        line.split_whitespace().next()?.parse().ok()
+    };
+    let used = |name: &str| kilobytes(&root.join("proc/self/status"), name).unwrap_or_default();
+    let threads = std::thread::available_parallelism().map_or(1, |threads| threads.get() as u64);
+    let rest = (threads + THREADS) * STACK_BYTES + REST_BYTES;
+    let left = |limit: u64, used: u64, bound: Bound| FreeMemory {
+        bytes: limit.saturating_sub(used.saturating_add(rest)),
+        bound,
+    };
+    let space =
+        limit("Max address space").map(|limit| left(limit, used("VmSize:"), Bound::AddressSpace));
+    let data = limit("Max data size").map(|limit| left(limit, used("VmData:"), Bound::Data));
+    space.into_iter().chain(data).collect()
+}
+
+/// Address space that a plugin's call reserves where there is too little for a pool: 4 GiB of memory that a
+/// component can name, and what guards it.
+const PLUGIN_SPACE_BYTES: u64 = 5 << 30;
+
+/// Why plugins will not load beside a run that takes `taken` bytes, if the address space is too small.
+pub(crate) fn without_plugins(taken: u64) -> Option<String> {
+    too_little_for_plugins(&limits(Path::new("/")), taken)
+}
+
+fn too_little_for_plugins(limits: &[FreeMemory], taken: u64) -> Option<String> {
+    let space = limits.iter().find(|free| free.bound == Bound::AddressSpace)?;
+    let left = space.bytes.saturating_sub(taken);
+    (left < PLUGIN_SPACE_BYTES).then(|| {
+        format!(
+            "plugins will hardly load: a call reserves up to {} of address space, most of which it never uses, and beside the run {} are left {}; raise that limit, or train without plugins",
+            crate::memory::shown(PLUGIN_SPACE_BYTES),
+            crate::memory::shown(left),
+            space.bound
+        )
+    })
 }
 
 /// Names of one version's files, and of what of `memory.stat` is given back on demand.
@@ -186,5 +247,31 @@ mod tests {
             ("sys/fs/cgroup/memory.current", "5000\n"),
         ];
         assert_eq!(free(&files), Some(FreeMemory { bytes: 0, bound: Bound::Group }));
+    }
+
+    #[test]
+    fn limits_of_the_process_bind_and_those_of_address_space_are_told_where_plugins_need_more() {
+        let limits = |space: &str, data: &str| {
+            format!(
+                "Limit                     Soft Limit           Hard Limit           Units     \n\
+                 Max data size             {data:20} unlimited            bytes     \n\
+                 Max address space         {space:20} unlimited            bytes     \n"
+            )
+        };
+        let machine = ("proc/meminfo", "MemAvailable: 90000000 kB\n");
+        let status = ("proc/self/status", "VmSize:\t  400000 kB\nVmData:\t   20000 kB\n");
+        let found = |limits: &str| free(&[machine, status, ("proc/self/limits", limits)]).unwrap();
+        assert_eq!(found(&limits("unlimited", "unlimited")).bound, Bound::Machine);
+        let space = found(&limits("1536000000", "unlimited"));
+        assert_eq!(space.bound, Bound::AddressSpace);
+        let left = 1_536_000_000 - 400_000 * 1024;
+        assert!((left - 600_000_000..left).contains(&space.bytes), "{space:?}");
+        assert_eq!(found(&limits("1536000000", "100000000")).bound, Bound::Data);
+        assert_eq!(found(&limits("1000", "unlimited")).bytes, 0);
+        let sentence = too_little_for_plugins(&[space], 0).unwrap();
+        assert!(sentence.contains("reserves up to 5368.7 MB") && sentence.contains("`ulimit -v`"));
+        let wide = FreeMemory { bytes: 9 << 30, bound: Bound::AddressSpace };
+        assert_eq!(too_little_for_plugins(&[wide], 1 << 30), None);
+        assert!(too_little_for_plugins(&[wide], 5 << 30).is_some());
     }
 }

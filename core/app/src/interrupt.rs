@@ -1,8 +1,8 @@
 //! Ctrl-C, SIGTERM and a terminal that is closed: the first asks the work in hand to end in good order,
 //! the second ends it. Under `nohup` the terminal may close.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
@@ -10,6 +10,16 @@ use nix::sys::signal::{SigHandler, Signal, signal};
 
 /// How soon a wait notices that it is over.
 const LOOK_INTERVAL: Duration = Duration::from_millis(50);
+/// A second signal that comes sooner is the first one: `timeout` and other wrappers pass on what the
+/// terminal has sent to everybody already.
+const SECOND_AFTER: Duration = Duration::from_secs(1);
+/// Work that ends sooner needs no word.
+const WORD_AFTER: Duration = Duration::from_millis(500);
+
+/// When the first signal came.
+static FIRST: OnceLock<Instant> = OnceLock::new();
+/// Whether signals are taken over.
+static INSTALLED: AtomicBool = AtomicBool::new(false);
 
 /// Work that was asked to end where it had nothing to save; it says where that was.
 #[derive(Debug, thiserror::Error)]
@@ -29,7 +39,11 @@ impl Interrupt {
         let raised = Arc::clone(&interrupt.raised);
         let hangup_before = hangup(SigHandler::SigIgn)?;
         ctrlc::set_handler(move || {
-            if raised.swap(true, Ordering::Relaxed) {
+            let is_first = FIRST.set(Instant::now()).is_ok();
+            raised.store(true, Ordering::Relaxed);
+            if is_first {
+                std::thread::spawn(say_that_it_ends);
+            } else if FIRST.get().is_some_and(|first| first.elapsed() >= SECOND_AFTER) {
                 // Nothing acknowledged is lost: the log is on disk and the next start catches up.
                 std::process::exit(130);
             }
@@ -39,6 +53,7 @@ impl Interrupt {
         if matches!(hangup_before, SigHandler::SigIgn) {
             hangup(SigHandler::SigIgn)?;
         }
+        INSTALLED.store(true, Ordering::Relaxed);
         Ok(interrupt)
     }
 
@@ -60,6 +75,29 @@ impl Interrupt {
     pub(crate) fn raised(&self) -> bool {
         self.raised.load(Ordering::Relaxed)
     }
+}
+
+/// Whether this process takes Ctrl-C as a wish to end in good order.
+pub(crate) fn is_installed() -> bool {
+    INSTALLED.load(Ordering::Relaxed)
+}
+
+/// Whether that wish has come.
+pub(crate) fn is_raised() -> bool {
+    FIRST.get().is_some()
+}
+
+/// Ends the process, as a second Ctrl-C does, and says why.
+pub(crate) fn end(why: &str) -> ! {
+    eprintln!("hm: interrupted: {why}");
+    crate::terminal::settle();
+    std::process::exit(130)
+}
+
+/// An answer to who has pressed Ctrl-C: a step in hand may take minutes.
+fn say_that_it_ends() {
+    std::thread::sleep(WORD_AFTER);
+    eprintln!("finishing what is in hand, then ending in good order; Ctrl-C again ends at once");
 }
 
 /// Sets what SIGHUP does; what it did before.

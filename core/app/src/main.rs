@@ -4,6 +4,7 @@
 #[macro_use]
 mod terminal;
 
+mod admit;
 mod audit;
 mod backend;
 mod chat;
@@ -13,6 +14,7 @@ mod costs;
 mod database;
 mod demo;
 mod dry_run;
+mod ended;
 mod environment;
 mod export;
 mod free_memory;
@@ -20,6 +22,7 @@ mod generate;
 mod import;
 mod inbox;
 mod interrupt;
+mod kept_states;
 mod memory;
 mod model_choice;
 mod outlook;
@@ -34,6 +37,7 @@ mod run_end;
 mod run_file;
 mod run_loop;
 mod runs;
+mod runtime;
 mod serve;
 mod settings;
 mod shares;
@@ -59,10 +63,16 @@ use crate::cli::{Cli, Command};
 use crate::workplace::Workplace;
 
 fn main() -> ExitCode {
+    let code = program();
+    terminal::settle();
+    ExitCode::from(code)
+}
+
+fn program() -> u8 {
     // Without a word clap would print this itself, were the data folder not taken from the environment.
     if std::env::args_os().len() <= 1 {
         eprintln!("{}", Cli::command().render_help());
-        return ExitCode::from(2);
+        return 2;
     }
     let filter = tracing_subscriber::EnvFilter::try_from_default_env()
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn,hm_serve=info"));
@@ -71,7 +81,7 @@ fn main() -> ExitCode {
         .with_ansi(terminal::has_colours())
         // It would tell standard error that standard error is closed, and panic.
         .log_internal_errors(false)
-        .with_writer(std::io::stderr)
+        .with_writer(|| terminal::StandardError)
         .init();
     let code = prepare::or_interrupted(run(Cli::parse())).unwrap_or_else(|error| {
         eprintln!("hm: {}", sentence(&error));
@@ -80,9 +90,9 @@ fn main() -> ExitCode {
     match terminal::lost() {
         Some(why) if code == 0 => {
             eprintln!("hm: standard output could not be written: {why}");
-            ExitCode::from(2)
+            2
         }
-        _ => ExitCode::from(code),
+        _ => code,
     }
 }
 

@@ -4,13 +4,13 @@ use anyhow::{Result, bail};
 use hm_domain::spec::RunSpec;
 use hm_train::{MemoryPlan, PRESETS, largest_micro_batch, preset};
 
-use crate::free_memory::FreeMemory;
+use crate::free_memory::{Bound, FreeMemory};
 
 /// By how much a plan may be off, as `hm train --dry-run` promises and a test holds it to.
 const TOLERANCE: f64 = 0.1;
 
-/// Refuses a run whose plan is larger than what is free by more than a plan may be off; gives a warning
-/// where it is larger by less.
+/// Refuses a run whose plan is larger than what is free by more than a plan may be off, or at all than what
+/// the process's own limits leave; gives a warning where it is larger by less.
 ///
 /// # Errors
 /// A sentence with both numbers and what would fit.
@@ -22,7 +22,9 @@ pub(crate) fn admit(spec: &RunSpec, free: FreeMemory) -> Result<Option<String>> 
     }
     let (needed, free) = (shown(plan.bytes()), shown(bytes));
     let both = format!("training needs {needed} of memory by plan, {free} are free {bound}");
-    if plan.bytes() as f64 <= bytes as f64 * (1.0 + TOLERANCE) {
+    // Under a limit of its own the process would end at the first allocation beyond it.
+    let is_own = matches!(bound, Bound::AddressSpace | Bound::Data);
+    if !is_own && plan.bytes() as f64 <= bytes as f64 * (1.0 + TOLERANCE) {
         return Ok(Some(format!("{both}: it may be just too much")));
     }
     bail!("{both}: {}", remedy(spec, bytes))
@@ -80,7 +82,6 @@ mod tests {
     use hm_domain::id::Digest;
 
     use super::*;
-    use crate::free_memory::Bound;
     use crate::run_file::RunFile;
 
     /// A run of this model, as a run file says it.
@@ -104,6 +105,7 @@ mod tests {
             checkpoint: file.checkpoint.clone(),
             decision_lag: 0,
             initial_weights: None,
+            plugins: Vec::new(),
         }
     }
 
@@ -120,6 +122,8 @@ mod tests {
         assert_eq!(admitted(&spec, plan), Ok(None));
         let warning = admitted(&spec, plan - plan / 20).unwrap().unwrap();
         assert!(warning.ends_with("free on this machine: it may be just too much"), "{warning}");
+        let own = FreeMemory { bytes: plan - plan / 20, bound: Bound::AddressSpace };
+        assert!(admit(&spec, own).unwrap_err().to_string().contains("`ulimit -v`"));
         let refused = admitted(&spec, plan - plan / 8).unwrap_err();
         let both = [shown(plan), shown(plan - plan / 8)];
         assert!(both.iter().all(|number| refused.contains(number)), "{refused}");

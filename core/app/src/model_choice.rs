@@ -4,6 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
+use hm_data::{Difference, Tokenizer};
 use hm_domain::id::Digest;
 use hm_domain::settings::{Faults, shown};
 use hm_domain::spec::ModelSpec;
@@ -129,6 +130,32 @@ impl ModelChoice {
             format!("model.from {}: no weights of `hm import`{how}", folder.display())
         };
         InitialWeights::read(folder).map(Some).with_context(context)
+    }
+
+    /// Notes a tokenizer under which the weights to start from would mean something else.
+    pub(crate) fn check_tokenizer(&self, named: Option<&Path>, faults: &mut Faults) {
+        let Ok(Some(weights)) = self.initial_weights() else { return };
+        let (Some(named), Some(theirs)) = (named, weights.tokenizer()) else { return };
+        // What cannot be read is refused when it is used; weights may have come with one that cannot.
+        let (Ok((read, digest)), Ok((own, own_digest))) =
+            (Tokenizer::read(named), Tokenizer::read(&theirs))
+        else {
+            return;
+        };
+        if digest == own_digest {
+            return;
+        }
+        let Some(Difference { ids, differ, first: (id, token, meant) }) = read.differs_from(&own)
+        else {
+            return;
+        };
+        let must = format!(
+            "the weights of model.from were trained with another, {}: {differ} of the {ids} ids that both have mean another token (id {id} is {} here and {} there); leave it out or name that one",
+            theirs.display(),
+            shown(&token),
+            shown(&meant)
+        );
+        faults.add("data.tokenizer", named.display(), must);
     }
 
     /// Shape of the model under a tokenizer of so many ids, and the digest of the weights it starts
@@ -323,5 +350,44 @@ mod tests {
                  it, or set model.rope_base above their 10000",
             ]
         );
+    }
+
+    #[test]
+    fn a_tokenizer_under_which_imported_weights_mean_something_else_is_refused_by_name() {
+        let folder = tempfile::tempdir().unwrap();
+        let write = |name: &str, text: String| {
+            let path = folder.path().join(name);
+            std::fs::write(&path, text).unwrap();
+            path
+        };
+        let trained =
+            |text: &str| Tokenizer::train(&[text.repeat(50)], 300).unwrap().to_json().unwrap();
+        let own = trained("the weights have seen this text ");
+        let model = ModelSpec { vocabulary: 400, ..preset("nano").unwrap() };
+        write(
+            "weights.json",
+            serde_json::json!({"model": model, "digest": Digest::ZERO}).to_string(),
+        );
+        let theirs = write("tokenizer.json", own.clone());
+        let copy = write("copy.json", own.clone() + "\n");
+        let renamed = write("renamed.json", own.replace("[gMASK]", "<|user|>"));
+        let other = write("other.json", trained("quite another text has made it "));
+        let from = ModelChoice { from: Some(folder.path().to_owned()), ..ModelChoice::default() };
+        let faults = |named: &Path| {
+            let mut faults = Faults::default();
+            from.check_tokenizer(Some(named), &mut faults);
+            faults.all().iter().map(ToString::to_string).collect::<Vec<_>>()
+        };
+        for same in [&theirs, &copy, &renamed] {
+            assert_eq!(faults(same), [""; 0]);
+        }
+        let found = faults(&other);
+        let start = format!(
+            "data.tokenizer is {}: the weights of model.from were trained with another, {}: ",
+            other.display(),
+            theirs.display()
+        );
+        assert!(found.len() == 1 && found[0].starts_with(&start), "{found:?}");
+        assert!(found[0].ends_with("leave it out or name that one"), "{found:?}");
     }
 }

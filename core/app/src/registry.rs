@@ -3,9 +3,58 @@
 use anyhow::{Context, Result, anyhow};
 use hm_domain::command::Candidate;
 use hm_domain::id::Digest;
+use hm_domain::settings::shown;
 use hm_host::Host;
-use hm_store::Store;
+use hm_store::{PluginRow, Store, StoreError};
 use serde_json::Value;
+
+use crate::runtime::wait_for;
+
+/// Why a plugin that a person names cannot be bound under a configuration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Unfit {
+    /// It is not there, or not one.
+    Name(String),
+    /// Its schema refuses the configuration.
+    Config(String),
+}
+
+impl Unfit {
+    pub(crate) fn not_installed(plugin: &str) -> Unfit {
+        Unfit::Name(format!(
+            "no plugin {} is installed: `hm plugin ls` lists them, `hm plugin install` adds one",
+            shown(plugin)
+        ))
+    }
+}
+
+impl std::fmt::Display for Unfit {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Unfit::Name(reason) => f.write_str(reason),
+            Unfit::Config(must) => write!(f, "the configuration {must}"),
+        }
+    }
+}
+
+/// The installed plugin that a person names, if its schema takes this configuration: what terminal, API
+/// and worker ask before a plugin is bound.
+pub(crate) async fn installed(
+    store: &Store,
+    plugin: &str,
+    config: &Value,
+) -> Result<Result<PluginRow, Unfit>, StoreError> {
+    let row = match store.plugin(plugin).await {
+        Ok(Some(row)) => row,
+        Ok(None) => return Ok(Err(Unfit::not_installed(plugin))),
+        Err(error @ StoreError::Ambiguous(_)) => return Ok(Err(Unfit::Name(error.to_string()))),
+        Err(error) => return Err(error),
+    };
+    Ok(match hm_host::validate_config(&row.description.config_schema, config) {
+        Ok(()) => Ok(row),
+        Err(why) => Err(Unfit::Config(format!("must suit {}: {why}", row.description.name))),
+    })
+}
 
 /// Loads plugins by what people call them.
 #[derive(Clone)]
@@ -22,14 +71,10 @@ impl Registry {
 
     /// What a `Bind` names, with its configuration checked against the plugin's own schema.
     pub(crate) fn candidate(&self, plugin: &str, config: &Value) -> Result<Candidate, String> {
-        let row = self
-            .runtime
-            .block_on(self.store.plugin(plugin))
+        let row = wait_for(&self.runtime, installed(&self.store, plugin, config))
             .map_err(|error| error.to_string())?
-            .ok_or_else(|| format!("no plugin `{plugin}` is installed; see `hm plugin ls`"))?;
+            .map_err(|unfit| unfit.to_string())?;
         self.load(&row.digest).map_err(|error| format!("{error:#}"))?;
-        hm_host::validate_config(&row.description.config_schema, config)
-            .map_err(|message| format!("config of {}: {message}", row.description.name))?;
         Ok(Candidate {
             plugin: row.digest,
             world: row.world,
@@ -45,9 +90,7 @@ impl Registry {
         if self.host.is_loaded(digest) {
             return Ok(());
         }
-        let wasm = self
-            .runtime
-            .block_on(self.store.plugin_wasm(*digest))?
+        let wasm = wait_for(&self.runtime, self.store.plugin_wasm(*digest))?
             .ok_or_else(|| anyhow!("plugin {digest} is not in the database"))?;
         self.host.load(&wasm).with_context(|| format!("plugin {digest} does not load"))?;
         Ok(())

@@ -1,20 +1,76 @@
 //! What a run file means, given what was prepared: the resolved spec and the first mixture.
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use hm_data::Manifest;
+use hm_domain::id::Digest;
 use hm_domain::limits::first_mixture;
 use hm_domain::rules::Ruled;
-use hm_domain::settings::{Faults, bad_name, key_of, shown};
+use hm_domain::settings::{Faults, bad_name, key_of, shown, sum_of_typed};
+use hm_domain::shares::{completed, no_whole};
 use hm_domain::spec::*;
 
 use crate::run_file::RunFile;
 
-/// Refuses what does not fit the data, all of it at once. The file by itself is sound.
-pub(crate) fn resolve(file: &RunFile, manifest: &Manifest) -> Result<(RunSpec, Ruled)> {
-    let (model, initial_weights) = file.model.resolve(manifest.vocabulary)?;
+/// What is known of the data: all of it when it is prepared, or what a run was begun with.
+pub(crate) struct Known {
+    vocabulary: u32,
+    tokenizer: Digest,
+    domains: Vec<DomainSpec>,
+}
+
+impl From<&Manifest> for Known {
+    fn from(manifest: &Manifest) -> Known {
+        let segment = |entry: &hm_data::SegmentEntry| SegmentSpec {
+            digest: entry.digest,
+            documents: entry.documents,
+            tokens: entry.tokens,
+            bytes: entry.bytes,
+        };
+        let Limits { floor, cap, max_epochs } = Limits::default();
+        let domain = |domain: &hm_data::DomainEntry| DomainSpec {
+            name: domain.name.clone(),
+            prior: 0.0,
+            floor,
+            cap,
+            max_epochs,
+            segments: domain.segments.iter().map(segment).collect(),
+            validation: domain.validation.as_ref().map(segment),
+        };
+        Known {
+            vocabulary: manifest.vocabulary,
+            tokenizer: manifest.tokenizer,
+            domains: manifest.domains.iter().map(domain).collect(),
+        }
+    }
+}
+
+impl From<&RunSpec> for Known {
+    fn from(spec: &RunSpec) -> Known {
+        let (vocabulary, tokenizer) = (spec.model.vocabulary, spec.tokenizer);
+        Known { vocabulary, tokenizer, domains: spec.domains.clone() }
+    }
+}
+
+/// Refuses what does not fit the data, all of it at once. The file by itself is sound, and `plugins`
+/// are those that it names.
+pub(crate) fn resolve(
+    file: &RunFile,
+    plugins: &[PluginSpec],
+    known: &Known,
+) -> Result<(RunSpec, Ruled)> {
+    if known.domains.iter().all(|domain| domain.tokens() == 0) {
+        bail!("no source in data.sources gives a document that can be trained on");
+    }
+    let (model, initial_weights) = file.model.resolve(known.vocabulary)?;
     let mut faults = Faults::default();
-    check_names(file, manifest, &mut faults);
-    let shares = prior(file, manifest, &mut faults);
+    let names: Vec<&str> = known.domains.iter().map(|domain| domain.name.as_str()).collect();
+    for name in &names {
+        if let Some(must) = bad_name(name) {
+            faults.add("the name of a domain", shown(name), must);
+        }
+    }
+    check_keys(file, &names, &mut faults);
+    let shares = prior(file, &known.domains, &mut faults);
     let spec = RunSpec {
         name: file.name.clone(),
         seed: file.seed,
@@ -22,13 +78,14 @@ pub(crate) fn resolve(file: &RunFile, manifest: &Manifest) -> Result<(RunSpec, R
         training: file.training.training_spec(),
         optimizer: file.optimizer.clone(),
         schedule: file.training.schedule(),
-        domains: domains(file, manifest, &shares),
-        tokenizer: manifest.tokenizer,
+        domains: domains(file, known, &shares),
+        tokenizer: known.tokenizer,
         rules: file.rules_spec(),
         validation: file.validation.clone(),
         checkpoint: file.checkpoint.clone(),
         decision_lag: file.decision_lag,
         initial_weights,
+        plugins: plugins.to_vec(),
     };
     spec.schedule.check(Some(spec.schedule_end()), &mut faults);
     let tokens_of_run = spec.tokens_of(spec.training.sequences_of_run());
@@ -38,36 +95,17 @@ pub(crate) fn resolve(file: &RunFile, manifest: &Manifest) -> Result<(RunSpec, R
     Ok((spec, first))
 }
 
-fn domains(file: &RunFile, manifest: &Manifest, shares: &[f64]) -> Vec<DomainSpec> {
-    let segment = |entry: &hm_data::SegmentEntry| SegmentSpec {
-        digest: entry.digest,
-        documents: entry.documents,
-        tokens: entry.tokens,
-        bytes: entry.bytes,
+fn domains(file: &RunFile, known: &Known, shares: &[f64]) -> Vec<DomainSpec> {
+    let domain = |(domain, &prior): (&DomainSpec, &f64)| {
+        let Limits { floor, cap, max_epochs } =
+            file.limits.get(&domain.name).copied().unwrap_or_default();
+        DomainSpec { prior, floor, cap, max_epochs, ..domain.clone() }
     };
-    let domain = |(domain, &prior): (&hm_data::DomainEntry, &f64)| {
-        let limits = file.limits.get(&domain.name).copied().unwrap_or_default();
-        DomainSpec {
-            name: domain.name.clone(),
-            prior,
-            floor: limits.floor,
-            cap: limits.cap,
-            max_epochs: limits.max_epochs,
-            segments: domain.segments.iter().map(segment).collect(),
-            validation: domain.validation.as_ref().map(segment),
-        }
-    };
-    manifest.domains.iter().zip(shares).map(domain).collect()
+    known.domains.iter().zip(shares).map(domain).collect()
 }
 
-/// Names of domains that people can type, and keys that name one of them.
-fn check_names(file: &RunFile, manifest: &Manifest, faults: &mut Faults) {
-    let names: Vec<&str> = manifest.domains.iter().map(|domain| domain.name.as_str()).collect();
-    for name in &names {
-        if let Some(must) = bad_name(name) {
-            faults.add("the name of a domain", shown(name), must);
-        }
-    }
+/// Notes keys of `mixture` and `limits` that name no domain, where it is known which there are.
+pub(crate) fn check_keys(file: &RunFile, names: &[&str], faults: &mut Faults) {
     let nearest = |typed: &str| {
         let alike = |name: &&&str| strsim::jaro_winkler(typed, name);
         names.iter().max_by(|a, b| alike(a).total_cmp(&alike(b))).copied().unwrap_or_default()
@@ -78,10 +116,10 @@ fn check_names(file: &RunFile, manifest: &Manifest, faults: &mut Faults) {
         if names.contains(&name.as_str()) {
             continue;
         }
-        let there_are = some(&names);
+        let there_are = some(names);
+        let (typed, best) = (name.escape_debug(), nearest(name).escape_debug());
         let must = format!(
-            "`{name}` is no domain of the data, which has {there_are}; did you mean `{}`?",
-            nearest(name)
+            "`{typed}` is no domain of the data, which has {there_are}; did you mean `{best}`?"
         );
         faults.add(key_of(section, name), value, must);
     }
@@ -97,26 +135,14 @@ pub(crate) fn some(names: &[&str]) -> String {
 }
 
 /// Shares as named; domains that are not named share the rest by tokens.
-fn prior(file: &RunFile, manifest: &Manifest, faults: &mut Faults) -> Vec<f64> {
-    let tokens = |domain: &hm_data::DomainEntry| -> f64 {
-        domain.segments.iter().map(|segment| segment.tokens as f64).sum()
-    };
-    let named: f64 = file.mixture.values().sum();
-    let unnamed: f64 = manifest
-        .domains
-        .iter()
-        .filter(|domain| !file.mixture.contains_key(&domain.name))
-        .map(tokens)
-        .sum();
-    let rest = 1.0 - named;
-    if unnamed == 0.0 && rest > 1e-9 {
-        let scale = if named > 0.0 { format!(": divide each by {named}") } else { String::new() };
-        let must = format!("must sum to 1, since every domain is named{scale}");
-        faults.add("mixture", format!("a set of shares that sum to {named}"), must);
+fn prior(file: &RunFile, domains: &[DomainSpec], faults: &mut Faults) -> Vec<f64> {
+    let tokens: Vec<f64> = domains.iter().map(|domain| domain.tokens() as f64).collect();
+    let named: Vec<Option<f64>> =
+        domains.iter().map(|domain| file.mixture.get(&domain.name).copied()).collect();
+    let sum: f64 = file.mixture.values().sum();
+    if let Some(must) = no_whole(sum, !named.is_empty() && !named.contains(&None)) {
+        let value = format!("a set of shares that sum to {}", sum_of_typed(sum));
+        faults.add("mixture", value, must);
     }
-    let share = |domain: &hm_data::DomainEntry| match file.mixture.get(&domain.name) {
-        Some(&share) => share,
-        None => rest.max(0.0) * tokens(domain) / unnamed,
-    };
-    manifest.domains.iter().map(share).collect()
+    completed(&named, &tokens)
 }

@@ -2,14 +2,11 @@
 //! decisions, and compared with what was logged. Nothing is appended twice and no plugin decides. Where
 //! the newest checkpoint is damaged an older one serves, and where none is whole the run's beginning.
 
-use std::collections::BTreeMap;
-
 use anyhow::{Context, Result, bail};
 use hm_data::Sampler;
-use hm_domain::calls::{self, PlannedCall};
 use hm_domain::event::*;
-use hm_domain::id::{BindingId, Digest, RunId};
-use hm_domain::plugin::{Outcome, Plugins as _};
+use hm_domain::id::{Digest, RunId};
+use hm_domain::spec::CheckpointSpec;
 use hm_domain::state::RunState;
 use hm_domain::step::Knobs;
 use hm_store::Store;
@@ -18,8 +15,8 @@ use serde_json::Value;
 
 use crate::checkpoints::{Checkpoints, TakenUp};
 use crate::interrupt::{Interrupt, Interrupted};
-use crate::progress;
-use crate::registry::Registry;
+use crate::kept_states::KeptStates;
+use crate::progress::Steady;
 use crate::workplace::Workplace;
 
 /// Events read at once: what memory holds of the log.
@@ -60,7 +57,7 @@ pub(crate) fn catch_up(
     let (taken_up, passed_over) = checkpoints.take_up(on_record.into_iter(), keep, trainer);
     say_what_is_passed_over(&passed_over, taken_up.as_ref());
     let done = runtime.block_on(store.run(id))?.map_or(0, |row| row.next_step.max(0) as u64);
-    let bar = progress::bar(done, "catching up with the log");
+    let mut progress = Steady::new(done, "catching up with the log");
     let mut kept = KeptStates::default();
     let mut caught_up = CaughtUp { passed_over, ..CaughtUp::default() };
     let from = taken_up.as_ref().map(|taken_up| taken_up.seq);
@@ -76,9 +73,14 @@ pub(crate) fn catch_up(
             match &recorded.event {
                 Event::StepRecorded(step) if from.is_none_or(|seq| recorded.seq > seq) => {
                     train_again(&state, step, trainer, sampler, &mut caught_up)?;
-                    bar.set_position(step.step + 1);
+                    progress.at(step.step + 1);
                 }
-                Event::CheckpointSaved(saved) => checkpoints.note(saved.clone()),
+                Event::CheckpointSaved(saved) => {
+                    checkpoints.note(saved.clone());
+                    if caught_up.steps > 0 {
+                        checkpoints.save_again(saved, &state, trainer, &mut caught_up);
+                    }
+                }
                 _ => {}
             }
             kept.fold(&state, &recorded.event);
@@ -88,8 +90,15 @@ pub(crate) fn catch_up(
             }
         }
     }
-    bar.finish_and_clear();
+    progress.finish();
     Ok((state, kept, caught_up))
+}
+
+/// Whether a checkpoint is due as soon as a run is taken up: it would be there, had the worker before not
+/// died, or it spares the next one as many steps as lie between two.
+pub(crate) fn is_worth_saving(resumed: &RunResumed, spec: &CheckpointSpec) -> bool {
+    let RunResumed { step, caught_up_steps: steps, .. } = *resumed;
+    steps > 0 && (steps >= spec.every_steps || step.is_multiple_of(spec.every_steps))
 }
 
 /// A row of the checkpoints on record: its event's seq, and what that says.
@@ -190,75 +199,4 @@ fn compare_weights(
         format!("step {}: a weight state is off the log's by {difference:e}", logged.step)
     });
     Ok(())
-}
-
-/// Plugin states as the log keeps them, with the calls that followed each.
-#[derive(Default)]
-pub(crate) struct KeptStates {
-    open: BTreeMap<BindingId, Kept>,
-}
-
-/// The last kept state of one binding and its good calls since.
-struct Kept {
-    state: Digest,
-    calls: Vec<(PlannedCall, Receipt)>,
-}
-
-impl KeptStates {
-    /// Notes what an event keeps or calls; `state` is the run's before that event.
-    fn fold(&mut self, state: &RunState, event: &Event) {
-        match event {
-            Event::PluginStateSaved(saved) => {
-                let kept = Kept { state: saved.state, calls: Vec::new() };
-                self.open.insert(saved.binding, kept);
-            }
-            Event::StepRecorded(step) => {
-                let mut planned = calls::gates(state, step.step, &step.pre_step);
-                planned.extend(calls::folds(state, step));
-                for (call, receipt) in planned.into_iter().zip(&step.receipts) {
-                    if receipt.outcome == Outcome::Ok
-                        && let Some(kept) = self.open.get_mut(&receipt.binding)
-                    {
-                        kept.calls.push((call, receipt.clone()));
-                    }
-                }
-            }
-            _ => {}
-        }
-    }
-
-    /// States of live bindings at the end of the log: each last kept one, and what follows executed.
-    pub(crate) fn execute(
-        mut self,
-        state: &RunState,
-        store: &Store,
-        registry: &Registry,
-        workplace: &Workplace,
-    ) -> Result<BTreeMap<BindingId, Vec<u8>>> {
-        let mut states = BTreeMap::new();
-        for (id, binding) in state.bindings.iter().filter(|(_, binding)| binding.live) {
-            let plugin = &binding.facts.plugin;
-            registry.load(plugin)?;
-            let kept = self.open.remove(id);
-            let Kept { state, calls } =
-                kept.with_context(|| format!("binding {id} has no kept state"))?;
-            let mut bytes = workplace
-                .runtime
-                .block_on(store.blob(state))?
-                .with_context(|| format!("kept plugin state {state} is not in the database"))?;
-            for (call, receipt) in calls {
-                let reply = registry.host.call(plugin, &call.request(bytes));
-                bytes = match reply.value {
-                    Some((after, _)) if Digest::of(&after) == receipt.state_after => after,
-                    _ => bail!(
-                        "plugin {} does not repeat its logged call of event {}: audit the run",
-                        binding.facts.description.name,
-                        receipt.to_seq
-                    ),
-                };
-            }
-            states.insert(*id, bytes);
-        }
-        Ok(states)
-    }
 }

@@ -98,6 +98,11 @@ impl Run {
         if ending == Ending::Completed && !self.validated_at(step) {
             self.validate()?;
         }
+        let state = self.mentor.state();
+        if ending == Ending::Failed && state.learns_nothing() && state.proven.is_some() {
+            // What it came to gives no numbers, and is not to be taken for the run's best.
+            return self.seal(ending, reason);
+        }
         match self.checkpoint(&LAST_CHECKPOINT_PAUSES)? {
             None => self.seal(ending, reason),
             // It has failed already, and nothing is to be saved of what it came to.
@@ -130,7 +135,7 @@ impl Run {
 
     /// Saves a checkpoint and leaves the run to another worker.
     pub(crate) fn leave_in_good_order(&mut self) -> Result<Outcome> {
-        self.progress.say("saving a checkpoint; Ctrl-C again ends at once");
+        self.progress.say("saving a checkpoint");
         let unsaved = self.checkpoint(&[])?.map(|error| error.to_string());
         let reason = "interrupted from the terminal".to_owned();
         self.interrupted(match &unsaved {
@@ -160,8 +165,9 @@ impl Run {
         if self.checkpoints.hold(step) {
             return Ok(None);
         }
+        // All that it rests on is on disk before it is: no log ends before a checkpoint of its own.
         let kept = self.mentor.keep_states();
-        self.record(kept)?;
+        self.commit(kept)?;
         let mut tried = self.save();
         for pause in pauses {
             let Err(error) = &tried else { break };
@@ -202,10 +208,11 @@ impl Run {
         let content = self.mentor.state().checkpoint_state();
         let tried = self.trainer.save(self.checkpoints.folder(), &content);
         let Err(error) = tried else { return tried };
-        if !has_no_room(&error) || self.must_keep_all() {
+        if !has_no_room(&error) {
             return Err(error);
         }
-        match self.checkpoints.make_room(&self.trainer) {
+        let proven = self.mentor.state().proven.as_ref();
+        match self.checkpoints.make_room(proven, &self.trainer) {
             Ok(deleted) if deleted.is_empty() => return Err(error),
             Ok(deleted) => {
                 let steps = deleted.iter().map(|saved| saved.step.to_string()).collect::<Vec<_>>();
@@ -218,20 +225,30 @@ impl Run {
         self.trainer.save(self.checkpoints.folder(), &content)
     }
 
-    /// Deletes checkpoints beyond the newest `keep`. Only after a newer one is on record.
-    fn prune(&mut self) {
-        if self.must_keep_all() {
-            return;
-        }
-        let keep = self.mentor.state().spec.checkpoint.keep as usize;
-        if let Err(error) = self.checkpoints.prune(keep, &self.trainer) {
-            self.progress.say(&format!("an old checkpoint stays: {error:#}"));
+    /// Deletes what workers left that died between a checkpoint and its event: of steps from the `newest`
+    /// that the log names to its end. Later ones are of another log, such as that of a database which was
+    /// restored since.
+    pub(crate) fn remove_strays(&mut self, newest: u64) {
+        let state = self.mentor.state();
+        match self.checkpoints.remove_strays(state.attempt, newest..=state.next_step) {
+            Ok(removed) if removed.is_empty() => {}
+            Ok(removed) => self.progress.say(&format!(
+                "deleted what a worker left that died as it saved, which no event names: {}",
+                removed.join(", ")
+            )),
+            Err(error) => {
+                self.progress.say(&format!("a checkpoint that no event names stays: {error:#}"))
+            }
         }
     }
 
-    /// While nothing is learned the checkpoints from before are the good ones.
-    fn must_keep_all(&self) -> bool {
-        self.mentor.state().non_finite.in_a_row > 0
+    /// Deletes older checkpoints: after a newer one is on record, or is known to give numbers.
+    pub(crate) fn prune(&mut self) {
+        let state = self.mentor.state();
+        let keep = state.spec.checkpoint.keep as usize;
+        if let Err(error) = self.checkpoints.prune(keep, state.proven.as_ref(), &self.trainer) {
+            self.progress.say(&format!("an old checkpoint stays: {error:#}"));
+        }
     }
 }
 

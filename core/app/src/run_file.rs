@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::model_choice::ModelChoice;
+use crate::settings;
 use crate::training_choice::TrainingChoice;
 use crate::typed;
 
@@ -100,13 +101,21 @@ impl RunFile {
         for set in sets {
             typed::apply_set(&mut value, set)?;
         }
-        let mut file: RunFile = typed::read(value)
-            .map_err(|faults| anyhow!("run file {}{}", path.display(), typed::sentence(&faults)))?;
         let folder = path.parent().map_or_else(PathBuf::new, Path::to_path_buf);
-        file.data.resolve_paths(&folder);
-        file.model.from = file.model.from.take().map(|path| folder.join(path));
+        let also = |file: &RunFile| settings::faults(&file.clone().in_folder(&folder));
+        let file = typed::read::<RunFile>(value)
+            .checked(also)
+            .map_err(|faults| anyhow!("run file {}{}", path.display(), typed::sentence(&faults)))?;
+        let mut file = file.in_folder(&folder);
         file.take_tokenizer_of_weights()?;
         Ok(file)
+    }
+
+    /// Its paths are relative to where it lies.
+    fn in_folder(mut self, folder: &Path) -> RunFile {
+        self.data.resolve_paths(folder);
+        self.model.from = self.model.from.take().map(|path| folder.join(path));
+        self
     }
 
     /// Weights mean nothing under another tokenizer than their own: it is the default.

@@ -5,7 +5,7 @@
 
 use anyhow::{Context, Result, bail};
 use hm_data::Sampler;
-use hm_domain::command::{Asked, Command};
+use hm_domain::command::{Asked, Candidate, Command};
 use hm_domain::ending::Due;
 use hm_domain::event::*;
 use hm_domain::id::RunId;
@@ -33,6 +33,8 @@ pub(crate) struct Run {
     pub(crate) registry: Registry,
     pub(crate) checkpoints: Checkpoints,
     pub(crate) progress: RunProgress,
+    /// Whether a checkpoint is due, now or once steps give numbers again.
+    pub(crate) checkpoint_due: bool,
     /// Whether it goes on where a CPU disagrees with the log.
     pub(crate) accepts_divergence: bool,
     /// Ctrl-C: finish the step, checkpoint, end.
@@ -42,6 +44,11 @@ pub(crate) struct Run {
 impl Run {
     /// Trains until the run is over or this worker is asked to end.
     pub(crate) fn train_on(&mut self, inbox: &Inbox) -> Result<Outcome> {
+        let newest = self.mentor.state().checkpoint.as_ref().map_or(0, |saved| saved.step);
+        if let Some(broken) = self.save_what_is_due()? {
+            return self.give_up(broken);
+        }
+        self.remove_strays(newest);
         loop {
             for wish in inbox.drain() {
                 self.hear(wish)?;
@@ -88,11 +95,16 @@ impl Run {
         } else {
             let step = self.mentor.state().next_step;
             self.progress.say(&format!("obeyed a command of {by} at step {step}: {kind}"));
+            // A larger batch may change the mixture: what is told of the rest is told of that one.
+            self.hold_to_limits()?;
+            for remark in outlook::turned(self.mentor.state(), &asked.command) {
+                self.progress.say(&remark);
+            }
         }
         Ok(())
     }
 
-    /// Takes from domains that have been read as often as they may be, and says so.
+    /// Takes from domains that would be read more often than they may be, and says so.
     fn hold_to_limits(&mut self) -> Result<()> {
         let held = self.mentor.hold();
         if let Some(Event::MixtureLimited(limited)) = held.events.first() {
@@ -119,7 +131,17 @@ impl Run {
         self.progress.step(self.mentor.state(), &report);
         self.measure_weights()?;
         let decided = self.mentor.decide(&batch, &knobs, report);
-        self.record(decided)
+        let proven = self.proven_step();
+        self.record(decided)?;
+        if self.proven_step() != proven {
+            // What was kept until the newest checkpoint had shown that it gives numbers.
+            self.prune();
+        }
+        Ok(())
+    }
+
+    fn proven_step(&self) -> Option<u64> {
+        self.mentor.state().proven.as_ref().map(|saved| saved.step)
     }
 
     /// Measures the weights if a plugin is to see them with the step just trained.
@@ -156,18 +178,38 @@ impl Run {
         let done = state.next_step;
         let every = state.spec.validation.every_steps;
         let validate = state.validation_due || (every > 0 && done.is_multiple_of(every));
-        let checkpoint = done.is_multiple_of(state.spec.checkpoint.every_steps);
+        self.checkpoint_due |= done.is_multiple_of(state.spec.checkpoint.every_steps);
         if validate && !self.validated_at(done) {
             self.validate()?;
         }
-        if !checkpoint {
+        self.save_what_is_due()
+    }
+
+    /// Saves the checkpoint that is due, if one is. Weights that give no numbers wait: they may be ruined,
+    /// and either way they are those of an older checkpoint or become others with the next step that does.
+    fn save_what_is_due(&mut self) -> Result<Option<String>> {
+        let state = self.mentor.state();
+        let done = state.next_step;
+        if !self.checkpoint_due || state.learns_nothing() || state.ending_due().is_some() {
             return Ok(None);
         }
+        self.checkpoint_due = false;
         // A full disk is told and logged; the run goes on.
         let failed = self.checkpoint(&[])?;
         Ok(failed
             .filter(|error| matches!(error, TrainError::WeightsNotFinite { .. }))
-            .map(|error| format!("at step {done} {error}; try a smaller training.learning_rate")))
+            .map(|error| self.broken(done, &error)))
+    }
+
+    /// Why a run cannot go on whose weights are such that none will ever be saved again.
+    fn broken(&self, done: u64, error: &TrainError) -> String {
+        let newest = self.mentor.state().proven.as_ref().map_or(
+            "there is no checkpoint from before".to_owned(),
+            |saved| {
+                format!("the newest checkpoint is that of step {} ({})", saved.step, saved.folder)
+            },
+        );
+        format!("at step {done} {error}; try a smaller training.learning_rate; {newest}")
     }
 
     /// Answers a wish; why not, if it is refused.
@@ -176,6 +218,15 @@ impl Run {
             Command::Bind { plugin, config, .. } => self.registry.candidate(plugin, config),
             _ => Err(String::new()),
         };
+        self.answer_with(asked, candidate)
+    }
+
+    /// The same, where it is known what a `Bind` names.
+    pub(crate) fn answer_with(
+        &mut self,
+        asked: &Asked,
+        candidate: Result<Candidate, String>,
+    ) -> Result<Option<String>> {
         let decided = self.mentor.answer(asked, candidate);
         let refusal = decided.events.iter().find_map(|event| match event {
             Event::CommandAnswered(answered) => answered.refusal.clone(),
@@ -193,7 +244,7 @@ impl Run {
         let spec = &self.mentor.state().spec;
         let sequences = spec.validation.sequences_per_domain;
         let mut losses = vec![LossSums::default(); spec.domains.len()];
-        for batch in self.sampler.validation_batches(sequences) {
+        for batch in self.sampler.validation_batches(sequences)? {
             for (sums, part) in losses.iter_mut().zip(self.trainer.validate(&batch)?) {
                 sums.add(&part);
             }

@@ -6,11 +6,12 @@ use anyhow::Result;
 use hm_domain::command::Command;
 use hm_domain::event::Event;
 use hm_domain::id::RunId;
+use hm_domain::knobs::{check_batch_size, check_peak};
 use hm_store::{FoundRun, RunRow, Store, StoreError};
 
 use crate::cli::RunsCommand;
 use crate::shares::shares;
-use crate::wishes::{Fate, ask};
+use crate::wishes::{Fate, LEFT, Unsaved, ask};
 use crate::workplace::{Workplace, user};
 
 /// How long a living worker's answer is waited for. It answers at its next step boundary.
@@ -30,15 +31,34 @@ pub(crate) fn run(workplace: &Workplace, command: RunsCommand) -> Result<u8> {
         RunsCommand::Ls { json } => list(workplace, json),
         RunsCommand::Pause { run, reason } => send(workplace, &run, &Command::Pause { reason }),
         RunsCommand::Resume { run, reason } => send(workplace, &run, &Command::Resume { reason }),
-        RunsCommand::Stop { run, reason } => send(workplace, &run, &Command::Stop { reason }),
+        RunsCommand::Stop { run, discard, reason } => {
+            let unsaved = if discard { Unsaved::Discarded } else { Unsaved::Kept };
+            let store = workplace.store()?;
+            let found = workplace.find_run(&store, &run)?;
+            send_to(workplace, &store, &found, (&Command::Stop { reason }, unsaved))
+        }
         RunsCommand::Mixture { run, shares, reason } => mixture(workplace, &run, &shares, reason),
         RunsCommand::LearningRate { run, peak, reason } => {
-            send(workplace, &run, &Command::SetLearningRate { peak, reason })
+            let command = Command::SetLearningRate { peak, reason };
+            // No run takes what is none.
+            match check_peak(peak, None) {
+                Ok(()) => send(workplace, &run, &command),
+                Err(reason) => Ok(refused(command.kind(), &reason)),
+            }
         }
         RunsCommand::Batch { run, sequences, reason } => {
-            send(workplace, &run, &Command::SetBatchSize { sequences, reason })
+            let command = Command::SetBatchSize { sequences, reason };
+            match check_batch_size(sequences) {
+                Ok(()) => send(workplace, &run, &command),
+                Err(reason) => Ok(refused(command.kind(), &reason)),
+            }
         }
     }
+}
+
+fn refused(kind: &str, reason: &str) -> u8 {
+    eprintln!("{kind}: refused: {reason}");
+    REFUSED
 }
 
 fn list(workplace: &Workplace, json: bool) -> Result<u8> {
@@ -79,11 +99,11 @@ fn mixture(workplace: &Workplace, run: &str, words: &[String], reason: String) -
     let priors = || spec.domains.iter().map(|domain| domain.prior).collect();
     let in_force = newest.map_or_else(priors, |(shares, _)| shares);
     match shares(words, &domains, &in_force) {
-        Ok(shares) => send_to(workplace, &store, &found, &Command::SetMixture { shares, reason }),
-        Err(refusal) => {
-            eprintln!("set-mixture: refused: {refusal}");
-            Ok(REFUSED)
+        Ok(shares) => {
+            let command = Command::SetMixture { shares, reason };
+            send_to(workplace, &store, &found, (&command, Unsaved::Kept))
         }
+        Err(refusal) => Ok(refused("set-mixture", &refusal)),
     }
 }
 
@@ -91,38 +111,33 @@ fn mixture(workplace: &Workplace, run: &str, words: &[String], reason: String) -
 pub(crate) fn send(workplace: &Workplace, run: &str, command: &Command) -> Result<u8> {
     let store = workplace.store()?;
     let found = workplace.find_run(&store, run)?;
-    send_to(workplace, &store, &found, command)
+    send_to(workplace, &store, &found, (command, Unsaved::Kept))
 }
 
 fn send_to(
     workplace: &Workplace,
     store: &Store,
     found: &FoundRun,
-    command: &Command,
+    (command, unsaved): (&Command, Unsaved),
 ) -> Result<u8> {
     let kind = command.kind();
     let fate = workplace.runtime.block_on(async {
         let row = store.run(found.run_id).await?.ok_or(StoreError::NoRun(found.run_id))?;
-        ask(store, &row, command, &user()).await
+        ask(store, &row, (command, unsaved), &user()).await
     })?;
     match fate {
-        Fate::Refused(reason) => {
-            eprintln!("{kind}: refused: {reason}");
-            Ok(REFUSED)
-        }
+        Fate::Refused(reason) => Ok(refused(kind, &reason)),
         Fate::Done(_, how) => {
             println!("{kind}: {found} {how}");
             Ok(0)
         }
-        Fate::Left(_) => Ok(left(kind, found)),
+        Fate::Left(_, why) => Ok(left(kind, found, &why)),
         Fate::Waits(number) => wait(workplace, store, found, (kind, number)),
     }
 }
 
-fn left(kind: &str, found: &FoundRun) -> u8 {
-    eprintln!(
-        "{kind}: no worker holds {found}: the command waits in its inbox for the next `hm train`"
-    );
+fn left(kind: &str, found: &FoundRun, why: &str) -> u8 {
+    eprintln!("{kind}: no worker holds {found}: {why}");
     UNANSWERED
 }
 
@@ -141,7 +156,7 @@ fn wait(
             if workplace.runtime.block_on(store.writer(found.run_id))?.is_none() {
                 // It may have answered and gone since the last look.
                 let last = workplace.runtime.block_on(answer(store, found, kind, number))?;
-                return Ok(last.unwrap_or_else(|| left(kind, found)));
+                return Ok(last.unwrap_or_else(|| left(kind, found, LEFT)));
             }
             worker_seen = Instant::now();
         }
@@ -171,6 +186,5 @@ async fn answer(store: &Store, found: &FoundRun, kind: &str, number: u64) -> Res
             anyhow::bail!("command {number} is answered by {other:?}: the database is damaged")
         }
     };
-    eprintln!("{kind}: refused: {refusal}");
-    Ok(Some(REFUSED))
+    Ok(Some(refused(kind, &refusal)))
 }

@@ -53,7 +53,7 @@ impl Page {
     pub(crate) fn close(self, workplace: &Workplace) -> Result<()> {
         // An error means that serving has ended already; its reason follows.
         let _ = self.close.send(());
-        workplace.runtime.block_on(self.served)??;
+        workplace.runtime.handle().block_on(self.served)??;
         Ok(())
     }
 }
@@ -75,7 +75,7 @@ pub(crate) fn serve(workplace: &Workplace, args: &ServeArgs) -> Result<u8> {
         eprintln!("{warning}");
     }
     eprintln!("open this address in a browser; Ctrl-C ends the server, not the runs");
-    workplace.runtime.block_on(ended())?;
+    workplace.runtime.handle().block_on(ended())?;
     page.close(workplace)?;
     Ok(0)
 }

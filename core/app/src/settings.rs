@@ -2,34 +2,50 @@
 //! at once. What only the data decides is checked in `resolve`.
 
 use anyhow::Result;
+use hm_domain::command::zero_character;
 use hm_domain::event::Role;
+use hm_domain::id::Digest;
 use hm_domain::plugin::World;
-use hm_domain::settings::{Faults, bad_name, key_of, shown};
-use hm_domain::spec::check_decision_lag;
+use hm_domain::settings::{Faults, bad_run_name, key_of, shown, sum_of_typed};
+use hm_domain::shares::{no_share, no_whole};
+use hm_domain::spec::{PluginSpec, check_decision_lag};
 use hm_store::Store;
 
-use crate::run_file::RunFile;
+use crate::registry::{Unfit, installed};
+use crate::resolve::check_keys;
+use crate::run_file::{PluginChoice, RunFile};
 use crate::workplace::Workplace;
 
-/// Refuses a run file that no run can be made of, with every fault it has. `store` is none where there
-/// is no database, and so no plugin.
-///
-/// # Errors
-/// [`Faults`], or what kept the plugins from being looked up.
-pub(crate) fn check(workplace: &Workplace, store: Option<&Store>, file: &RunFile) -> Result<()> {
-    let mut faults = faults(file);
-    check_plugins(workplace, store, file, &mut faults)?;
-    Ok(faults.into_result()?)
+/// Where plugins are looked up.
+#[derive(Clone, Copy)]
+pub(crate) enum Lookup<'a> {
+    /// There.
+    In(&'a Store),
+    /// There is no database, and so no plugin.
+    Nowhere,
+    /// It cannot be looked into now: what is named is taken for installed.
+    Closed,
+}
+
+impl<'a> Lookup<'a> {
+    /// The database, where it can be looked into.
+    pub(crate) fn store(self) -> Option<&'a Store> {
+        match self {
+            Lookup::In(store) => Some(store),
+            Lookup::Nowhere | Lookup::Closed => None,
+        }
+    }
 }
 
 /// Faults that the file alone shows.
 pub(crate) fn faults(file: &RunFile) -> Faults {
     let mut faults = Faults::default();
-    if let Some(must) = bad_name(&file.name) {
+    if let Some(must) = bad_run_name(&file.name) {
         faults.add("name", shown(&file.name), must);
     }
     file.data.check(&mut faults);
     file.model.check(&mut faults);
+    file.model.check_tokenizer(file.data.tokenizer.as_deref(), &mut faults);
     file.training.check(&mut faults);
     let peak = Some(file.training.learning_rate).filter(|peak| *peak > 0.0);
     file.optimizer.check(peak, &mut faults);
@@ -41,58 +57,98 @@ pub(crate) fn faults(file: &RunFile) -> Faults {
         limits.check(domain, &mut faults);
     }
     check_mixture(file, &mut faults);
+    if let Some(names) = named_domains(file) {
+        check_keys(file, &names, &mut faults);
+    }
     faults
 }
 
-/// Shares that are shares; whether they are all of them is known with the domains.
+/// The domains of the data, where every source names its own.
+fn named_domains(file: &RunFile) -> Option<Vec<&str>> {
+    let names = file.data.sources.iter().map(|source| source.domain.as_deref());
+    let mut names: Vec<&str> = names.collect::<Option<_>>()?;
+    names.sort_unstable();
+    names.dedup();
+    (!names.is_empty()).then_some(names)
+}
+
+/// Shares that are shares, and together no more than a whole; whether they are all of it is known with
+/// the domains.
 fn check_mixture(file: &RunFile, faults: &mut Faults) {
-    let share = |value: f64| (0.0..=1.0).contains(&value);
+    let mut all_are_shares = true;
     for (domain, &value) in &file.mixture {
-        let key = key_of("mixture", domain);
-        faults.require(value >= 0.0, key, value, "must be a share of at least 0");
+        if let Some(must) = no_share(value) {
+            all_are_shares = false;
+            faults.add(key_of("mixture", domain), value, must);
+        }
     }
     let sum: f64 = file.mixture.values().sum();
-    if file.mixture.values().all(|&value| value >= 0.0) && !share(sum - 1e-9) && sum > 0.0 {
-        let must = format!("must sum to at most 1: divide each by {sum}");
-        faults.add("mixture", format!("a set of shares that sum to {sum}"), must);
+    if let Some(must) = no_whole(sum, false).filter(|_| all_are_shares) {
+        let value = format!("a set of shares that sum to {}", sum_of_typed(sum));
+        faults.add("mixture", value, must);
     }
 }
 
-/// Plugins that are installed, with configurations that their schemas allow, and one policy in charge.
-fn check_plugins(
+/// Plugins that are installed, with configurations that their schemas allow, and one policy in charge:
+/// what they are, so far as they are known.
+pub(crate) fn check_plugins(
     workplace: &Workplace,
-    store: Option<&Store>,
+    lookup: Lookup<'_>,
     file: &RunFile,
     faults: &mut Faults,
-) -> Result<()> {
-    let mut active: Option<(usize, &str)> = None;
+) -> Result<Vec<PluginSpec>> {
+    let mut specs = Vec::new();
+    let mut steers: Option<(usize, &str)> = None;
     for (place, choice) in file.plugins.iter().enumerate() {
+        let PluginChoice { plugin, config, role, failure } = choice;
         let key = format!("plugins.{place}.plugin");
-        let row = match store {
-            Some(store) => workplace.runtime.block_on(store.plugin(&choice.plugin))?,
-            None => None,
-        };
-        let Some(row) = row else {
-            let must = "must be an installed plugin: `hm plugin ls` lists them, `hm plugin install` \
-                        adds one";
-            faults.add(key, format!("`{}`", choice.plugin), must);
+        if let Some(text) = zero_character(config) {
+            let must = "must hold no zero character, since none can be kept";
+            faults.add(format!("plugins.{place}.config"), shown(text), must);
             continue;
-        };
-        if let Err(message) =
-            hm_host::validate_config(&row.description.config_schema, &choice.config)
-        {
-            let must = format!("{} does not take it: {message}", row.description.name);
-            faults.add(format!("plugins.{place}.config"), &choice.config, must);
         }
-        if row.world == World::Policy && choice.role == Role::Active {
-            if let Some((first, name)) = active {
-                let must = format!(
-                    "must have the role shadow, or plugins.{first} `{name}`: one policy steers a run"
-                );
-                faults.add(key, format!("`{}`", choice.plugin), must);
+        let digest = match look_up(workplace, lookup, choice)? {
+            Ok(None) => Digest::ZERO,
+            Ok(Some((digest, world))) => {
+                if world == World::Policy && *role == Role::Active {
+                    if let Some((first, name)) = steers {
+                        let must = format!(
+                            "must have the role shadow, or plugins.{first} `{name}`: one policy \
+                             steers a run"
+                        );
+                        faults.add(key, format!("`{plugin}`"), must);
+                    }
+                    steers = steers.or(Some((place, plugin)));
+                }
+                digest
             }
-            active = active.or(Some((place, &choice.plugin)));
-        }
+            Err(Unfit::Name(must)) => {
+                faults.add(key, format!("`{plugin}`"), must);
+                continue;
+            }
+            Err(Unfit::Config(must)) => {
+                faults.add(format!("plugins.{place}.config"), config, must);
+                continue;
+            }
+        };
+        let (plugin, config) = (plugin.clone(), config.clone());
+        specs.push(PluginSpec { plugin, digest, config, role: *role, failure: *failure });
     }
-    Ok(())
+    Ok(specs)
+}
+
+/// What a choice names; nothing where that cannot be known now.
+fn look_up(
+    workplace: &Workplace,
+    lookup: Lookup<'_>,
+    PluginChoice { plugin, config, .. }: &PluginChoice,
+) -> Result<Result<Option<(Digest, World)>, Unfit>> {
+    Ok(match lookup {
+        Lookup::In(store) => {
+            let found = workplace.runtime.block_on(installed(store, plugin, config))?;
+            found.map(|row| Some((row.digest, row.world)))
+        }
+        Lookup::Nowhere => Err(Unfit::not_installed(plugin)),
+        Lookup::Closed => Ok(None),
+    })
 }

@@ -1,5 +1,8 @@
 //! A mixture as a person types it: numbers in the order of the run's domains, or `name=share`.
 
+use hm_domain::settings::sum_of_typed;
+use hm_domain::shares::{completed, no_share, no_whole};
+
 /// Shares for `domains` out of `words`. Numbers are on any scale. Shares by name are as in a run file:
 /// parts of 1, and the domains that are not named keep among them what is left, in the proportions of
 /// `in_force`.
@@ -29,27 +32,24 @@ fn by_name(words: &[String], domains: &[String], in_force: &[f64]) -> Result<Vec
             format!("`{name}` is no domain of the run; there are {}", domains.join(", "))
         })?;
         let share = number(share)?;
-        if !(0.0..=1.0).contains(&share) {
-            return Err(format!("{word}: a share by name is from 0 to 1"));
+        if let Some(must) = no_share(share) {
+            return Err(format!("{word}: it {must}"));
         }
         if named[place].replace(share).is_some() {
             return Err(format!("`{name}` is named twice"));
         }
     }
     let sum: f64 = named.iter().flatten().sum();
-    let kept: f64 =
-        named.iter().zip(in_force).filter(|(named, _)| named.is_none()).map(|(_, kept)| kept).sum();
-    let rest = 1.0 - sum;
-    if rest < -1e-9 || (rest > 1e-9 && kept == 0.0) {
-        let others = if named.contains(&None) { "; the others have none now" } else { "" };
-        // As they were typed: 0.5 + 0.2 + 0.1 is not quite 0.8.
-        let sum = (sum * 1e9).round() / 1e9;
-        return Err(format!("the named shares sum to {sum}, and all together must be 1{others}"));
+    let is_kept = |(named, kept): (&Option<f64>, &f64)| named.is_none() && *kept > 0.0;
+    let none_is_kept = !named.iter().zip(in_force).any(is_kept);
+    if let Some(must) = no_whole(sum, none_is_kept) {
+        let must = match none_is_kept && named.contains(&None) {
+            true => "must sum to 1, since the others have none now".to_owned(),
+            false => must,
+        };
+        return Err(format!("the named shares sum to {} and {must}", sum_of_typed(sum)));
     }
-    let share = |(named, kept_share): (&Option<f64>, &f64)| {
-        named.unwrap_or_else(|| if kept > 0.0 { rest.max(0.0) * kept_share / kept } else { 0.0 })
-    };
-    Ok(named.iter().zip(in_force).map(share).collect())
+    Ok(completed(&named, in_force))
 }
 
 #[cfg(test)]
@@ -79,9 +79,10 @@ mod tests {
         assert_eq!(refused("web=0.5 0.5"), "`0.5` has no name: give all shares by name or none");
         assert!(refused("wed=0.5").contains("`wed` is no domain of the run; there are web, code"));
         assert!(refused("web=0.5 web=0.2").contains("named twice"));
-        assert!(refused("web=50").contains("from 0 to 1"));
+        assert_eq!(refused("web=50"), "web=50: it must be a share from 0 to 1: 30 % is 0.3");
         assert!(refused("web=nan").contains("from 0 to 1"));
-        assert!(refused("web=0.9 code=0.3").contains("sum to 1.2"));
+        let due = "the named shares sum to 1.2 and must sum to at most 1: divide each by 1.2";
+        assert_eq!(refused("web=0.9 code=0.3"), due);
         assert!(refused("web=0.5 code=0.25 a=b=0.125").contains("sum to 0.875"));
         let none_left =
             shares(&["web=0.5".to_owned()], &["web".into(), "code".into()], &[1.0, 0.0]);

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use hm_domain::spec::{DomainSpec, RunSpec, SegmentSpec};
+use hm_domain::spec::{DomainSpec, PluginSpec, RunSpec, SegmentSpec};
 use serde_json::Value;
 
 /// Differences told one by one: more of them say that it is another run altogether.
@@ -35,10 +35,13 @@ const HELD_OUT: &str = "held-out data of domain ";
 
 /// What is another in `now` than `then`, in a sentence; none where all is the same.
 pub(crate) fn difference(then: &RunSpec, now: &RunSpec) -> Option<String> {
-    let (then, now) = (typed(then), typed(now));
+    let (then, now) = (typed(then), typed(&naming_the_same(then, now)));
     let keys: BTreeSet<&String> = then.keys().chain(now.keys()).collect();
-    let differ: Vec<&String> =
-        keys.into_iter().filter(|key| then.get(*key) != now.get(*key)).collect();
+    let differs = |key: &str| then.get(key) != now.get(key);
+    let differ: Vec<&String> = keys
+        .into_iter()
+        .filter(|key| differs(key) && !named_above(key).is_some_and(|named| differs(&named)))
+        .collect();
     let follows = |key: &&String| {
         let causes = FOLLOWS.iter().filter(|(begins, _)| key.starts_with(begins));
         causes
@@ -66,15 +69,31 @@ pub(crate) fn difference(then: &RunSpec, now: &RunSpec) -> Option<String> {
     }
 }
 
+/// A plugin that is named as it was is the one that it was, though the name may stand for a newer one by
+/// now, and so is one that is named otherwise.
+fn naming_the_same(then: &RunSpec, now: &RunSpec) -> RunSpec {
+    let mut now = now.clone();
+    for (old, new) in then.plugins.iter().zip(&mut now.plugins) {
+        if old.plugin == new.plugin || old.digest == new.digest {
+            (new.plugin, new.digest) = (old.plugin.clone(), old.digest);
+        }
+    }
+    now
+}
+
 /// A spec's settings by the keys that they are typed under.
 fn typed(spec: &RunSpec) -> BTreeMap<String, String> {
     let mut settings = BTreeMap::new();
     let mut value = serde_json::to_value(spec).expect("a spec is plain data");
     if let Value::Object(fields) = &mut value {
         fields.remove("domains");
+        fields.remove("plugins");
     }
     flatten("", &value, &mut settings);
     spec.domains.iter().for_each(|domain| domain_settings(domain, &mut settings));
+    for (place, plugin) in spec.plugins.iter().enumerate() {
+        plugin_settings(&format!("plugins.{place}"), plugin, &mut settings);
+    }
     settings
 }
 
@@ -104,6 +123,30 @@ fn domain_settings(domain: &DomainSpec, settings: &mut BTreeMap<String, String>)
     settings.insert(format!("{DATA}{name}"), data);
     if let Some(held_out) = validation {
         settings.insert(format!("{HELD_OUT}{name}"), shown(held_out));
+    }
+}
+
+/// The key that names the plugin whose setting this is: of another one nothing else is told.
+fn named_above(key: &str) -> Option<String> {
+    let (place, setting) = key.strip_prefix("plugins.")?.split_once('.')?;
+    (setting != "plugin").then(|| format!("plugins.{place}.plugin"))
+}
+
+fn plugin_settings(at: &str, spec: &PluginSpec, settings: &mut BTreeMap<String, String>) {
+    let PluginSpec { plugin, digest, config, role, failure } = spec;
+    let named = format!("`{plugin}` ({})", digest.short());
+    settings.insert(format!("{at}.plugin"), named);
+    settings.insert(format!("{at}.config"), config.to_string());
+    settings.insert(format!("{at}.role"), word(role));
+    settings.insert(format!("{at}.failure"), word(failure));
+}
+
+/// As a run file has it.
+fn word(value: &impl serde::Serialize) -> String {
+    match serde_json::to_value(value) {
+        Ok(Value::String(word)) => word,
+        Ok(other) => other.to_string(),
+        Err(error) => error.to_string(),
     }
 }
 

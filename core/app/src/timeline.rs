@@ -7,8 +7,11 @@ use hm_domain::event::*;
 use hm_domain::id::BindingId;
 use hm_domain::mixture::Mixture;
 use hm_domain::plugin::{Change, Finding, Outcome, Output, Severity};
+use hm_domain::settings::number;
 use hm_domain::step::Verdict;
 use hm_serve::{TimelineEntry, TimelineKind};
+
+use crate::outlook::rules_in_words;
 
 /// What numbers in events are called.
 #[derive(Clone, Debug, Default)]
@@ -92,7 +95,8 @@ impl Timeline<'_> {
                 (Decision, "limits changed the mixture".to_owned(), detail)
             }
             Event::LearningRateSet(set) => {
-                let title = format!("{} set the peak learning rate to {}", set.by, set.peak);
+                let peak = number(set.peak);
+                let title = format!("{} set the peak learning rate to {peak}", set.by);
                 (Decision, title, turned(set.step, &set.reason))
             }
             Event::BatchSizeSet(set) => {
@@ -184,7 +188,9 @@ impl Timeline<'_> {
     fn verdict(&mut self, place: (u64, Option<u64>), name: &str, verdict: Verdict) {
         let did = match verdict {
             Verdict::Proceed => return,
-            Verdict::ClipTo(norm) => format!("asks to clip the step to a norm of {norm}"),
+            Verdict::ClipTo(norm) => {
+                format!("asks to clip the step to a norm of {}", number(norm))
+            }
             Verdict::Skip => "asks to skip the step".to_owned(),
             Verdict::Halt => "asks to halt the run".to_owned(),
         };
@@ -272,7 +278,7 @@ impl Timeline<'_> {
         let shares = mixture.shares();
         let mut text = self.names.shares(&shares, self.shares.as_deref());
         if !rules.is_empty() {
-            text += &format!("; rules: {}", rules.join(", "));
+            text += &format!("; {}", rules_in_words(rules));
         }
         self.shares = Some(shares);
         text

@@ -2,26 +2,28 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use anyhow::{Result, bail};
+use anyhow::{Context as _, Result, bail};
 use hm_data::Prepared;
 use hm_domain::id::RunId;
 use hm_store::{Namesakes, RunRow, Store};
 use hm_train::DeviceChoice;
 use indicatif::HumanDuration;
 
+use crate::admit::{self, Admitted};
 use crate::cli::TrainArgs;
 use crate::dry_run::dry_run;
+use crate::ended::Ended;
 use crate::inbox::Inbox;
 use crate::interrupt::Interrupt;
 use crate::outlook;
 use crate::prepare::prepared;
 use crate::read_report;
-use crate::resolve::resolve;
+use crate::resolve::{Known, resolve};
 use crate::run_end::Outcome;
 use crate::run_file::RunFile;
-use crate::settings;
-use crate::typed_again::{typed_again, typed_beside};
-use crate::worker::Worker;
+use crate::settings::Lookup;
+use crate::typed_again::{typed_again, typed_again_for};
+use crate::worker::{Means, Worker};
 use crate::workplace::Workplace;
 
 /// How to train, beside what the run file says.
@@ -29,6 +31,8 @@ use crate::workplace::Workplace;
 pub(crate) struct How {
     /// Start another run, even if one of this name is unfinished.
     pub(crate) new: bool,
+    /// Go on with this one of the runs of its name.
+    pub(crate) run: Option<RunId>,
     /// Go on although steps trained again differ from the log.
     pub(crate) accept_divergence: bool,
     /// Where to train.
@@ -55,16 +59,18 @@ pub(crate) struct Trained {
     pub(crate) throughput: serde_json::Value,
     /// What the reading of its corpora lost.
     pub(crate) data: serde_json::Value,
+    /// Loss of the last step that this worker trained.
+    pub(crate) last_loss: Option<f64>,
 }
 
 pub(crate) fn train(workplace: &Workplace, args: &TrainArgs) -> Result<u8> {
     let file = RunFile::read(&args.file.config, &args.file.sets)?;
     let device: DeviceChoice = args.device.parse()?;
+    let TrainArgs { new, run, accept_divergence, peak_tflops, .. } = *args;
+    let how = How { new, run, accept_divergence, device, peak_tflops };
     if args.dry_run {
-        return dry_run(workplace, &file, args);
+        return dry_run(workplace, &file, &how, args.file.json);
     }
-    let (new, accept_divergence) = (args.new, args.accept_divergence);
-    let how = How { new, accept_divergence, device, peak_tflops: args.peak_tflops };
     let interrupt = Interrupt::install()?;
     let store = workplace.store()?;
     let trained = run_to_its_end(workplace, &store, &file, &how, interrupt)?;
@@ -76,19 +82,28 @@ pub(crate) fn train(workplace: &Workplace, args: &TrainArgs) -> Result<u8> {
             println!("{speed}");
         }
         match outcome {
-            Outcome::Finished(_, reason) => {
+            Outcome::Finished(ending, reason) => {
                 println!("run {} ({id}) ended: {reason}", file.name);
-                let audit = typed_beside(&["audit", &id.to_string()]);
-                println!("check it with: {audit}");
+                // The run is over, whatever becomes of the database.
+                let ended = workplace.runtime.block_on(Ended::of(workplace, &store, *id));
+                let ended = ended.unwrap_or_else(|_| Ended::unsaved(*id));
+                let said = ended.sentences(*ending, trained.last_loss);
+                said.iter().for_each(|sentence| println!("{sentence}"));
             }
-            _ => println!("{}", outcome.sentence(&typed_again())),
+            _ => {
+                let named = workplace.runtime.block_on(store.runs_named(&file.name));
+                // Where it is not known that the name is enough, the id is.
+                let is_alone = run.is_some() || named.is_ok_and(|named| named.len() == 1);
+                let again = if is_alone { typed_again() } else { typed_again_for(*id) };
+                println!("{}", outcome.sentence(&again));
+            }
         }
     }
     Ok(outcome.exit_code())
 }
 
 fn summary(file: &RunFile, trained: &Trained) -> serde_json::Value {
-    let Trained { id, outcome, throughput, data, .. } = trained;
+    let Trained { id, outcome, throughput, data, last_loss, .. } = trained;
     let ending = match outcome {
         Outcome::Finished(ending, _) => Some(ending),
         Outcome::Unsaved(_) | Outcome::Interrupted { .. } => None,
@@ -98,6 +113,7 @@ fn summary(file: &RunFile, trained: &Trained) -> serde_json::Value {
         "name": file.name,
         "ending": ending,
         "reason": outcome.reason(),
+        "last_loss": last_loss,
         "throughput": throughput,
         "data": data,
     })
@@ -111,58 +127,100 @@ pub(crate) fn run_to_its_end(
     how: &How,
     interrupt: Interrupt,
 ) -> Result<Trained> {
-    settings::check(workplace, Some(store), file)?;
-    let unfinished = if how.new { None } else { unfinished(workplace, store, &file.name)? };
+    let Admitted { plugins, devices } =
+        admit::file(workplace, Lookup::In(store), file, &how.device)?;
+    let unfinished = if how.new { None } else { unfinished(workplace, store, file, how.run)? };
+    if let Some(id) = unfinished {
+        admit::unfinished(workplace, store, id, (file, &plugins))?;
+    }
     let Prepared { manifest, folder } = prepared(workplace, file, &interrupt)?;
     for sentence in read_report::sentences(&manifest) {
         eprintln!("{sentence}");
     }
-    let (spec, first) = resolve(file, &manifest)?;
+    let (spec, first) = resolve(file, &plugins, &Known::from(&manifest))?;
+    let registry = workplace.registry(store)?;
+    if unfinished.is_none() {
+        admit::plugins_begin(&registry, &spec)?;
+    }
+    admit::memory(&spec, &devices)?;
     let weights = file.model.initial_weights()?;
     let places = (folder.as_path(), weights.as_ref());
-    let worker = Worker::new(workplace, store, &spec, places, how, interrupt)?;
+    let means = Means { registry, devices, peak_tflops: how.peak_tflops };
+    let worker = Worker::new(workplace, store, &spec, places, means, interrupt)?;
     let mut run = match unfinished {
-        Some(id) => worker.take_up(id, &spec, &file.plugins, how.accept_divergence)?,
+        Some(id) => {
+            let run = worker.take_up(id, &spec, how.accept_divergence)?;
+            for remark in outlook::resumed(run.mentor.state()) {
+                eprintln!("{remark}");
+            }
+            run
+        }
         None => {
             for remark in outlook::remarks(&spec, &first) {
                 eprintln!("{remark}");
             }
-            worker.start(&spec, first.mixture, &file.plugins, how.namesakes())?
+            worker.start(&spec, first.mixture, how.namesakes())?
         }
     };
     let inbox = Inbox::open(store.clone(), run.id, workplace.runtime.handle());
     let outcome = run.train(&inbox)?;
     run.journal.close()?;
     let (speed, throughput) = (run.progress.speed.sentence(), run.progress.speed.json());
-    let data = read_report::json(&manifest);
-    Ok(Trained { id: run.id, outcome, speed, throughput, data })
+    let (data, last_loss) = (read_report::json(&manifest), run.progress.last_loss());
+    Ok(Trained { id: run.id, outcome, speed, throughput, data, last_loss })
 }
 
-/// The unfinished run of a name; none where there never was a run of it. One that has ended is not
-/// begun again by the same command typed again: that would repeat its training without a word.
-fn unfinished(workplace: &Workplace, store: &Store, name: &str) -> Result<Option<RunId>> {
-    let runtime = &workplace.runtime;
-    if let Some(id) = runtime.block_on(store.find_unfinished(name))? {
-        return Ok(Some(id));
-    }
-    let Some(found) = runtime.block_on(store.find_run(name))? else { return Ok(None) };
-    let id = found.run_id;
-    let Some(RunRow { name: found, next_step, steps, ending, reason, last_at, .. }) =
-        runtime.block_on(store.run(id))?
-    else {
-        return Ok(None);
+/// The run to go on with: the newest of the file's name, unless another is wanted; none where there never
+/// was one. One that has ended is not begun again by the same command typed again, and an older one is
+/// not gone on with in its place: either would train something else without a word.
+pub(crate) fn unfinished(
+    workplace: &Workplace,
+    store: &Store,
+    file: &RunFile,
+    wanted: Option<RunId>,
+) -> Result<Option<RunId>> {
+    let name = &file.name;
+    let runs = workplace.runtime.block_on(store.runs_named(name))?;
+    let found = match wanted {
+        Some(id) => runs.iter().find(|run| run.run_id == id.0).with_context(|| {
+            format!("there is no run {id} of the name `{name}`: `hm runs ls` lists them")
+        })?,
+        None => match runs.first() {
+            Some(newest) => newest,
+            None => return Ok(None),
+        },
     };
-    // A name that is another run's id names no run of that name.
-    let Some(ending) = ending.filter(|_| found == name) else { return Ok(None) };
-    let reason = reason.map_or(String::new(), |reason| format!(" ({reason})"));
-    let export = typed_beside(&["export", &id.to_string(), "--output", "FOLDER"]);
+    let id = RunId(found.run_id);
+    let others: Vec<&RunRow> =
+        runs.iter().filter(|run| run.run_id != id.0 && run.ending.is_none()).collect();
+    let RunRow { next_step, steps, ending, reason, last_at, .. } = found;
+    let Some(ending) = ending else {
+        if wanted.is_none() && !others.is_empty() {
+            eprintln!("going on with run `{name}` ({id}), the newest{}", unfinished_too(&others));
+        }
+        return Ok(Some(id));
+    };
+    let reason = reason.as_ref().map_or(String::new(), |reason| format!(" ({reason})"));
+    let ended = workplace.runtime.block_on(Ended::of(workplace, store, id))?;
     bail!(
         "run `{name}` ({id}) has ended already: {ending} at step {next_step} of {steps}, {} \
-         ago{reason}; --new starts another run of that name from step 0; to train its weights \
-         further, {export}, then hm import FOLDER --output WEIGHTS, and a run of another name with \
-         model: {{ from: WEIGHTS }}, which begins its data and its optimizer's moments anew",
-        since(last_at)
+         ago{reason}; --new starts another run of that name from step 0{}{}",
+        since(*last_at),
+        ended.ways_on(ending),
+        unfinished_too(&others)
     )
+}
+
+/// Tells of other runs of a name, which a person may mean, and how to go on with one.
+fn unfinished_too(others: &[&RunRow]) -> String {
+    let one = |run: &&RunRow| {
+        let RunRow { run_id, next_step, steps, .. } = run;
+        format!(
+            "; another of that name is unfinished at step {next_step} of {steps}, go on with it: {}",
+            typed_again_for(RunId(*run_id))
+        )
+    };
+    others.iter().map(one).collect()
 }
 
 /// Time since then, as people say it.

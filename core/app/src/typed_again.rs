@@ -3,12 +3,19 @@
 
 use std::ffi::OsString;
 
+use hm_domain::id::RunId;
+
 /// Flags of `hm train` that are not to be repeated.
 const MEANT_ONCE: [&str; 2] = ["--new", "--accept-divergence"];
 
 /// The command of this process.
 pub(crate) fn typed_again() -> String {
     again(std::env::args_os())
+}
+
+/// The same for a certain one of the runs of a name.
+pub(crate) fn typed_again_for(run: RunId) -> String {
+    again_for(std::env::args_os(), run)
 }
 
 /// Another command on the data folder that this process was given, if it was given one.
@@ -22,6 +29,18 @@ fn again(arguments: impl Iterator<Item = OsString>) -> String {
     command(typed)
 }
 
+fn again_for(arguments: impl Iterator<Item = OsString>, run: RunId) -> String {
+    // One that was typed names the run that was meant then.
+    let mut value_follows = false;
+    let other = arguments.filter(|argument| {
+        let is_value = std::mem::take(&mut value_follows);
+        value_follows = argument == RUN;
+        let is_both = argument.to_str().is_some_and(|text| text.starts_with(RUN_IS));
+        !is_value && !value_follows && !is_both
+    });
+    format!("{} {RUN} {run}", again(other))
+}
+
 fn beside(arguments: impl Iterator<Item = OsString>, words: &[&str]) -> String {
     let mut arguments = arguments.skip(1).skip_while(|argument| {
         !argument.to_str().is_some_and(|text| text == DATA_DIR || text.starts_with(DATA_DIR_IS))
@@ -31,6 +50,8 @@ fn beside(arguments: impl Iterator<Item = OsString>, words: &[&str]) -> String {
     command(flag.into_iter().chain(value).chain(words.iter().map(OsString::from)))
 }
 
+const RUN: &str = "--run";
+const RUN_IS: &str = "--run=";
 const DATA_DIR: &str = "--data-dir";
 const DATA_DIR_IS: &str = "--data-dir=";
 
@@ -83,6 +104,19 @@ mod tests {
     fn value_that_looks_like_a_flag_meant_once_stays() {
         let again = again(typed(&["hm", "train", "--set", "name=--new", "--new"]));
         assert_eq!(again, "hm train --set name=--new");
+    }
+
+    #[test]
+    fn certain_run_is_named_once() {
+        let run = RunId(uuid::Uuid::from_u128(7));
+        let due = format!("hm train -c r.yaml --json --run {run}");
+        for words in [
+            &["hm", "train", "-c", "r.yaml", "--new", "--json"][..],
+            &["hm", "train", "--run", "an-older-one", "-c", "r.yaml", "--json"],
+            &["hm", "train", "--run=an-older-one", "-c", "r.yaml", "--json"],
+        ] {
+            assert_eq!(again_for(typed(words), run), due);
+        }
     }
 
     #[test]

@@ -8,6 +8,9 @@ use hm_domain::event::{CommandAnswered, Event, RunFinished};
 use hm_domain::id::RunId;
 use hm_domain::state::RunState;
 use hm_store::{Put, RunRow, Store, StoreError};
+use serde_json::Value;
+
+use crate::registry::installed;
 
 /// Events of a log that are folded at once.
 const PAGE_EVENTS: u64 = 2048;
@@ -19,14 +22,31 @@ pub(crate) enum Fate {
     Refused(String),
     /// It is in the inbox of a run that a worker holds: this one answers at its next step.
     Waits(u64),
-    /// It is in the inbox of a run that nobody trains: the next `hm train` answers.
-    Left(u64),
+    /// It is in the inbox of a run that nobody trains; what becomes of it there, in a sentence.
+    Left(u64, String),
     /// It was obeyed on the spot; how, in a sentence.
     Done(u64, String),
 }
 
+/// What is to become of steps that no checkpoint holds where a run is stopped that nobody trains.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Unsaved {
+    /// The next worker trains them again, saves and ends the run.
+    Kept,
+    /// They may be lost.
+    Discarded,
+}
+
+/// What becomes of a wish that waits for a worker.
+pub(crate) const LEFT: &str = "the command waits in its inbox for the next `hm train`";
+
 /// Asks `row`'s run for something.
-pub(crate) async fn ask(store: &Store, row: &RunRow, command: &Command, by: &str) -> Result<Fate> {
+pub(crate) async fn ask(
+    store: &Store,
+    row: &RunRow,
+    (command, unsaved): (&Command, Unsaved),
+    by: &str,
+) -> Result<Fate> {
     let id = RunId(row.run_id);
     if row.ending.is_some() {
         return Ok(Fate::Refused(ended(row)));
@@ -34,18 +54,44 @@ pub(crate) async fn ask(store: &Store, row: &RunRow, command: &Command, by: &str
     if let Err(reason) = command.check(&store.spec(id).await?) {
         return Ok(Fate::Refused(reason));
     }
+    if let Some(reason) = unmet(store, id, command).await? {
+        return Ok(Fate::Refused(reason));
+    }
     let body = serde_json::to_value(command)?;
     let number = match store.put_command(id, command.kind(), &body, by).await? {
         Put::Waits(number) => number,
+        Put::Full(waiting) => {
+            return Ok(Fate::Refused(format!(
+                "{waiting} commands wait in the inbox of run {} already: let a worker answer them \
+                 first, with `hm train`",
+                row.name
+            )));
+        }
         Put::Ended => return Ok(Fate::Refused(ended(row))),
     };
     if store.writer(id).await?.is_some() {
         return Ok(Fate::Waits(number));
     }
     match command {
-        Command::Stop { .. } => stop(store, id, (number, command), by).await,
-        _ => Ok(Fate::Left(number)),
+        Command::Stop { .. } => stop(store, id, (number, command, unsaved), by).await,
+        _ => Ok(Fate::Left(number, LEFT.to_owned())),
     }
+}
+
+/// Why there is nothing here that a wish could be about, if so: its worker would find the same.
+async fn unmet(store: &Store, id: RunId, command: &Command) -> Result<Option<String>> {
+    Ok(match command {
+        Command::Bind { plugin, config, .. } => {
+            installed(store, plugin, config).await?.err().map(|unfit| unfit.to_string())
+        }
+        Command::Release { binding, .. } => {
+            let bindings = store.bindings(id).await?;
+            let number = |row: &Value| row["binding"].as_u64() == Some(u64::from(binding.0));
+            let is_live = bindings.iter().any(|row| number(row) && row["state"] == "bound");
+            (!is_live).then(|| format!("no live binding {binding}"))
+        }
+        _ => None,
+    })
 }
 
 /// Why a run that is over obeys nothing.
@@ -54,22 +100,40 @@ fn ended(row: &RunRow) -> String {
     format!("run {} ({}) has ended{how} and takes no more commands", row.name, row.run_id)
 }
 
-/// Ends a run that nobody trains, in a worker's place. What no checkpoint holds is not trained again.
+/// Ends a run that nobody trains, in a worker's place, where that loses nothing or may lose it.
 async fn stop(
     store: &Store,
     id: RunId,
-    (number, command): (u64, &Command),
+    (number, command, unsaved): (u64, &Command, Unsaved),
     by: &str,
 ) -> Result<Fate> {
+    // Looked at before it is taken: a worker of another host may have lost its connection for a moment,
+    // and would find the run taken from it.
+    let mut state = fold(store, id).await?;
+    if let Some(steps) = unsaved_steps(&state)
+        && unsaved == Unsaved::Kept
+    {
+        return Ok(Fate::Left(
+            number,
+            format!(
+                "{steps}: the next `hm train` catches up with its log, saves and ends it; \
+                 `hm runs stop {id} --discard` ends it now without them"
+            ),
+        ));
+    }
     let mut lease = match store.acquire_writer(id).await {
         Ok(lease) => lease,
         // A worker has just come, or has just ended the run: it answers.
         Err(StoreError::Held { .. } | StoreError::Sealed(_)) => return Ok(Fate::Waits(number)),
         Err(error) => return Err(error.into()),
     };
-    // As it stands now that nobody else can write.
-    let mut state = fold(store, id).await?;
+    // A worker that came and went meanwhile has answered, or the next one does.
+    if lease.head().next_seq != state.next_seq {
+        lease.release().await?;
+        return Ok(Fate::Waits(number));
+    }
     let (step, attempt) = (state.next_step, state.attempt);
+    let lost = unsaved_steps(&state);
     let answered = CommandAnswered {
         command: number,
         step,
@@ -81,13 +145,23 @@ async fn stop(
     state.apply(&answered);
     let Due { ending, reason } = state.ending_due().context("a stop ends a run")?;
     let events = vec![answered, Event::RunFinished(RunFinished { step, ending, reason })];
-    lease.append(attempt, events).await?;
+    let appended = lease.append(attempt, events).await;
+    // Given back in any case: this process may live on for long.
     lease.release().await?;
-    let saved = match store.checkpoints(id).await?.first().and_then(|row| row["step"].as_u64()) {
-        Some(saved) => format!("its newest checkpoint is of step {saved}"),
-        None => "it has no checkpoint".to_owned(),
+    appended?;
+    let what = match lost {
+        Some(steps) => format!("{steps} and are lost"),
+        None if step == 0 => "it had trained no step".to_owned(),
+        None => "its newest checkpoint holds every step".to_owned(),
     };
-    Ok(Fate::Done(number, format!("ended at step {step}; no worker held it, and {saved}")))
+    Ok(Fate::Done(number, format!("ended at step {step}; no worker held it, and {what}")))
+}
+
+/// The steps that the log holds and no checkpoint on record, in the beginning of a sentence.
+fn unsaved_steps(state: &RunState) -> Option<String> {
+    let saved = state.checkpoint.as_ref().map_or(0, |saved| saved.step);
+    let last = state.next_step.checked_sub(1).filter(|last| *last >= saved)?;
+    Some(format!("steps {saved} to {last} are in no checkpoint"))
 }
 
 /// The run as its log says it is.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Error, Result, anyhow, bail};
 use hm_data::Sampler;
@@ -12,25 +12,37 @@ use hm_domain::event::*;
 use hm_domain::id::{BindingId, RunId};
 use hm_domain::mentor::{Decided, Mentor};
 use hm_domain::mixture::Mixture;
-use hm_domain::spec::RunSpec;
+use hm_domain::spec::{PluginSpec, RunSpec};
 use hm_domain::state::RunState;
-use hm_store::{Journal, JournalLimits, Namesakes, Store, WriterLease};
+use hm_store::{Journal, JournalLimits, Namesakes, Store, StoreError, WriterLease};
 use hm_train::{Devices, InitialWeights, Trainer};
 
+use crate::admit::{begun_with, same};
 use crate::checkpoints::Checkpoints;
 use crate::environment::environment;
-use crate::free_memory::free_memory;
-use crate::interrupt::Interrupt;
-use crate::memory;
+use crate::interrupt::{Interrupt, Interrupted};
 use crate::progress::RunProgress;
 use crate::registry::Registry;
 use crate::resume::{self, CaughtUp};
-use crate::run_file::PluginChoice;
 use crate::run_loop::Run;
-use crate::spec_change::difference;
 use crate::throughput::Throughput;
-use crate::train::How;
 use crate::workplace::Workplace;
+
+/// How soon work that takes long is asked to end.
+const LOOK_INTERVAL: Duration = Duration::from_millis(50);
+
+/// Events of a log that are read at once.
+const PAGE_EVENTS: u64 = 1024;
+
+/// What a worker trains and asks with.
+pub(crate) struct Means {
+    /// Plugins of this process.
+    pub(crate) registry: Registry,
+    /// Where it trains.
+    pub(crate) devices: Devices,
+    /// Peak of one device, where a person knows it.
+    pub(crate) peak_tflops: Option<f64>,
+}
 
 /// All that a run needs, before it is known whether it is a new one.
 pub(crate) struct Worker<'a> {
@@ -50,46 +62,30 @@ impl<'a> Worker<'a> {
         store: &Store,
         spec: &RunSpec,
         (prepared, weights): (&Path, Option<&InitialWeights>),
-        how: &How,
+        Means { registry, devices, peak_tflops }: Means,
         interrupt: Interrupt,
     ) -> Result<Worker<'a>> {
         if !hm_train::keep_freed_memory() {
             tracing::info!("this C library is not glibc: steps pay for memory that it gives back");
         }
-        let devices = Devices::open(&how.device)?;
         eprintln!("{devices}");
-        // What a GPU has is not known before it is full.
-        if devices.are_cpu()
-            && let Some(free) = free_memory()
-            && let Some(warning) = memory::admit(spec, free)?
-        {
-            eprintln!("{warning}");
-        }
         let mut trainer = Trainer::on(spec, devices)?;
         if let (Some(weights), Some(digest)) = (weights, spec.initial_weights) {
             // Those that the spec names, even if the folder has been imported anew since.
             trainer.start_from(&InitialWeights { digest, ..weights.clone() })?;
         }
         let sampler = Sampler::open(prepared, spec.seed, spec.model.sequence_length)?;
-        let registry = workplace.registry(store)?;
-        let speed = Throughput::new(&trainer, &spec.model, how.peak_tflops);
+        let speed = Throughput::new(&trainer, &spec.model, peak_tflops);
         let store = store.clone();
         Ok(Worker { workplace, store, registry, trainer, sampler, speed, interrupt })
     }
 
     /// Starts a new run and binds what its file asks for, before the first step.
-    pub(crate) fn start(
-        self,
-        spec: &RunSpec,
-        prior: Mixture,
-        plugins: &[PluginChoice],
-        namesakes: Namesakes,
-    ) -> Result<Run> {
+    pub(crate) fn start(self, spec: &RunSpec, prior: Mixture, namesakes: Namesakes) -> Result<Run> {
         // What cannot be bound at all leaves no run behind.
-        for choice @ PluginChoice { plugin, config, .. } in plugins {
-            let refused = |reason| anyhow!("plugin `{plugin}` of the run file: {reason}");
-            bind(choice.clone()).check(spec).map_err(refused)?;
-            self.registry.candidate(plugin, config).map_err(refused)?;
+        for plugin in &spec.plugins {
+            let refused = |reason| anyhow!("plugin `{}` of the run file: {reason}", plugin.plugin);
+            bind(plugin).check(spec).map_err(refused)?;
         }
         let id = new_run_id();
         let checkpoints = self.checkpoints(id)?;
@@ -107,7 +103,7 @@ impl<'a> Worker<'a> {
         })?;
         let journal = self.journal(lease);
         let mut run = self.run(id, state, journal, checkpoints);
-        bind_all(&mut run, plugins)?;
+        bind_all(&mut run, &spec.plugins)?;
         Ok(run)
     }
 
@@ -116,14 +112,14 @@ impl<'a> Worker<'a> {
         mut self,
         id: RunId,
         spec: &RunSpec,
-        plugins: &[PluginChoice],
         accept_divergence: bool,
     ) -> Result<Run> {
-        let lease = self.workplace.runtime.block_on(self.store.acquire_writer(id))?;
-        self.refuse_damaged_or_another(id, spec)?;
+        let (workplace, store) = (self.workplace, self.store.clone());
+        let lease = workplace.runtime.block_on(store.acquire_writer(id))?;
+        let begun_with = self.refuse_damaged_or_another(id, spec)?;
         let mut checkpoints = self.checkpoints(id)?;
-        let (state, states, resumed) = match self.catch_up(id, &mut checkpoints, accept_divergence)
-        {
+        let caught_up = self.catch_up(id, &mut checkpoints, accept_divergence);
+        let (state, states, resumed) = match caught_up {
             Ok(caught_up) => caught_up,
             Err(error) => {
                 self.leave_word(lease, &error);
@@ -133,15 +129,16 @@ impl<'a> Worker<'a> {
         let journal = self.journal(lease);
         let mut run = self.run(id, state, journal, checkpoints);
         run.accepts_divergence = accept_divergence;
+        run.checkpoint_due = resume::is_worth_saving(&resumed, &run.mentor.state().spec.checkpoint);
         for (binding, bytes) in states {
             run.mentor.restore(binding, bytes);
         }
         let event = Event::RunResumed(resumed);
         run.commit(Decided { events: vec![event], states: Vec::new() })?;
         // A worker that died before its first step may not have bound all that the file asks for.
-        let bound = run.mentor.state().bindings.len();
-        if run.mentor.state().next_step == 0 && bound < plugins.len() {
-            bind_all(&mut run, &plugins[bound..])?;
+        if run.mentor.state().next_step == 0 {
+            let bound = bound_by_file(workplace, &store, id)?;
+            bind_all(&mut run, begun_with.plugins.get(bound..).unwrap_or_default())?;
         }
         Ok(run)
     }
@@ -166,7 +163,8 @@ impl<'a> Worker<'a> {
                 bail!("on a CPU this must not be; go on all the same with --accept-divergence");
             }
         }
-        let states = kept.execute(&state, &self.store, &self.registry, self.workplace)?;
+        let (store, registry) = (&self.store, &self.registry);
+        let states = kept.execute(&state, store, registry, self.workplace, &self.interrupt)?;
         let resumed = RunResumed {
             step: state.next_step,
             checkpoint,
@@ -197,25 +195,17 @@ impl<'a> Worker<'a> {
     }
 
     /// A damaged log is not gone on with; neither is a run under another spec than its own.
-    fn refuse_damaged_or_another(&self, id: RunId, spec: &RunSpec) -> Result<()> {
+    fn refuse_damaged_or_another(&self, id: RunId, spec: &RunSpec) -> Result<RunSpec> {
         let runtime = &self.workplace.runtime;
-        let chain = runtime.block_on(self.store.verify_chain(id))?;
+        let place = "while it checked the log's chain; the run is as it was";
+        let chain =
+            runtime.block_on(unless(&self.interrupt, place, self.store.verify_chain(id)))?;
         if let Some((seq, reason)) = chain.broken {
             bail!("the log of run {id} is damaged at seq {seq}: {reason}");
         }
-        let first = runtime.block_on(self.store.read(id, 0, 1))?.into_iter().next();
-        let Some(Event::RunStarted(started)) = first.map(|recorded| recorded.event) else {
-            bail!("the log of run {id} does not begin with run-started");
-        };
-        let then: RunSpec = serde_json::from_str(&started.spec)?;
-        match difference(&then, spec) {
-            None => Ok(()),
-            Some(differs) => bail!(
-                "the unfinished run `{}` has another spec: {differs}; train it as it was, or start \
-                 another of that name from step 0 with --new",
-                spec.name
-            ),
-        }
+        let then = begun_with(self.workplace, &self.store, id)?;
+        same(&then, spec)?;
+        Ok(then)
     }
 
     /// Makes their folder, so that a place where none can be saved is known before anything is trained.
@@ -243,18 +233,37 @@ impl<'a> Worker<'a> {
             registry: self.registry,
             checkpoints,
             progress,
+            checkpoint_due: false,
             accepts_divergence: false,
             interrupt: self.interrupt,
         }
     }
 }
 
-/// Binds what the run file asks for. A refusal ends the run: it is not the one that was asked for.
-fn bind_all(run: &mut Run, plugins: &[PluginChoice]) -> Result<()> {
-    for choice in plugins {
-        let (name, command) = (&choice.plugin, bind(choice.clone()));
-        let asked = Asked { number: 0, by: "run file".to_owned(), command };
-        if let Some(reason) = run.answer(&asked)? {
+/// Does what may take long, unless it is asked to end.
+async fn unless<T>(
+    interrupt: &Interrupt,
+    place: &'static str,
+    work: impl Future<Output = Result<T, StoreError>>,
+) -> Result<T> {
+    let mut work = std::pin::pin!(work);
+    loop {
+        match tokio::time::timeout(LOOK_INTERVAL, &mut work).await {
+            Ok(done) => return Ok(done?),
+            Err(_) if interrupt.raised() => bail!(Interrupted(place)),
+            Err(_) => {}
+        }
+    }
+}
+
+/// Binds what the run file asks for, as it was found before the run began. A refusal ends the run: it
+/// is not the one that was asked for.
+fn bind_all(run: &mut Run, plugins: &[PluginSpec]) -> Result<()> {
+    for plugin in plugins {
+        let asked = Asked { number: BY_RUN_FILE, by: "run file".to_owned(), command: bind(plugin) };
+        let candidate = run.registry.candidate(&plugin.digest.to_string(), &plugin.config);
+        if let Some(reason) = run.answer_with(&asked, candidate)? {
+            let name = &plugin.plugin;
             let reason = format!("plugin `{name}` of the run file could not be bound: {reason}");
             run.give_up(reason.clone())?;
             bail!(reason);
@@ -263,9 +272,28 @@ fn bind_all(run: &mut Run, plugins: &[PluginChoice]) -> Result<()> {
     Ok(())
 }
 
+/// Number of a command that no inbox held.
+const BY_RUN_FILE: u64 = 0;
+
+/// How many of the run file's plugins the log of a run says are bound, which has no step yet. What people
+/// bound or released meanwhile does not count.
+fn bound_by_file(workplace: &Workplace, store: &Store, id: RunId) -> Result<usize> {
+    let (mut bound, mut next_seq) = (0, 0);
+    loop {
+        let page = workplace.runtime.block_on(store.read(id, next_seq, PAGE_EVENTS))?;
+        let Some(last) = page.last() else { return Ok(bound) };
+        next_seq = last.seq + 1;
+        let is_ours = |recorded: &&Recorded| {
+            matches!(&recorded.event, Event::CommandAnswered(answered)
+                if answered.command == BY_RUN_FILE && answered.refusal.is_none())
+        };
+        bound += page.iter().filter(is_ours).count();
+    }
+}
+
 /// The wish that a run file's plugin is.
-fn bind(choice: PluginChoice) -> Command {
-    let PluginChoice { plugin, config, role, failure } = choice;
+fn bind(plugin: &PluginSpec) -> Command {
+    let PluginSpec { plugin, config, role, failure, .. } = plugin.clone();
     Command::Bind { plugin, config, role, failure, reason: String::new() }
 }
 

@@ -8,12 +8,13 @@ use hm_host::Host;
 use hm_store::{FoundRun, Store};
 
 use crate::registry::Registry;
+use crate::runtime::Runtime;
 
 /// One per process.
 pub(crate) struct Workplace {
     /// Perhaps not there yet: see [`Workplace::make_data_dir`].
     pub(crate) data_dir: PathBuf,
-    pub(crate) runtime: tokio::runtime::Runtime,
+    pub(crate) runtime: Runtime,
 }
 
 impl Workplace {
@@ -23,8 +24,7 @@ impl Workplace {
             Some(folder) if !folder.as_os_str().is_empty() => folder,
             _ => hm_store::default_data_dir()?,
         };
-        let runtime = tokio::runtime::Runtime::new().context("cannot start the runtime")?;
-        Ok(Workplace { data_dir, runtime })
+        Ok(Workplace { data_dir, runtime: Runtime::start()? })
     }
 
     /// Makes the data folder, for those who are about to put something into it.

@@ -51,7 +51,7 @@ pub(crate) fn list(spec: &PrepareSpec) -> Result<Listing<'_>> {
     let (mut inputs, mut warnings) = (Vec::new(), Vec::new());
     for source in &spec.sources {
         let found = glob::find(&spec.folder, &source.path)?;
-        warnings.extend(found.unsearched);
+        warnings.extend(found.warnings);
         for path in found.files {
             let shown = shown_path(&folder, &path)?;
             let naming = source.naming(&path);

@@ -38,6 +38,7 @@ mod manifest;
 mod permutation;
 mod sampler;
 mod shard;
+mod shard_file;
 mod shard_writer;
 
 mod machine_text;
@@ -59,5 +60,5 @@ pub use shard::{Shard, digest};
 pub use shard_writer::ShardWriter;
 pub use source::{DomainFrom, Format, SourceSpec, Split};
 pub use spec::PrepareSpec;
-pub use tokenizer::{BEGIN_OF_TEXT, END_OF_DOCUMENT, END_OF_TEXT, Tokenizer};
+pub use tokenizer::{BEGIN_OF_TEXT, Difference, END_OF_DOCUMENT, END_OF_TEXT, Tokenizer};
 pub use vocabulary_files::tokenizer_of_vocabulary_files;

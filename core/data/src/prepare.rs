@@ -8,8 +8,8 @@
 //! (`known_digests`), so a second start reads nothing.
 //!
 //! Then two streaming passes: one looks at all text, refuses what cannot be prepared and keeps a sample; one
-//! encodes. Memory holds the sample, one document, the digests of validation documents that files name, and
-//! four bytes a document.
+//! encodes. Memory holds the sample, one document and the line that it stood in (256 MiB each at most), the
+//! digests of validation documents that files name, and four bytes a document.
 
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{RecvTimeoutError, channel};
@@ -207,7 +207,7 @@ fn make(
     let (tokenizer, json) = match given {
         Some(Given { tokenizer, json }) => {
             meter.begin("trying the tokenizer", listing.inputs.len(), 0);
-            warnings.extend(refuse_losses(&tokenizer, &sample, &|| meter.go_on())?);
+            refuse_losses(&tokenizer, &sample, &|| meter.go_on())?;
             (tokenizer, json)
         }
         None => {
@@ -239,6 +239,7 @@ fn make(
         shards.add(document, side == Side::HeldOut, &go_on)?;
         Ok(Placed::Side(side))
     })?;
+    warnings.extend(shards.losses.told()?);
     let domains = shards.finish(sides.named_domains())?;
     if let Some(domain) = domains.iter().find(|domain| domain.segments.is_empty()) {
         let held_out = domain.validation.as_ref().map_or(0, |entry| entry.documents);

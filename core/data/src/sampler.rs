@@ -14,6 +14,9 @@ use crate::manifest::Manifest;
 use crate::permutation::Permutation;
 use crate::shard::Shard;
 
+/// Shards whose files stay open, of all domains together: well below the 256 files that some systems allow.
+const KEPT_OPEN_MAX: usize = 64;
+
 struct Source {
     segments: Vec<Shard>,
     validation: Option<Shard>,
@@ -32,12 +35,20 @@ impl Sampler {
     /// Opens the shards of a prepared folder; domains in the manifest's order.
     pub fn open(folder: &Path, seed: u64, sequence_length: u32) -> Result<Sampler> {
         let manifest = Manifest::read(folder)?;
-        let mut sources = Vec::new();
+        let (mut sources, mut opened) = (Vec::new(), 0);
+        let mut open = |stem: &str| -> Result<Shard> {
+            let mut shard = Shard::open(&folder.join(stem))?;
+            opened += 1;
+            if opened > KEPT_OPEN_MAX {
+                shard.close();
+            }
+            Ok(shard)
+        };
         for domain in &manifest.domains {
             let segments = domain
                 .segments
                 .iter()
-                .map(|segment| Shard::open(&folder.join(&segment.stem)))
+                .map(|segment| open(&segment.stem))
                 .collect::<Result<Vec<_>>>()?;
             if segments.iter().all(|shard| shard.documents() == 0) {
                 let held_out = domain.validation.as_ref().map_or(0, |entry| entry.documents);
@@ -45,7 +56,7 @@ impl Sampler {
                 return Err(DataError::EmptyDomain { domain, held_out, blank: 0, dropped: 0 });
             }
             let validation = match &domain.validation {
-                Some(segment) => Some(Shard::open(&folder.join(&segment.stem))?),
+                Some(segment) => Some(open(&segment.stem)?),
                 None => None,
             };
             sources.push(Source { segments, validation });
@@ -88,7 +99,7 @@ impl Sampler {
         within("document", cursor.rank, documents)?;
         let length = match shard {
             Some(shard) if cursor.rank < documents => {
-                shard.length(self.order(domain, cursor, shard).at(cursor.rank))
+                shard.length(self.order(domain, cursor, shard).at(cursor.rank))?
             }
             _ => 0,
         };
@@ -114,27 +125,30 @@ impl Sampler {
     /// The next step's `sequences` under `mixture`: how many is the run's to say, at every step anew.
     ///
     /// # Errors
-    /// When the mixture is over another number of domains.
+    /// When the mixture is over another number of domains, or the shards cannot be read. Nothing has changed
+    /// then.
     pub fn draw(&mut self, mixture: &Mixture, sequences: u32) -> Result<Batch> {
         self.fits("a mixture", mixture.weights.len())?;
-        let counts = quotas(mixture, sequences, &mut self.carries);
+        let (mut cursors, mut carries) = (self.cursors.clone(), self.carries.clone());
+        let counts = quotas(mixture, sequences, &mut carries);
         let mut batch = Batch { sequences: Vec::new(), draws: Vec::new() };
         for (index, &count) in counts.iter().enumerate() {
-            let from = self.cursors[index];
+            let from = cursors[index];
             let mut cursor = from;
             for _ in 0..count {
-                let tokens = self.take(index, &mut cursor);
+                let tokens = self.take(index, &mut cursor)?;
                 batch.sequences.push(Sequence { domain: DomainId(index as u32), tokens });
             }
-            self.cursors[index] = cursor;
-            let carry = self.carries[index];
+            cursors[index] = cursor;
+            let carry = carries[index];
             batch.draws.push(DomainDraw { sequences: count, from, to: cursor, carry });
         }
+        (self.cursors, self.carries) = (cursors, carries);
         Ok(batch)
     }
 
     /// `sequence_length + 1` tokens; the last one is the first of the next sequence.
-    fn take(&self, index: usize, cursor: &mut Cursor) -> Vec<u32> {
+    fn take(&self, index: usize, cursor: &mut Cursor) -> Result<Vec<u32>> {
         let segments = &self.sources[index].segments;
         let mut tokens = Vec::with_capacity(self.sequence_length + 1);
         let mut reading = *cursor;
@@ -153,7 +167,7 @@ impl Sampler {
                 continue;
             }
             let document = self.order(index, &reading, shard).at(reading.rank);
-            let length = shard.length(document);
+            let length = shard.length(document)?;
             let start = reading.token_offset as usize;
             let stop = if tokens.len() == self.sequence_length {
                 1
@@ -161,18 +175,21 @@ impl Sampler {
                 self.sequence_length - tokens.len()
             };
             let end = length.min(start + stop);
-            shard.copy(document, start, end, &mut tokens);
+            shard.copy(document, start, end, &mut tokens)?;
             reading.token_offset = end as u64;
             if end == length {
                 reading.rank += 1;
                 reading.token_offset = 0;
             }
         }
-        tokens
+        Ok(tokens)
     }
 
     /// Held-out sequences, a batch a domain, from the start of its held-out documents in file order.
-    pub fn validation_batches(&self, sequences_per_domain: u32) -> Vec<Batch> {
+    ///
+    /// # Errors
+    /// When the shards cannot be read.
+    pub fn validation_batches(&self, sequences_per_domain: u32) -> Result<Vec<Batch>> {
         let mut batches = Vec::new();
         for (index, source) in self.sources.iter().enumerate() {
             let Some(shard) = &source.validation else { continue };
@@ -182,9 +199,9 @@ impl Sampler {
                 if tokens.len() >= wanted {
                     break;
                 }
-                shard.copy(document, 0, shard.length(document), &mut tokens);
+                let length = shard.length(document)?.min(wanted - tokens.len());
+                shard.copy(document, 0, length, &mut tokens)?;
             }
-            tokens.truncate(wanted);
             let sequences: Vec<Sequence> = (0..tokens.len().saturating_sub(1)
                 / self.sequence_length)
                 .map(|place| {
@@ -197,6 +214,6 @@ impl Sampler {
                 batches.push(Batch { sequences, draws: Vec::new() });
             }
         }
-        batches
+        Ok(batches)
     }
 }

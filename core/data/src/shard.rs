@@ -8,10 +8,10 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use hm_domain::id::Digest;
-use memmap2::Mmap;
 use sha2::{Digest as _, Sha256};
 
 use crate::error::{DataError, Result, at};
+use crate::shard_file::ShardFile;
 
 pub(crate) const MAGIC: &[u8; 9] = b"MMIDIDX\0\0";
 pub(crate) const CODE_I32: u8 = 4;
@@ -43,92 +43,122 @@ pub fn digest(stem: &Path) -> Result<Digest> {
     Ok(Digest(hash.finalize().into()))
 }
 
-/// A shard, memory-mapped.
-pub struct Shard {
-    index: Mmap,
-    tokens: Mmap,
-    narrow: bool,
-    documents: usize,
-}
+/// Documents whose places are checked at once when a shard is opened.
+const CHECKED_AT_ONCE: usize = 1 << 16;
 
-fn map(path: &Path) -> Result<Mmap> {
-    let file = File::open(path).map_err(at(path))?;
-    #[expect(
-        unsafe_code,
-        reason = "a shard is immutable once it has its name; its digest is on record"
-    )]
-    unsafe { Mmap::map(&file) }.map_err(at(path))
+/// A shard to read from.
+pub struct Shard {
+    index: ShardFile,
+    tokens: ShardFile,
+    narrow: bool,
+    documents: u64,
 }
 
 impl Shard {
-    /// Maps `<stem>.idx` and `<stem>.bin` and checks that they belong together.
+    /// Opens `<stem>.idx` and `<stem>.bin` and checks that they belong together.
     pub fn open(stem: &Path) -> Result<Shard> {
-        let path = with_ending(stem, ".idx");
+        let index = ShardFile::open(with_ending(stem, ".idx"))?;
+        let tokens = ShardFile::open(with_ending(stem, ".bin"))?;
+        let path = index.path().to_owned();
         let broken =
             |reason: &str| DataError::Broken { path: path.clone(), reason: reason.to_owned() };
-        let (index, tokens) = (map(&path)?, map(&with_ending(stem, ".bin"))?);
-        if index.len() < HEADER_BYTES || &index[..9] != MAGIC {
+        let mut header = [0; HEADER_BYTES];
+        if index.bytes() >= HEADER_BYTES as u64 {
+            index.read(0, &mut header)?;
+        }
+        if &header[..9] != MAGIC {
             return Err(broken("not a token index: its first bytes are not MMIDIDX"));
         }
-        let narrow = match index[17] {
+        let narrow = match header[17] {
             CODE_U16 => true,
             CODE_I32 => false,
             _ => return Err(broken("its elements are neither u16 nor i32")),
         };
-        let documents = u64_at(&index, 18) as usize;
+        let documents = u64_of(&header[18..26]);
         let length =
-            documents.checked_mul(20).and_then(|bytes| bytes.checked_add(HEADER_BYTES + 8));
-        if length != Some(index.len()) {
+            documents.checked_mul(20).and_then(|bytes| bytes.checked_add(HEADER_BYTES as u64 + 8));
+        if length != Some(index.bytes()) {
             return Err(broken("truncated: its length does not fit its document count"));
         }
         let shard = Shard { index, tokens, narrow, documents };
-        let mut end = 0u64;
-        for document in 0..documents {
-            if shard.start(document) != end {
-                return Err(broken("its documents do not lie one behind the other"));
-            }
-            let at = HEADER_BYTES + document * 4;
-            let length = i32::from_le_bytes(four(&shard.index[at..]));
-            let length =
-                u64::try_from(length).map_err(|_| broken("a document has a length below 0"))?;
-            end += length * shard.width() as u64;
-        }
-        if end != shard.tokens.len() as u64 {
-            return Err(broken("the token file beside it has another length"));
-        }
+        shard.check(&broken)?;
         Ok(shard)
     }
 
+    /// Holds the documents' places against their lengths and the tokens' file.
+    fn check(&self, broken: &dyn Fn(&str) -> DataError) -> Result<()> {
+        let mut end = 0u64;
+        let (mut lengths, mut starts) = (Vec::new(), Vec::new());
+        for first in (0..self.documents).step_by(CHECKED_AT_ONCE) {
+            let count = (self.documents - first).min(CHECKED_AT_ONCE as u64) as usize;
+            lengths.resize(count * 4, 0);
+            starts.resize(count * 8, 0);
+            self.index.read(self.place_of_length(first), &mut lengths)?;
+            self.index.read(self.place_of_start(first), &mut starts)?;
+            for (length, start) in lengths.chunks_exact(4).zip(starts.chunks_exact(8)) {
+                if u64_of(start) != end {
+                    return Err(broken("its documents do not lie one behind the other"));
+                }
+                let length = u64::try_from(i32::from_le_bytes(four(length)))
+                    .map_err(|_| broken("a document has a length below 0"))?;
+                end += length * self.width();
+            }
+        }
+        if end != self.tokens.bytes() {
+            return Err(broken("the token file beside it has another length"));
+        }
+        Ok(())
+    }
+
+    /// Opens its files for each reading from now on: slower, but a process may have some thousand open.
+    pub fn close(&mut self) {
+        self.index.close();
+        self.tokens.close();
+    }
+
     /// Bytes of a token.
-    fn width(&self) -> usize {
+    fn width(&self) -> u64 {
         if self.narrow { 2 } else { 4 }
     }
 
-    /// Where a document's tokens begin, in bytes.
-    fn start(&self, document: usize) -> u64 {
-        u64_at(&self.index, HEADER_BYTES + self.documents * 4 + document * 8)
+    fn place_of_length(&self, document: u64) -> u64 {
+        HEADER_BYTES as u64 + document * 4
+    }
+
+    fn place_of_start(&self, document: u64) -> u64 {
+        HEADER_BYTES as u64 + self.documents * 4 + document * 8
     }
 
     /// Tokens in it.
     pub fn tokens(&self) -> u64 {
-        (self.tokens.len() / self.width()) as u64
+        self.tokens.bytes() / self.width()
     }
 
     /// Documents in it.
     pub fn documents(&self) -> u64 {
-        self.documents as u64
+        self.documents
     }
 
     /// Tokens of one document.
-    pub fn length(&self, document: u64) -> usize {
-        let at = HEADER_BYTES + document as usize * 4;
-        i32::from_le_bytes(four(&self.index[at..])) as usize
+    ///
+    /// # Errors
+    /// When the index cannot be read.
+    pub fn length(&self, document: u64) -> Result<usize> {
+        let mut length = [0; 4];
+        self.index.read(self.place_of_length(document), &mut length)?;
+        Ok(i32::from_le_bytes(length) as usize)
     }
 
     /// Appends tokens `from..to` of one document to `out`.
-    pub fn copy(&self, document: u64, from: usize, to: usize, out: &mut Vec<u32>) {
-        let (start, width) = (self.start(document as usize) as usize, self.width());
-        let bytes = &self.tokens[start + from * width..start + to * width];
+    ///
+    /// # Errors
+    /// When the files cannot be read, or have become shorter.
+    pub fn copy(&self, document: u64, from: usize, to: usize, out: &mut Vec<u32>) -> Result<()> {
+        let mut start = [0; 8];
+        self.index.read(self.place_of_start(document), &mut start)?;
+        let width = self.width();
+        let mut bytes = vec![0; (to - from) * width as usize];
+        self.tokens.read(u64_of(&start) + from as u64 * width, &mut bytes)?;
         if self.narrow {
             out.extend(
                 bytes.chunks_exact(2).map(|pair| u32::from(u16::from_le_bytes([pair[0], pair[1]]))),
@@ -136,6 +166,7 @@ impl Shard {
         } else {
             out.extend(bytes.chunks_exact(4).map(|token| u32::from_le_bytes(four(token))));
         }
+        Ok(())
     }
 }
 
@@ -143,8 +174,8 @@ fn four(bytes: &[u8]) -> [u8; 4] {
     bytes[..4].try_into().expect("four bytes")
 }
 
-fn u64_at(bytes: &[u8], at: usize) -> u64 {
-    u64::from_le_bytes(bytes[at..at + 8].try_into().expect("eight bytes"))
+fn u64_of(bytes: &[u8]) -> u64 {
+    u64::from_le_bytes(bytes[..8].try_into().expect("eight bytes"))
 }
 
 #[cfg(test)]
@@ -171,7 +202,8 @@ mod tests {
             assert_eq!(opened.documents(), 3);
             for (index, document) in documents.iter().enumerate() {
                 let mut out = Vec::new();
-                opened.copy(index as u64, 0, opened.length(index as u64), &mut out);
+                let length = opened.length(index as u64).unwrap();
+                opened.copy(index as u64, 0, length, &mut out).unwrap();
                 assert_eq!(&out, document);
             }
             assert_eq!(digest(&stem).unwrap(), written);
@@ -217,9 +249,27 @@ mod tests {
                 std::fs::write(&path, &damaged).unwrap();
                 let Ok(opened) = Shard::open(&stem) else { continue };
                 for document in 0..opened.documents() {
-                    opened.copy(document, 0, opened.length(document), &mut Vec::new());
+                    let length = opened.length(document).unwrap();
+                    opened.copy(document, 0, length, &mut Vec::new()).unwrap();
                 }
             }
+        }
+    }
+
+    #[test]
+    fn a_file_that_is_truncated_while_it_is_read_is_an_error_that_names_it() {
+        let documents = vec![vec![7; 5000], vec![9; 5000]];
+        for (ending, closed) in [(".idx", false), (".bin", false), (".idx", true), (".bin", true)] {
+            let (_folder, stem, _) = shard(100, &documents);
+            let mut opened = Shard::open(&stem).unwrap();
+            if closed {
+                opened.close();
+            }
+            let path = with_ending(&stem, ending);
+            File::options().write(true).open(&path).unwrap().set_len(40).unwrap();
+            let error = opened.copy(1, 0, 5000, &mut Vec::new()).unwrap_err().to_string();
+            let start = format!("{}: had ", path.display());
+            assert!(error.starts_with(&start) && error.contains("it was truncated"), "{error}");
         }
     }
 }

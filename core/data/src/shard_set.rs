@@ -7,7 +7,7 @@ use crate::error::Result;
 use crate::manifest::{DomainEntry, SegmentEntry};
 use crate::reading::Document;
 use crate::shard_writer::ShardWriter;
-use crate::tokenizer::Tokenizer;
+use crate::tokenizer::{Losses, Tokenizer};
 
 struct OpenShard {
     writer: ShardWriter,
@@ -19,13 +19,15 @@ struct OpenShard {
 pub(crate) struct ShardSet<'a> {
     folder: &'a Path,
     tokenizer: &'a Tokenizer,
+    /// What is lost of the text.
+    pub(crate) losses: Losses<'a>,
     /// By domain and whether it is held out.
     open: BTreeMap<(String, bool), OpenShard>,
 }
 
 impl<'a> ShardSet<'a> {
     pub(crate) fn new(folder: &'a Path, tokenizer: &'a Tokenizer) -> ShardSet<'a> {
-        ShardSet { folder, tokenizer, open: BTreeMap::new() }
+        ShardSet { folder, tokenizer, losses: Losses::new(tokenizer), open: BTreeMap::new() }
     }
 
     /// Adds a document to its domain's shard; `go_on` is asked between its pieces.
@@ -47,7 +49,9 @@ impl<'a> ShardSet<'a> {
         let shard = self.open.get_mut(&key).expect("opened above");
         shard.bytes += document.text.len() as u64;
         for piece in self.tokenizer.pieces(&document.text) {
-            shard.writer.push(&self.tokenizer.encode_piece(piece)?)?;
+            let ids = self.tokenizer.encode_piece(piece)?;
+            self.losses.count(&key.0, piece, &ids)?;
+            shard.writer.push(&ids)?;
             go_on()?;
         }
         shard.writer.push(&[self.tokenizer.end_of_document().1])?;

@@ -15,7 +15,8 @@ use crate::{json_array, json_lines, plain_text};
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SourceSpec {
-    /// File, or a pattern such as `books/**/*.txt`, from the run file's folder.
+    /// File, or a pattern as bash has it, such as `books/**/*.txt`, from the run file's folder. A part that
+    /// is there as typed is taken as it stands, and `**` goes through no link to a folder.
     pub path: String,
     /// How the files are laid out.
     pub format: Format,

@@ -8,6 +8,7 @@ mod cuts;
 mod losses;
 mod marks;
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use hm_domain::id::Digest;
@@ -21,7 +22,7 @@ use crate::manifest::Manifest;
 use crate::tokenizer_file;
 
 pub(crate) use cuts::own_refuses;
-pub(crate) use losses::refuse_losses;
+pub(crate) use losses::{Losses, refuse_losses};
 
 /// Id 0: padding and unknown.
 pub const END_OF_TEXT: &str = "<|endoftext|>";
@@ -65,6 +66,17 @@ pub struct Tokenizer {
     is_cut: bool,
     end_of_document: (String, u32),
     vocabulary: usize,
+}
+
+/// How two tokenizers differ.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Difference {
+    /// Ids that both have.
+    pub ids: usize,
+    /// Those of them that mean another token.
+    pub differ: usize,
+    /// The first of these, and its token in the one and in the other.
+    pub first: (u32, String, String),
 }
 
 fn refused(error: tokenizers::Error) -> DataError {
@@ -174,6 +186,26 @@ impl Tokenizer {
         (&self.end_of_document.0, self.end_of_document.1)
     }
 
+    /// Where ids mean other tokens than in `other`, of those that both have. Marks may be renamed, and more may
+    /// be added behind: what was learned of the others stays true.
+    pub fn differs_from(&self, other: &Tokenizer) -> Option<Difference> {
+        let (ours, theirs) = (self.tokens(), other.tokens());
+        let marks = [&self.inner, &other.inner].map(|inner| inner.get_added_tokens_decoder());
+        let is_mark = |id: &u32| marks.iter().all(|marks| marks.contains_key(id));
+        let both: Vec<(u32, &String, &String)> = ours
+            .iter()
+            .filter_map(|(id, ours)| theirs.get(id).map(|theirs| (*id, ours, theirs)))
+            .collect();
+        let mut other = both.iter().filter(|(id, ours, theirs)| ours != theirs && !is_mark(id));
+        let (id, ours, theirs) = other.next()?;
+        let (ours, theirs) = (ours.to_string(), theirs.to_string());
+        Some(Difference { ids: both.len(), differ: other.count() + 1, first: (*id, ours, theirs) })
+    }
+
+    fn tokens(&self) -> BTreeMap<u32, String> {
+        self.inner.get_vocab(true).into_iter().map(|(token, id)| (id, token)).collect()
+    }
+
     /// Ids of one document, its end mark included.
     pub fn encode(&self, text: &str) -> Result<Vec<u32>> {
         let mut ids = self.encode_open(text)?;
@@ -272,6 +304,28 @@ mod tests {
         let read = Tokenizer::of_json(path, json.as_bytes(), None).unwrap();
         assert_eq!(read.vocabulary(), tokenizer.vocabulary());
         assert_eq!(read.encode("a b").unwrap(), tokenizer.encode("a b").unwrap());
+    }
+
+    #[test]
+    fn tokenizers_differ_by_what_their_ids_mean_and_not_by_marks_or_by_what_is_added() {
+        let texts = ["the cat sat on the mat ".repeat(20)];
+        let ours = Tokenizer::train(&texts, 290).unwrap();
+        let json = ours.to_json().unwrap();
+        assert_eq!(ours.differs_from(&ours), None);
+        let renamed = json.replace("[gMASK]", "<|user|>");
+        let mut more: Value = serde_json::from_str(&json).unwrap();
+        let mut added = more["added_tokens"][1].clone();
+        added["id"] = ours.vocabulary().into();
+        added["content"] = "<|tool|>".into();
+        more["added_tokens"].as_array_mut().unwrap().push(added);
+        for json in [renamed, more.to_string()] {
+            let theirs = Tokenizer::of(json.as_bytes(), None).unwrap();
+            assert_eq!((theirs.differs_from(&ours), ours.differs_from(&theirs)), (None, None));
+        }
+        let fewer = Tokenizer::train(&texts, 270).unwrap();
+        let difference = fewer.differs_from(&ours).unwrap();
+        assert_eq!((difference.ids, difference.first.0), (270, 262), "{difference:?}");
+        assert_eq!(difference.first.1, "<|startofpiece|>");
     }
 
     #[test]

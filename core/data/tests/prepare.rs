@@ -215,8 +215,11 @@ fn a_glob_without_a_match_and_no_source_at_all_are_refused() {
     let mut place = Place::new().train("good.jsonl", &lines("good", 5));
     place.spec.sources[0].path = "*.json5".to_owned();
     let refusal = place.refusal();
-    assert!(refusal.starts_with("source \"*.json5\" matches no file: no *.json5 in"), "{refusal}");
-    assert!(refusal.ends_with("there is good.jsonl"), "{refusal}");
+    assert!(
+        refusal.starts_with("source \"*.json5\" matches no file: no `*.json5` in"),
+        "{refusal}"
+    );
+    assert!(refusal.ends_with("there is `good.jsonl`"), "{refusal}");
     place.spec.sources.clear();
     assert_eq!(place.refusal(), "data.sources is empty: must name at least one source");
 }
@@ -295,7 +298,8 @@ fn documents_end_with_the_mark_that_a_person_names() {
     let shard = Shard::open(&folder.join("train-000")).unwrap();
     for document in 0..shard.documents() {
         let mut ids = Vec::new();
-        shard.copy(document, 0, shard.length(document), &mut ids);
+        let length = shard.length(document).unwrap();
+        shard.copy(document, 0, length, &mut ids).unwrap();
         assert_eq!(*ids.last().unwrap(), tokenizer.end_of_document().1);
     }
     place.spec.end_of_document = Some("<eos>".to_owned());
@@ -314,4 +318,37 @@ fn a_given_tokenizer_that_does_not_load_or_has_another_vocabulary_is_refused_by_
     std::fs::write(&given, &text[..text.len() / 2]).unwrap();
     let refusal = place.refusal();
     assert!(refusal.contains("given.json: not a tokenizer"), "{refusal}");
+}
+
+#[test]
+fn what_a_given_tokenizer_loses_is_counted_in_all_text_and_much_of_it_is_refused() {
+    let mut vocabulary: serde_json::Map<String, serde_json::Value> =
+        ('a'..='z').enumerate().map(|(id, letter)| (letter.to_string(), id.into())).collect();
+    vocabulary.insert("</s>".to_owned(), 26.into());
+    let json = serde_json::json!({
+        "version": "1.0", "truncation": null, "padding": null, "added_tokens": [], "normalizer": null,
+        "pre_tokenizer": {"type": "Whitespace"}, "post_processor": null, "decoder": null,
+        "model": {"type": "BPE", "vocab": vocabulary, "merges": []},
+    });
+    let document = |text: &str, times: usize| format!("{{\"text\": \"{}\"}}\n", text.repeat(times));
+    let plain = document("plain words ", 100).repeat(400);
+    // 5 of 1005 characters of a document: too few for a sample, too many for a domain.
+    let strange = document(&format!("{}数 ", "words ".repeat(40)), 5).repeat(100);
+    for (text, lost) in [
+        (plain.clone() + &strange, "0.10 % of domain `c` (500 of 500500 characters, such as 数)"),
+        (strange.clone() + &plain, "0.10 % of domain `c` (500 of 500500 characters, such as 数)"),
+        (strange, "0.50 % of domain `c` (500 of 100500 characters, such as 数)"),
+    ] {
+        let mut place = Place::new().train("c.jsonl", &text);
+        let given = place.path("given.json");
+        std::fs::write(&given, json.to_string()).unwrap();
+        (place.spec.tokenizer, place.spec.vocabulary) = (Some(given), None);
+        if lost.starts_with("0.10") {
+            let told = place.prepare().manifest.warnings;
+            assert!(told.iter().any(|told| told.contains(lost)), "{told:?}");
+        } else {
+            let refusal = place.refusal();
+            assert!(refusal.contains(&format!("it cannot say {lost}: bring one")), "{refusal}");
+        }
+    }
 }

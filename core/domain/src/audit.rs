@@ -2,20 +2,23 @@
 //! and what executing a call again shows. Reading, threads and reporting belong to the caller.
 
 mod host;
+mod shape;
 
 use std::collections::BTreeMap;
 
 use serde::Serialize;
 
 use self::host::{
-    check_ending, check_held, check_measured, check_start, check_step, check_turned, host,
+    check_ending, check_held, check_measured, check_place, check_start, check_step, check_turned,
+    host,
 };
 use crate::calls::{self, PlannedCall};
 use crate::effects::effects;
 use crate::event::*;
 use crate::id::{BindingId, Digest};
 use crate::plugin::{Output, Plugins, Request};
-use crate::state::RunState;
+use crate::settings::shown;
+use crate::state::{Phase, RunState};
 
 /// One place where the log and its re-execution differ.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -147,6 +150,12 @@ impl Segment {
         proofs
     }
 
+    /// That its plugin could not be called at all.
+    pub fn not_loaded(&self, why: &str) -> Divergence {
+        let logged = self.plugin.to_string();
+        self.divergence(self.start_seq, None, "plugin", logged, why.to_owned())
+    }
+
     fn first_state(
         &self,
         plugins: &dyn Plugins,
@@ -201,25 +210,24 @@ pub struct DecisionAudit {
     open: BTreeMap<BindingId, Segment>,
     /// The event that the wish just answered must be followed by.
     due: Option<Event>,
+    /// Whether an event was met that says nothing: what follows cannot be judged.
+    lost: bool,
 }
 
 impl DecisionAudit {
     /// Folds the next event: what the host did otherwise than it must, and segments that are complete.
+    ///
+    /// Takes any log. After an event that cannot be folded, which is named, it judges nothing more.
     pub fn fold(&mut self, recorded: &Recorded) -> (Vec<Divergence>, Vec<Segment>) {
-        let Some(state) = &mut self.state else {
-            return match RunState::start(&recorded.event) {
-                Ok(state) => {
-                    let mut found = Vec::new();
-                    check_start(&state, recorded, &mut found);
-                    self.state = Some(state);
-                    (found, Vec::new())
-                }
-                Err(reason) => {
-                    let found = reason.to_string();
-                    (vec![host(recorded, "start", "run-started".to_owned(), found)], Vec::new())
-                }
-            };
-        };
+        if self.lost {
+            return (Vec::new(), Vec::new());
+        }
+        let Some(state) = &mut self.state else { return (self.start(recorded), Vec::new()) };
+        if let Some(wrong) = shape::wrong(state, &recorded.event) {
+            self.lost = true;
+            let logged = shown(&format!("{:?}", recorded.event));
+            return (vec![host(recorded, "shape of the event", logged, wrong)], Vec::new());
+        }
         let mut found = Vec::new();
         let mut complete = Vec::new();
         if state.next_seq != recorded.seq {
@@ -227,6 +235,7 @@ impl DecisionAudit {
             found.push(host(recorded, "seq", logged, due));
             state.next_seq = recorded.seq;
         }
+        check_place(state, recorded, &mut found);
         check_turned(state, &mut self.due, recorded, &mut found);
         check_held(state, recorded, &mut found);
         check_ending(state, recorded, &mut found);
@@ -263,6 +272,32 @@ impl DecisionAudit {
         complete
             .retain(|segment| !segment.calls.is_empty() || matches!(segment.start, Start::Init(_)));
         (found, complete)
+    }
+
+    /// The state before the second event.
+    fn start(&mut self, recorded: &Recorded) -> Vec<Divergence> {
+        let mut found = Vec::new();
+        let started = RunState::start(&recorded.event).map_err(|error| error.to_string());
+        match started.and_then(|state| match shape::wrong_start(&state) {
+            Some(wrong) => Err(wrong),
+            None => Ok(state),
+        }) {
+            Ok(state) => {
+                check_start(&state, recorded, &mut found);
+                self.state = Some(state);
+            }
+            Err(wrong) => {
+                self.lost = true;
+                let logged = shown(&format!("{:?}", recorded.event));
+                found.push(host(recorded, "start of the run", logged, wrong));
+            }
+        }
+        found
+    }
+
+    /// Whether the log says that the run has ended.
+    pub fn has_ended(&self) -> bool {
+        self.state.as_ref().is_some_and(|state| matches!(state.phase, Phase::Finished(_)))
     }
 
     /// Segments that no kept state has closed.

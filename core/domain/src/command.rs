@@ -6,11 +6,14 @@ mod check;
 use serde::{Deserialize, Serialize};
 
 pub use self::check::{REASON_BYTES_MAX, WISH_BYTES_MAX, zero_character};
+use crate::calls;
+use crate::catalogue::check_columns;
 use crate::event::*;
 use crate::id::{BindingId, Digest};
 use crate::knobs;
 use crate::mentor::{Decided, Mentor};
-use crate::plugin::{Description, Limits, Outcome, World};
+use crate::plugin::{Description, Limits, Outcome, Plugins, World};
+use crate::spec::RunSpec;
 use crate::state::Phase;
 
 /// A wish in a run's inbox. Every one may say why; the log keeps that with the answer.
@@ -70,7 +73,7 @@ pub enum Command {
     /// schedule's own times this over the run file's peak, so the minimum keeps its ratio and wishes do
     /// not compound.
     SetLearningRate {
-        /// As `training.learning_rate` in a run file: finite, above 0, and at most
+        /// As `training.learning_rate` in a run file may be, and at most
         /// [`PEAK_FACTOR_MAX`](crate::knobs::PEAK_FACTOR_MAX) times the run file's.
         peak: f64,
         /// Why, for the log.
@@ -80,7 +83,8 @@ pub enum Command {
     /// Set the batch size by hand: every step from the next on draws so many sequences, and a ramp is
     /// over.
     SetBatchSize {
-        /// From 1 to [`SEQUENCES_PER_STEP_MAX`](crate::ramp::SEQUENCES_PER_STEP_MAX).
+        /// From 1 to [`SEQUENCES_PER_STEP_MAX`](crate::ramp::SEQUENCES_PER_STEP_MAX), and no more than
+        /// the limits of the domains last for to the end of the run.
         sequences: u32,
         /// Why, for the log.
         #[serde(default)]
@@ -133,6 +137,28 @@ pub struct Candidate {
     pub engine: Digest,
     /// Limits of each call.
     pub limits: Limits,
+}
+
+impl Candidate {
+    /// Its first state in a run of this spec, and the fuel that this took. Asked before there is a run,
+    /// and again when it is bound.
+    ///
+    /// # Errors
+    /// Why it cannot be bound, in a sentence.
+    pub fn begin(
+        &self,
+        plugins: &dyn Plugins,
+        (spec, step): (&RunSpec, u64),
+        config: &str,
+    ) -> Result<(Vec<u8>, u64), String> {
+        check_columns(&self.description.columns).map_err(|refused| refused.to_string())?;
+        let reply = plugins.call(&self.plugin, &calls::init(spec, step, config));
+        match (reply.value, reply.outcome) {
+            (Some((state, _)), _) => Ok((state, reply.fuel)),
+            (None, Outcome::GuestError(message)) => Err(format!("the plugin refuses: {message}")),
+            (None, other) => Err(format!("init of {} failed: {other}", self.description.name)),
+        }
+    }
 }
 
 /// Who asked what, as the inbox holds it.
@@ -230,16 +256,8 @@ impl Mentor {
         by: &str,
         decided: &mut Decided,
     ) -> Result<(), String> {
-        crate::catalogue::check_columns(&candidate.description.columns)
-            .map_err(|refused| refused.to_string())?;
         let config = config.to_string();
-        let reply = self.init(&candidate.plugin, &config);
-        let Some((bytes, _)) = reply.value else {
-            return Err(match reply.outcome {
-                Outcome::GuestError(message) => format!("the plugin refuses: {message}"),
-                other => format!("init of {} failed: {other}", candidate.description.name),
-            });
-        };
+        let (bytes, fuel) = self.begin(&candidate, &config)?;
         let step = self.state().next_step;
         // One active policy at a time: a new one takes the old one's place, and the log says so.
         if role == Role::Active && candidate.world == World::Policy {
@@ -268,7 +286,7 @@ impl Mentor {
             failure,
             quarantine_after: QUARANTINE_AFTER,
             initial_state: state,
-            initial_fuel: reply.fuel,
+            initial_fuel: fuel,
             by: by.to_owned(),
         })));
         let saved = PluginStateSaved { binding, step, calls: 0, state };

@@ -39,18 +39,11 @@ pub struct NonFinite {
     pub counted: u32,
     /// First step of the row.
     pub since: u64,
-    /// Step of the last checkpoint on record when the row began.
-    pub checkpoint: Option<u64>,
 }
 
 impl NonFinite {
-    /// After a step that was trained under `scale` and came after `checkpoint`.
-    pub(crate) fn after(
-        self,
-        step: &StepRecorded,
-        scale: LossScale,
-        checkpoint: Option<u64>,
-    ) -> NonFinite {
+    /// After a step that was trained under `scale`.
+    pub(crate) fn after(self, step: &StepRecorded, scale: LossScale) -> NonFinite {
         if step.pre_step.is_finite() {
             return NonFinite { steps: self.steps, ..NonFinite::default() };
         }
@@ -60,14 +53,14 @@ impl NonFinite {
             in_a_row: self.in_a_row + 1,
             counted: self.counted + u32::from(scale.is_at_its_floor()),
             since: if first { step.step } else { self.since },
-            checkpoint: if first { checkpoint } else { self.checkpoint },
         }
     }
 
-    fn failure(&self) -> Option<String> {
-        let NonFinite { in_a_row, since, checkpoint, .. } = *self;
-        let kept = checkpoint.map_or("no checkpoint is".to_owned(), |step| {
-            format!("the newest checkpoint from before them is that of step {step}")
+    fn failure(&self, proven: Option<&CheckpointSaved>) -> Option<String> {
+        let NonFinite { in_a_row, since, .. } = *self;
+        let kept = proven.map_or("there is no checkpoint from before them".to_owned(), |saved| {
+            let CheckpointSaved { step, folder, .. } = saved;
+            format!("the newest checkpoint from before them is that of step {step} ({folder})")
         });
         (self.counted >= NON_FINITE_STEPS_MAX).then(|| {
             format!(
@@ -85,12 +78,18 @@ impl RunState {
         if let Some(due) = &self.must_end {
             return Some(self.with_skipped(due.clone()));
         }
-        if let Some(reason) = self.non_finite.failure() {
+        if let Some(reason) = self.non_finite.failure(self.proven.as_ref()) {
             return Some(Due::new(Ending::Failed, reason));
         }
         let done = self.next_step >= self.spec.training.steps;
         let completed = || Due::new(Ending::Completed, "all steps are done".to_owned());
         done.then(|| self.with_skipped(completed()))
+    }
+
+    /// Whether the newest steps came to no numbers: what they were computed from is not to be saved in the
+    /// place of weights that are known to give some.
+    pub fn learns_nothing(&self) -> bool {
+        self.non_finite.in_a_row > 0
     }
 
     /// Says how many steps came to nothing: whoever looks at the end alone is to hear of it.

@@ -5,9 +5,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::command::Command;
 use crate::event::{BatchSizeSet, Event, LearningRateSet, MixtureSet};
+use crate::limits;
 use crate::ramp;
 use crate::rules::{self, Ruled, Situation};
-use crate::schedule::{StepSpan, Warmup};
+use crate::schedule::{self, StepSpan, Warmup};
+use crate::settings::number;
 use crate::spec::RunSpec;
 use crate::state::RunState;
 use crate::step::Knobs;
@@ -90,6 +92,12 @@ impl RunState {
         };
         self.spec.tokens_of(left)
     }
+
+    /// Target tokens that the steps from the next on would draw at so many sequences each.
+    pub(crate) fn tokens_left_at(&self, sequences: u32) -> u64 {
+        let steps = self.spec.training.steps.saturating_sub(self.next_step);
+        self.spec.tokens_of(steps.saturating_mul(u64::from(sequences)))
+    }
 }
 
 impl RunSpec {
@@ -135,7 +143,8 @@ pub(crate) fn turned(
         }
         Command::SetBatchSize { sequences, reason } => {
             let (sequences, reason) = (*sequences, reason.clone());
-            Ok(Event::BatchSizeSet(BatchSizeSet { step, sequences, reason, by }))
+            limits::check_batch(state, sequences)
+                .map(|()| Event::BatchSizeSet(BatchSizeSet { step, sequences, reason, by }))
         }
         Command::SetMixture { shares, reason } => mixture_set(state, shares, (by, reason)),
         _ => return None,
@@ -155,21 +164,32 @@ fn mixture_set(
     Ok(Event::MixtureSet(MixtureSet { step, mixture, rules, reason, by }))
 }
 
-/// Whether a command may set this peak; `own` is the run file's, where it is known.
+/// Whether a command may set this peak; `spec` is the run's, where it is known.
 ///
 /// # Errors
 /// A sentence that says what is wrong with it.
-pub fn check_peak(peak: f64, own: Option<f64>) -> Result<(), String> {
-    if !(peak.is_finite() && peak > 0.0) {
-        return Err(format!("a learning rate of {peak}: it must be a finite number above 0"));
+pub fn check_peak(peak: f64, spec: Option<&RunSpec>) -> Result<(), String> {
+    let told = number(peak);
+    if let Some(must) = schedule::no_rate(peak) {
+        return Err(format!("a learning rate of {told}: it {must}"));
     }
-    match own {
-        Some(own) if peak > own * PEAK_FACTOR_MAX => Err(format!(
-            "a peak learning rate of {peak} is more than {PEAK_FACTOR_MAX} times the run's own of \
-             {own}: start another run for that"
-        )),
-        _ => Ok(()),
+    let Some(RunSpec { schedule, optimizer, .. }) = spec else { return Ok(()) };
+    if peak > schedule.peak * PEAK_FACTOR_MAX {
+        return Err(format!(
+            "a peak learning rate of {told} is more than {PEAK_FACTOR_MAX} times the run's own of {}: \
+             start another run for that",
+            number(schedule.peak)
+        ));
     }
+    let most = optimizer.learning_rate_max();
+    if peak > most || optimizer.decays_all(peak) {
+        return Err(format!(
+            "a peak learning rate of {told} is too much with optimizer.weight_decay {} and \
+             optimizer.beta1 {}: updates would leave single precision or take the weights away",
+            optimizer.weight_decay, optimizer.beta1
+        ));
+    }
+    Ok(())
 }
 
 /// Whether a command may set this batch size.

@@ -28,6 +28,7 @@ pub mod ramp;
 pub mod rules;
 pub mod schedule;
 pub mod settings;
+pub mod shares;
 pub mod spec;
 pub mod state;
 pub mod step;

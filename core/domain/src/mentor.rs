@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use crate::batch::Batch;
 use crate::calls::{self, PlannedCall};
+use crate::command::Candidate;
 use crate::effects::{effects, gate_verdict};
 use crate::event::*;
 use crate::id::{BindingId, Digest};
@@ -190,10 +191,14 @@ impl Mentor {
         decided.states.push(bytes);
     }
 
-    /// Calls `init` of a plugin that is to be bound.
-    pub(crate) fn init(&self, plugin: &Digest, config: &str) -> crate::plugin::Reply {
-        let request = calls::init(&self.state.spec, self.state.next_step, config);
-        self.plugins.call(plugin, &request)
+    /// First state of a plugin that is to be bound, and what it took.
+    pub(crate) fn begin(
+        &self,
+        candidate: &Candidate,
+        config: &str,
+    ) -> Result<(Vec<u8>, u64), String> {
+        let here = (&self.state.spec, self.state.next_step);
+        candidate.begin(&*self.plugins, here, config)
     }
 
     /// Takes in the first state of a binding that is being made.

@@ -3,6 +3,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::settings::number;
+
 /// What all weights of a mixture add up to.
 pub const WEIGHT_TOTAL: u64 = 1 << 32;
 
@@ -27,7 +29,7 @@ pub enum NotAMixture {
         expected: usize,
     },
     /// A weight is negative, NaN or infinite.
-    #[error("weight {index} is {value}: weights are finite and not negative")]
+    #[error("weight {index} is {}: weights are finite and not negative", number(*.value))]
     BadWeight {
         /// Position of the weight.
         index: usize,

@@ -1,11 +1,9 @@
 //! Shape and first values of a model: a dozen numbers, what each must be, and how many parameters they
 //! make.
 
-use std::fmt::Display;
-
 use serde::{Deserialize, Serialize};
 
-use crate::settings::Faults;
+use crate::settings::{Faults, Told};
 
 /// An Aquila2 decoder (arXiv 2408.07410, section 3.1 and table 1).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -65,8 +63,14 @@ const ROPE_BASE_MAX: f64 = 1e12;
 const NORM_EPSILON_MIN: f64 = 1e-12;
 /// Above this a norm would no longer normalise.
 const NORM_EPSILON_MAX: f64 = 0.1;
-/// First values beyond this and its inverse leave f32 within a few blocks.
-const FIRST_VALUE_MAX: f64 = 1e3;
+/// Below this a norm's weight leaves f32 within a few blocks.
+const NORM_INIT_MIN: f64 = 1e-3;
+/// Ten times the usual: above that a model begins so sure of its guesses that no rate moves it.
+const NORM_INIT_MAX: f64 = 10.0;
+/// Below this squares vanish beside the epsilon of the norm that they are divided by.
+const INIT_STD_MIN: f64 = 1e-6;
+/// Fifty times the usual, for the same reason as that of norms.
+const INIT_STD_MAX: f64 = 1.0;
 
 impl ModelSpec {
     /// Width of one head.
@@ -89,9 +93,8 @@ impl ModelSpec {
         }
         within(faults, "rope_base", self.rope_base, 1.0, ROPE_BASE_MAX);
         within(faults, "norm_epsilon", self.norm_epsilon, NORM_EPSILON_MIN, NORM_EPSILON_MAX);
-        within(faults, "norm_init", self.norm_init, FIRST_VALUE_MAX.recip(), FIRST_VALUE_MAX);
-        let least = FIRST_VALUE_MAX.powi(2).recip();
-        within(faults, "init_std", self.init_std, least, FIRST_VALUE_MAX);
+        within(faults, "norm_init", self.norm_init, NORM_INIT_MIN, NORM_INIT_MAX);
+        within(faults, "init_std", self.init_std, INIT_STD_MIN, INIT_STD_MAX);
         self.check_heads(faults);
     }
 
@@ -139,7 +142,7 @@ impl ModelSpec {
 }
 
 /// Notes a value that is not between two bounds, or no number at all.
-fn within<T: PartialOrd + Display + Copy>(
+fn within<T: PartialOrd + Told + Copy>(
     faults: &mut Faults,
     key: &str,
     value: T,
@@ -147,7 +150,7 @@ fn within<T: PartialOrd + Display + Copy>(
     most: T,
 ) {
     let holds = least <= value && value <= most;
-    let must = format!("must be at least {least} and at most {most}");
+    let must = format!("must be at least {} and at most {}", least.told(), most.told());
     faults.require(holds, format_args!("model.{key}"), value, must);
 }
 
@@ -201,6 +204,18 @@ mod tests {
             ModelSpec { heads: 2048, ..aquila2_34b() },
             "model.heads is 2048: leaves heads of 3 from model.hidden_size 6144: their size must be \
              even for the rotary embedding",
+        );
+    }
+
+    #[test]
+    fn first_values_from_which_no_rate_moves_a_model_are_refused() {
+        let model = ModelSpec { norm_init: 1e3, init_std: 30.0, ..aquila2_34b() };
+        assert_eq!(
+            faults(&model),
+            [
+                "model.norm_init is 1000: must be at least 0.001 and at most 10",
+                "model.init_std is 30: must be at least 0.000001 and at most 1"
+            ]
         );
     }
 

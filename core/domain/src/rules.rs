@@ -2,18 +2,47 @@
 //! rate limit (of a policy's alone), then floors, caps and epoch caps together. Floors and caps win over
 //! the rate limit. When they are applied to a mixture that nobody has just asked for: `limits`.
 //!
-//! When they conflict: floors that sum above 1 are scaled down to sum to 1; caps that sum below 1 are
-//! scaled up to sum to 1. Only + - * / on f64, so the result is the same on any machine.
+//! When limits leave no mixture they give way, epoch caps before caps: those are stretched by one factor
+//! and no further than the caps, which stay while they sum to 1 and are scaled up to it otherwise. Floors
+//! give way to the rest. Only + - * / on f64, so the result is the same on any machine.
 
+use crate::limits::{self, Shortage};
 use crate::mixture::{Mixture, NotAMixture, check_shares};
-use crate::spec::{DomainSpec, RunSpec};
+use crate::spec::RunSpec;
 use crate::state::RunState;
 
 /// The rules version that this file implements.
 pub const RULES_VERSION: u32 = 1;
 
-/// Name of the rule that gives way where caps leave no room for a mixture.
-pub(crate) const CAPS_RELAXED: &str = "caps-relaxed";
+const RATE_LIMIT: &str = "rate-limit";
+const FLOOR: &str = "floor";
+const CAP: &str = "cap";
+const EPOCH_CAP: &str = "epoch-cap";
+const FLOOR_RELAXED: &str = "floor-relaxed";
+const CAP_RELAXED: &str = "cap-relaxed";
+const EPOCH_CAP_RELAXED: &str = "epoch-cap-relaxed";
+
+/// What a rule of a log did, as a part of a sentence; a name that this program does not know stays.
+pub fn in_words(rule: &str) -> &str {
+    match rule {
+        RATE_LIMIT => "rules.rate_limit keeps it near the mixture before",
+        FLOOR => "a floor holds a share up",
+        CAP => "a cap holds a share down",
+        EPOCH_CAP => "max_epochs holds a share down",
+        FLOOR_RELAXED => "a floor gives way, since its domain may not give so much any more",
+        CAP_RELAXED => "caps give way, since they leave no room for a mixture",
+        EPOCH_CAP_RELAXED => {
+            "max_epochs gives way, since the domains may not give what is still to be drawn"
+        }
+        unknown => unknown,
+    }
+}
+
+/// Whether limits of a run could not all be kept.
+pub(crate) fn limits_give_way(rules: &[String]) -> bool {
+    let relaxed = [FLOOR_RELAXED, CAP_RELAXED, EPOCH_CAP_RELAXED];
+    rules.iter().any(|rule| relaxed.contains(&rule.as_str()))
+}
 
 /// A proposal after the rules.
 #[derive(Clone, Debug, PartialEq)]
@@ -40,8 +69,14 @@ pub struct Situation<'a> {
 }
 
 impl<'a> Situation<'a> {
+    /// That of a run's first mixture; `none` are the tokens drawn of each domain.
+    pub fn at_the_start(spec: &'a RunSpec, none: &'a [u64]) -> Situation<'a> {
+        let tokens_left = spec.tokens_of(spec.training.sequences_of_run());
+        Situation { spec, previous: None, domain_tokens: none, tokens_left, rate_limited: false }
+    }
+
     /// That of a mixture for the next step which no policy has asked for: the rate limit is not for it.
-    pub(crate) fn of_next_step(state: &'a RunState) -> Situation<'a> {
+    pub fn of_next_step(state: &'a RunState) -> Situation<'a> {
         Situation {
             spec: &state.spec,
             previous: Some(state.newest_mixture()),
@@ -64,10 +99,9 @@ pub fn rule(shares: &[f64], situation: Situation<'_>) -> Result<Ruled, NotAMixtu
         && let Some(limit) = situation.spec.rules.rate_limit
         && limit_rate(&mut shares, &previous.shares(), limit)
     {
-        rules.push("rate-limit".to_owned());
+        rules.push(RATE_LIMIT.to_owned());
     }
-    let mut bounds = Bounds::of(situation);
-    bounds.relax(&mut rules);
+    let bounds = Bounds::of(situation, &mut rules);
     bounds.clamp(&mut shares, &mut rules);
     let version = situation.previous.map_or(0, |previous| previous.version + 1);
     Ok(Ruled { mixture: Mixture::from_shares(version, &shares)?, rules })
@@ -85,9 +119,10 @@ fn limit_rate(shares: &mut [f64], previous: &[f64], limit: f64) -> bool {
     true
 }
 
-/// Tokens that a domain may still give before it has been read `max_epochs` times.
-pub(crate) fn tokens_left_of(domain: &DomainSpec, max_epochs: f64, served: u64) -> f64 {
-    (domain.tokens() as f64 * max_epochs - served as f64).max(0.0)
+/// Tokens by which a domain may be off what its share is due: only whole sequences are drawn, so each is
+/// off by at most as many of them as there are domains, before and after a mixture is set.
+pub(crate) fn whole_sequences(spec: &RunSpec) -> f64 {
+    2.0 * spec.domains.len() as f64 * f64::from(spec.model.sequence_length)
 }
 
 struct Bounds {
@@ -97,38 +132,45 @@ struct Bounds {
 }
 
 impl Bounds {
-    fn of(situation: Situation<'_>) -> Bounds {
-        let domains = &situation.spec.domains;
-        let mut caps: Vec<f64> = domains.iter().map(|domain| domain.cap).collect();
-        let mut epoch_capped = vec![false; domains.len()];
-        for (index, domain) in domains.iter().enumerate() {
-            let Some(max_epochs) = domain.max_epochs else { continue };
-            let left = tokens_left_of(domain, max_epochs, situation.domain_tokens[index]);
-            let cap = left / situation.tokens_left.max(1) as f64;
-            if cap < caps[index] {
-                caps[index] = cap;
-                epoch_capped[index] = true;
+    /// Bounds that hold a mixture, and names of the rules that give way for that.
+    fn of(situation: Situation<'_>, rules: &mut Vec<String>) -> Bounds {
+        let Situation { spec, domain_tokens, tokens_left, .. } = situation;
+        let domains = &spec.domains;
+        // As many roundings as there are domains.
+        let is_short =
+            |bounds: &[f64]| bounds.iter().sum::<f64>() < 1.0 - bounds.len() as f64 * f64::EPSILON;
+        let mut hard: Vec<f64> = domains.iter().map(|domain| domain.cap).collect();
+        let caps_give_way = is_short(&hard);
+        if caps_give_way {
+            scale_to_one(&mut hard);
+        }
+        let tokens = tokens_left.max(1) as f64;
+        let given = domains.iter().zip(domain_tokens).map(|(domain, &served)| domain.gives(served));
+        let mut epochs: Vec<f64> = given.map(|tokens_given| tokens_given / tokens).collect();
+        if is_short(&lower(&hard, &epochs)) {
+            stretch(&mut epochs, &hard);
+        }
+        let caps = lower(&hard, &epochs);
+        let mut floors: Vec<f64> = domains.iter().map(|domain| domain.floor).collect();
+        floors = lower(&floors, &caps);
+        if floors.iter().sum::<f64>() > 1.0 {
+            scale_to_one(&mut floors);
+        }
+        // What whole sequences explain is settled without a word.
+        for shortage in
+            limits::shortages(domains, domain_tokens, tokens_left, whole_sequences(spec))
+        {
+            let rule = match shortage {
+                Shortage::Whole { .. } if caps_give_way => CAP_RELAXED,
+                Shortage::Whole { .. } => EPOCH_CAP_RELAXED,
+                Shortage::Floor { .. } | Shortage::Floors { .. } => FLOOR_RELAXED,
+            };
+            if !rules.iter().any(|named| named == rule) {
+                rules.push(rule.to_owned());
             }
         }
-        let floors =
-            domains.iter().zip(&caps).map(|(domain, &cap)| domain.floor.min(cap)).collect();
+        let epoch_capped = caps.iter().zip(&hard).map(|(cap, hard)| cap < hard).collect();
         Bounds { floors, caps, epoch_capped }
-    }
-
-    fn relax(&mut self, rules: &mut Vec<String>) {
-        let floor_sum: f64 = self.floors.iter().sum();
-        if floor_sum > 1.0 {
-            self.floors.iter_mut().for_each(|floor| *floor /= floor_sum);
-            rules.push("floors-relaxed".to_owned());
-        }
-        let cap_sum: f64 = self.caps.iter().sum();
-        if cap_sum < 1.0 {
-            let count = self.caps.len() as f64;
-            for cap in &mut self.caps {
-                *cap = if cap_sum > 0.0 { *cap / cap_sum } else { 1.0 / count };
-            }
-            rules.push(CAPS_RELAXED.to_owned());
-        }
     }
 
     /// Fixes violators at their bound and scales the rest, worse side first, until none is left.
@@ -164,11 +206,52 @@ impl Bounds {
         for (share, bound) in shares.iter_mut().zip(fixed) {
             *share = bound.unwrap_or(*share);
         }
-        for (happened, name) in [(floored, "floor"), (capped, "cap"), (epoch_capped, "epoch-cap")] {
+        for (happened, name) in [(floored, FLOOR), (capped, CAP), (epoch_capped, EPOCH_CAP)] {
             if happened {
                 rules.push(name.to_owned());
             }
         }
+    }
+}
+
+/// The lower bound of each two.
+fn lower(some: &[f64], others: &[f64]) -> Vec<f64> {
+    some.iter().zip(others).map(|(a, b)| a.min(*b)).collect()
+}
+
+/// Scales to a sum of 1, all equal where there is nothing to scale.
+fn scale_to_one(bounds: &mut [f64]) {
+    let (sum, count) = (bounds.iter().sum::<f64>(), bounds.len() as f64);
+    for bound in bounds {
+        *bound = if sum > 0.0 { *bound / sum } else { 1.0 / count };
+    }
+}
+
+/// Stretches `epochs` by one factor until, none counted above its `hard` cap, they sum to 1. Hard caps
+/// sum to 1 at least. Where no domain with room may give any more, they share by their hard caps.
+fn stretch(epochs: &mut [f64], hard: &[f64]) {
+    let mut full: Vec<bool> =
+        epochs.iter().zip(hard).map(|(epochs, hard)| epochs >= hard).collect();
+    // Every round fills a domain or is the last.
+    for _ in 0..=hard.len() {
+        let sum = |values: &[f64], of: bool| -> f64 {
+            let chosen = values.iter().zip(&full).filter(|(_, full)| **full == of);
+            chosen.map(|(value, _)| value).sum()
+        };
+        let (room, rest) = (1.0 - sum(hard, true), sum(epochs, false));
+        let exhausted = rest == 0.0;
+        let factor = if exhausted { room / sum(hard, false) } else { room / rest };
+        let base = if exhausted { hard } else { &*epochs };
+        let wanted: Vec<f64> = base.iter().map(|bound| bound * factor).collect();
+        let over = |index: usize| !full[index] && wanted[index] >= hard[index];
+        let newly_full: Vec<usize> = (0..hard.len()).filter(|&index| over(index)).collect();
+        if newly_full.is_empty() || exhausted {
+            for index in 0..hard.len() {
+                epochs[index] = if full[index] { hard[index] } else { wanted[index] };
+            }
+            return;
+        }
+        newly_full.into_iter().for_each(|index| full[index] = true);
     }
 }
 
@@ -222,13 +305,55 @@ mod tests {
     }
 
     #[test]
-    fn caps_that_leave_no_room_are_relaxed() {
+    fn caps_that_leave_no_room_give_way_in_their_proportions() {
         let mut spec = spec(2);
         spec.domains[0].cap = 0.2;
         spec.domains[1].cap = 0.3;
         let ruled = rule_with(&spec, &[0.5, 0.5], &[0; 2]);
-        assert_eq!(ruled.rules[0], "caps-relaxed");
+        assert_eq!(ruled.rules[0], CAP_RELAXED);
         assert!((ruled.mixture.share(0) - 0.4).abs() < 1e-9);
+    }
+
+    #[test]
+    fn epoch_caps_give_way_before_a_cap_does() {
+        let mut spec = spec(3);
+        spec.domains[0].cap = 0.5;
+        (spec.domains[1].cap, spec.domains[1].max_epochs) = (0.6, Some(1.5));
+        (spec.domains[2].cap, spec.domains[2].max_epochs) = (0.3, Some(2.0));
+        // Of the 1000 tokens to come they may give 500, 150 and 200: 300 more are drawn of the last two,
+        // of each by its epochs, and the last reaches its cap of 300 no sooner.
+        let ruled = rule_with(&spec, &[0.5, 0.2, 0.3], &[0; 3]);
+        assert_eq!(ruled.rules, [EPOCH_CAP_RELAXED, CAP, EPOCH_CAP]);
+        for (index, share) in [0.5, 1.5 / 7.0, 2.0 / 7.0].into_iter().enumerate() {
+            assert!((ruled.mixture.share(index) - share).abs() < 1e-9, "{:?}", ruled.mixture);
+        }
+        // Nothing is left of them, and the first stays at its cap.
+        let ruled = rule_with(&spec, &[0.5, 0.2, 0.3], &[0, 150, 200]);
+        for (index, share) in [0.5, 1.0 / 3.0, 0.5 / 3.0].into_iter().enumerate() {
+            assert!((ruled.mixture.share(index) - share).abs() < 1e-9, "{:?}", ruled.mixture);
+        }
+    }
+
+    #[test]
+    fn floor_that_its_domain_can_no_longer_feed_is_named() {
+        let mut spec = spec(2);
+        (spec.domains[0].floor, spec.domains[0].max_epochs) = (0.2, Some(1.0));
+        let ruled = rule_with(&spec, &[0.5, 0.5], &[50, 0]);
+        assert_eq!(ruled.rules, [FLOOR_RELAXED, EPOCH_CAP]);
+        assert!((ruled.mixture.share(0) - 0.05).abs() < 1e-9);
+        // Short of it by what whole sequences leave.
+        spec.domains[0].max_epochs = Some(2.0);
+        let ruled = rule_with(&spec, &[0.5, 0.5], &[4, 0]);
+        assert_eq!(ruled.rules, [EPOCH_CAP]);
+    }
+
+    #[test]
+    fn every_rule_is_told_in_words() {
+        for rule in
+            [RATE_LIMIT, FLOOR, CAP, EPOCH_CAP, FLOOR_RELAXED, CAP_RELAXED, EPOCH_CAP_RELAXED]
+        {
+            assert!(in_words(rule).contains(' '), "{rule}");
+        }
     }
 
     proptest! {
@@ -248,6 +373,33 @@ mod tests {
             for index in 0..6 {
                 let share = ruled.mixture.share(index);
                 prop_assert!(share >= floors[index] - 1e-6 && share <= caps[index] + 1e-6);
+            }
+        }
+
+        /// No epoch cap moves a share above a hard cap, while those sum to 1.
+        #[test]
+        fn hard_caps_hold_whatever_is_left_of_the_domains(
+            raw in prop::collection::vec(0.01f64..1.0, 4),
+            caps in prop::collection::vec(0.25f64..1.0, 4),
+            epochs in prop::collection::vec(prop::option::of(0.0f64..4.0), 4),
+            served in prop::collection::vec(0u64..300, 4),
+        ) {
+            let mut spec = spec(4);
+            for (index, domain) in spec.domains.iter_mut().enumerate() {
+                (domain.cap, domain.max_epochs) = (caps[index], epochs[index]);
+            }
+            let ruled = rule_with(&spec, &raw, &served);
+            let domains = spec.domains.iter().zip(&served);
+            let most: Vec<f64> =
+                domains.map(|(domain, &served)| domain.cap.min(domain.gives(served) / 1000.0)).collect();
+            let room = most.iter().sum::<f64>();
+            let holds = room >= 1.0;
+            let slack = whole_sequences(&spec) / 1000.0;
+            prop_assert!(!holds || !limits_give_way(&ruled.rules));
+            prop_assert!(room + slack + 1e-9 >= 1.0 || limits_give_way(&ruled.rules));
+            for index in 0..4 {
+                let cap = if holds { most[index] } else { caps[index] };
+                prop_assert!(ruled.mixture.share(index) <= cap + 1e-6, "{:?}", ruled);
             }
         }
     }

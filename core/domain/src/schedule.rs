@@ -4,7 +4,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::curve::Curve;
-use crate::settings::Faults;
+use crate::settings::{Faults, number};
 
 /// Linear warm-up to the peak, then down to the minimum at the end of the run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -132,12 +132,10 @@ impl Schedule {
     /// in the warm-up's unit; none where that is not known yet.
     pub fn check(&self, end: Option<u64>, faults: &mut Faults) {
         let peak = self.peak;
-        // Weights are f32: a rate must be one there too.
-        if !(peak > 0.0 && (peak as f32) > 0.0 && (peak as f32).is_finite()) {
-            let must = "must be above 0 and finite in single precision";
+        if let Some(must) = no_rate(peak) {
             faults.add("training.learning_rate", peak, must);
         } else if !(self.minimum >= 0.0 && self.minimum <= peak) {
-            let must = format!("must be from 0 to training.learning_rate {peak}");
+            let must = format!("must be from 0 to training.learning_rate {}", number(peak));
             faults.add("training.learning_rate_minimum", self.minimum, must);
         }
         let decays = match self.shape {
@@ -173,6 +171,21 @@ impl Schedule {
         faults.require(usable, "training.schedule.decay_share", decay_share, must);
         usable
     }
+}
+
+/// An update of `AdamW` moves a weight by about the rate. Weights are f32 of a few hundredths, and a
+/// move by less than this is lost as they are rounded.
+const LEARNING_RATE_MIN: f64 = 1e-8;
+
+/// What a peak must be instead, in a run file or set by hand, if nothing can be learned at it.
+pub(crate) fn no_rate(peak: f64) -> Option<String> {
+    let holds = peak >= LEARNING_RATE_MIN && (peak as f32).is_finite();
+    (!holds).then(|| {
+        format!(
+            "must be at least {}, or single precision loses every update, and finite there",
+            number(LEARNING_RATE_MIN)
+        )
+    })
 }
 
 /// Rounded down, and never longer than the run.

@@ -4,10 +4,13 @@
 //! under another.
 
 mod check;
+mod domains;
 
 use serde::{Deserialize, Serialize};
 
-pub use self::check::{CLIP_NORM_MAX, Limits, STEPS_MAX, check_decision_lag, check_domains};
+pub use self::check::{CLIP_NORM_MAX, STEPS_MAX, check_decision_lag};
+pub use self::domains::{Limits, check_domains};
+use crate::event::{FailurePolicy, Role};
 use crate::id::Digest;
 pub use crate::model_spec::ModelSpec;
 use crate::precision::Precision;
@@ -34,7 +37,7 @@ pub struct RunSpec {
     pub domains: Vec<DomainSpec>,
     /// Digest of the tokenizer file.
     pub tokenizer: Digest,
-    /// What the host enforces after a policy.
+    /// What the host holds every mixture to.
     pub rules: RulesSpec,
     /// Held-out losses.
     pub validation: ValidationSpec,
@@ -46,6 +49,25 @@ pub struct RunSpec {
     /// so that a spec from before this was known reads and writes the same.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub initial_weights: Option<Digest>,
+    /// Bound before the first step, in this order. What is bound later is a wish, and not here.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub plugins: Vec<PluginSpec>,
+}
+
+/// A plugin that the run file names.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PluginSpec {
+    /// As it is named: a digest, a name or name@version.
+    pub plugin: String,
+    /// What that named when the run began.
+    pub digest: Digest,
+    /// JSON, valid under the plugin's schema.
+    pub config: serde_json::Value,
+    /// Obeyed or only logged.
+    pub role: Role,
+    /// What a fault costs.
+    pub failure: FailurePolicy,
 }
 
 fn is_false(value: &bool) -> bool {
@@ -117,9 +139,9 @@ pub struct DomainSpec {
     pub name: String,
     /// Share of the prior mixture; shares of a run sum to 1.
     pub prior: f64,
-    /// Smallest share the host lets a policy set.
+    /// Smallest share of any mixture, whoever sets it.
     pub floor: f64,
-    /// Largest share the host lets a policy set.
+    /// Largest share of any mixture, whoever sets it.
     pub cap: f64,
     /// Most passes over the domain in the whole run, if limited.
     pub max_epochs: Option<f64>,
@@ -133,6 +155,13 @@ impl DomainSpec {
     /// Training tokens of one epoch.
     pub fn tokens(&self) -> u64 {
         self.segments.iter().map(|segment| segment.tokens).sum()
+    }
+
+    /// Tokens that it may still give, `served` being given, before it has been read as often as it may.
+    pub fn gives(&self, served: u64) -> f64 {
+        let all = |max_epochs: f64| self.tokens() as f64 * max_epochs;
+        self.max_epochs
+            .map_or(f64::INFINITY, |max_epochs| (all(max_epochs) - served as f64).max(0.0))
     }
 }
 
@@ -150,7 +179,8 @@ pub struct SegmentSpec {
     pub bytes: u64,
 }
 
-/// What the host enforces after a policy, whatever the policy says (rules version 1).
+/// What the host holds mixtures to beside the domains' limits, which bind whoever sets one (rules
+/// version 1). These are for a policy's alone.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RulesSpec {
@@ -184,7 +214,8 @@ impl Default for ValidationSpec {
 pub struct CheckpointSpec {
     /// Steps between checkpoints; 0 for only the one at the end.
     pub every_steps: u64,
-    /// Checkpoints kept on disk; older ones are deleted after a newer one is on record.
+    /// Checkpoints kept on disk, beside the newest that is known to give numbers; older ones are deleted
+    /// after a newer one is on record.
     pub keep: u32,
 }
 

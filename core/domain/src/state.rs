@@ -13,6 +13,7 @@ use crate::mixture::Mixture;
 use crate::observe::{self, Seen};
 use crate::plugin::{OBSERVATIONS_MAX, Outcome};
 use crate::precision::LossScale;
+use crate::rules;
 use crate::settings::Faults;
 use crate::spec::RunSpec;
 use crate::step::Verdict;
@@ -88,8 +89,17 @@ pub struct RunState {
     pub validation_due: bool,
     /// Steps trained before the last validation.
     pub validated: Option<u64>,
+    /// Whether limits that leave no mixture have given way, and that was said: until a person sets
+    /// another mixture or batch.
+    pub limits_gave_way: bool,
     /// Last checkpoint on record.
     pub checkpoint: Option<CheckpointSaved>,
+    /// Why what was last tried for the run itself failed: to bind a plugin of its file, or to save a
+    /// checkpoint. None once a step or a checkpoint has come of it.
+    pub(crate) failed: Option<String>,
+    /// The newest whose weights, or what became of them, have given a finite loss and finite gradients.
+    /// One that no such step has followed may hold weights that are ruined already.
+    pub proven: Option<CheckpointSaved>,
     /// Steps whose loss or gradients were no numbers.
     pub non_finite: NonFinite,
     /// What it is doing.
@@ -144,7 +154,10 @@ impl RunState {
             bindings: BTreeMap::new(),
             validation_due: false,
             validated: None,
+            limits_gave_way: false,
             checkpoint: None,
+            failed: None,
+            proven: None,
             non_finite: NonFinite::default(),
             phase: Phase::Running,
             must_end: None,
@@ -205,22 +218,35 @@ impl RunState {
             | Event::MixtureLimited(MixtureLimited { step, mixture, .. }) => {
                 // What a policy has decided before, for steps to come, was decided after another mixture.
                 self.pending = vec![(*step, mixture.clone())];
+                self.limits_gave_way = match event {
+                    Event::MixtureLimited(limited) => rules::limits_give_way(&limited.rules),
+                    _ => false,
+                };
             }
             Event::LearningRateSet(set) => self.overrides.learning_rate_peak = Some(set.peak),
-            Event::BatchSizeSet(set) => self.overrides.sequences_per_step = Some(set.sequences),
+            Event::BatchSizeSet(set) => {
+                self.overrides.sequences_per_step = Some(set.sequences);
+                self.limits_gave_way = false;
+            }
             Event::BindingChanged(changed) => self.apply_binding(seq, changed),
             Event::BindingQuarantined(quarantined) => self.silence(quarantined.binding),
-            Event::CheckpointSaved(saved) => self.checkpoint = Some(saved.clone()),
+            Event::CheckpointSaved(saved) => {
+                (self.checkpoint, self.failed) = (Some(saved.clone()), None);
+            }
+            Event::CheckpointFailed(failed) => self.failed = Some(failed.reason.clone()),
             Event::WeightsMeasured(measured) => self.measured = Some(measured.clone()),
             Event::RunPaused(_) => self.phase = Phase::Paused,
             Event::RunContinued(_) => self.phase = Phase::Running,
             Event::RunFinished(finished) => self.phase = Phase::Finished(finished.ending),
             Event::CommandAnswered(answered) => {
                 self.must_end = self.must_end.take().or_else(|| ending::ended_by_answer(answered));
+                // Wishes of the run's file have no number.
+                if answered.command == 0 {
+                    self.failed.clone_from(&answered.refusal);
+                }
             }
             Event::RunStarted(_)
             | Event::PluginStateSaved(_)
-            | Event::CheckpointFailed(_)
             | Event::RunResumed(_)
             | Event::RunInterrupted(_)
             | Event::PluginInstalled(_) => {}
@@ -231,9 +257,11 @@ impl RunState {
     fn apply_step(&mut self, seq: u64, step: &StepRecorded) {
         let seen = observe::step(self, seq, step);
         self.must_end = self.must_end.take().or_else(|| self.ended_by_step(step));
-        let checkpoint = self.checkpoint.as_ref().map(|saved| saved.step);
-        self.non_finite = self.non_finite.after(step, self.loss_scale, checkpoint);
-        self.measured = None;
+        self.non_finite = self.non_finite.after(step, self.loss_scale);
+        if !self.learns_nothing() && self.proven != self.checkpoint {
+            self.proven = self.checkpoint.clone();
+        }
+        (self.measured, self.failed) = (None, None);
         self.next_step = step.step + 1;
         self.tokens = step.tokens;
         for (index, draw) in step.draws.iter().enumerate() {

@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::settings::number;
+
 /// Sums over one domain's target tokens in one forward pass. Sums, never means: they add up exactly
 /// over micro-batches, steps and machines in a fixed order.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -105,7 +107,7 @@ impl Verdict {
     pub fn refusal(self) -> Option<String> {
         match self {
             Verdict::ClipTo(norm) if !norm.is_finite() || norm <= 0.0 => {
-                Some(format!("a step cannot be clipped to a norm of {norm}"))
+                Some(format!("a step cannot be clipped to a norm of {}", number(norm)))
             }
             _ => None,
         }

@@ -65,5 +65,6 @@ pub(crate) fn spec(domain_count: usize) -> RunSpec {
         checkpoint: CheckpointSpec { every_steps: 10, keep: 2 },
         decision_lag: 0,
         initial_weights: None,
+        plugins: Vec::new(),
     }
 }

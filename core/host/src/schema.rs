@@ -1,6 +1,7 @@
 //! A plugin's own JSON Schema: what it accepts, and a configuration to try the plugin with.
 
-use jsonschema::Validator;
+use jsonschema::error::ValidationErrorKind;
+use jsonschema::{ValidationError, Validator};
 use serde_json::{Map, Value};
 
 use crate::checks::Passed;
@@ -24,8 +25,21 @@ fn compile(schema: &str) -> Result<(Value, Validator), String> {
 fn suits(validator: &Validator, config: &Value) -> Result<(), String> {
     validator.validate(config).map_err(|error| {
         let place = error.instance_path().to_string();
-        if place.is_empty() { error.to_string() } else { format!("at {place}: {error}") }
+        let said = said(&error);
+        if place.is_empty() { said } else { format!("at {place}: {said}") }
     })
+}
+
+/// A bound as a person types it; the rest in the library's own words.
+fn said(error: &ValidationError<'_>) -> String {
+    let value = error.instance();
+    match error.kind() {
+        ValidationErrorKind::Minimum { limit } => format!("{value} must be at least {limit}"),
+        ValidationErrorKind::ExclusiveMinimum { limit } => format!("{value} must be above {limit}"),
+        ValidationErrorKind::Maximum { limit } => format!("{value} must be at most {limit}"),
+        ValidationErrorKind::ExclusiveMaximum { limit } => format!("{value} must be below {limit}"),
+        _ => error.to_string(),
+    }
 }
 
 /// Checks a schema against itself: it is one, every default it states suits it, and where nothing is
@@ -117,7 +131,11 @@ mod tests {
             "additionalProperties":false}"#;
         assert_eq!(validate_config(schema, &serde_json::json!({"smoothing": 0.5})), Ok(()));
         let refused = validate_config(schema, &serde_json::json!({"smoothing": 2})).unwrap_err();
-        assert!(refused.starts_with("at /smoothing"), "{refused}");
+        assert_eq!(refused, "at /smoothing: 2 must be at most 1");
+        let below = r#"{"properties":{"a":{"exclusiveMaximum":1,"exclusiveMinimum":0}}}"#;
+        let refused = |a: f64| validate_config(below, &serde_json::json!({"a": a})).unwrap_err();
+        assert_eq!(refused(7.0), "at /a: 7.0 must be below 1");
+        assert_eq!(refused(0.0), "at /a: 0.0 must be above 0");
         assert!(validate_config(schema, &serde_json::json!({"smothing": 1})).is_err());
         assert!(validate_config("no json", &serde_json::json!({})).is_err());
     }

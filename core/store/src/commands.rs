@@ -23,11 +23,19 @@ pub struct StoredCommand {
     pub issued_at: i64,
 }
 
+/// Wishes that wait in one inbox: each is kept for ever, and a worker answers all of them in a row.
+const INBOX_MAX: i64 = 100;
+
+/// Places beyond them for wishes that end a run, and with it the waiting.
+const INBOX_STOPS_MAX: i64 = 10;
+
 /// What became of a wish that was to be put into an inbox.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Put {
     /// It waits there under this number.
     Waits(u64),
+    /// So many wait already, and nobody has answered them.
+    Full(u64),
     /// The run has ended and takes no more wishes.
     Ended,
 }
@@ -35,7 +43,8 @@ pub enum Put {
 impl Store {
     /// Leaves a wish for the run's worker, unless the run has ended. It waits for nobody: a worker whose
     /// transaction hangs does not keep a wish from being put down. One that slips in while a run is
-    /// being sealed has been answered by the run's end.
+    /// being sealed has been answered by the run's end. An inbox takes [`INBOX_MAX`] unanswered ones,
+    /// and a few beside them where two come at one time.
     pub async fn put_command(
         &self,
         run_id: RunId,
@@ -43,6 +52,16 @@ impl Store {
         body: &serde_json::Value,
         by: &str,
     ) -> Result<Put> {
+        let most = if kind == "stop" { INBOX_MAX + INBOX_STOPS_MAX } else { INBOX_MAX };
+        let waiting: i64 = sqlx::query_scalar(
+            "select count(*) from command where run_id = $1 and answered_seq is null",
+        )
+        .bind(run_id.0)
+        .fetch_one(&self.pool)
+        .await?;
+        if waiting >= most && !self.head(run_id).await?.sealed {
+            return Ok(Put::Full(waiting as u64));
+        }
         let id: Option<i64> = sqlx::query_scalar(
             "insert into command (run_id, kind, body, issued_by, issued_at) \
              select $1, $2, $3, $4, $5 from run_head where run_id = $1 and not sealed returning id",

@@ -39,6 +39,16 @@ pub enum StoreError {
         /// Why not.
         why: String,
     },
+    /// `DATABASE_URL` names no database of ours.
+    #[error(
+        "DATABASE_URL is {url}: {why}; mend it, such as postgres://user:password@host/database, or unset it for a private database"
+    )]
+    BadUrl {
+        /// What it is, less its password.
+        url: String,
+        /// What is wrong with it.
+        why: String,
+    },
     /// The database has no connection left for this program.
     #[error(
         "no connection to the database: {0}; end other programs that use it, or let this user have more connections"

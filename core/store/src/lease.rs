@@ -3,6 +3,7 @@
 //! The lock lives as long as the lease's own connection; the epoch outlives it and fences whoever
 //! comes back late. Appending is one transaction with the projections.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use hm_domain::chain::Envelope;
@@ -13,6 +14,7 @@ use sqlx::{ConnectOptions as _, Connection as _};
 
 use crate::codec;
 use crate::error::{Result, StoreError};
+use crate::holder::Holder;
 use crate::projection;
 use crate::store::{Head, Store, StoredEvent, head, now_us};
 
@@ -107,8 +109,8 @@ impl Store {
         Ok(self.lease(run_id, head, connection))
     }
 
-    /// Takes the stream: lock, then epoch. Refuses with [`StoreError::Held`] while another has it,
-    /// and with [`StoreError::Sealed`] when the run has finished.
+    /// Takes the stream: lock, then epoch. Refuses with [`StoreError::Held`] while another has it or is
+    /// known to come back for it, and with [`StoreError::Sealed`] when the run has finished.
     pub async fn acquire_writer(&self, run_id: RunId) -> Result<WriterLease> {
         let before = self.head(run_id).await?;
         if before.sealed {
@@ -117,6 +119,12 @@ impl Store {
         let mut connection = self.options.connect().await?;
         if !try_lock(&mut connection, run_id).await? {
             let holder = self.head(run_id).await?.holder;
+            return Err(StoreError::Held { run_id, holder });
+        }
+        let living = living_holders(&mut connection, &[run_id]).await?.remove(&run_id.0);
+        // One of this process that was let go is known here to be over.
+        if let Some(holder) = living.filter(|holder| *holder != Holder::here().name) {
+            connection.close().await?;
             return Err(StoreError::Held { run_id, holder });
         }
         let head = take(&mut connection, run_id).await?;
@@ -129,7 +137,8 @@ impl Store {
         WriterLease { run_id, epoch, head, options, connection: Some(connection) }
     }
 
-    /// The runs whose writers are alive: they hold their streams' locks. In the order of `run_ids`.
+    /// The runs whose writers are alive: they hold their streams' locks, or are processes of this host
+    /// that have lost them with their connections. In the order of `run_ids`.
     pub async fn held(&self, run_ids: &[RunId]) -> Result<Vec<bool>> {
         let keys: Vec<i64> = run_ids.iter().map(|run_id| lock_key(*run_id)).collect();
         let held: Vec<i64> = sqlx::query_scalar(
@@ -139,7 +148,10 @@ impl Store {
         )
         .fetch_all(&self.pool)
         .await?;
-        Ok(keys.iter().map(|key| held.contains(key)).collect())
+        let living = living_holders(&mut *self.pool.acquire().await?, run_ids).await?;
+        let is_held =
+            |(run_id, key): (&RunId, &i64)| held.contains(key) || living.contains_key(&run_id.0);
+        Ok(run_ids.iter().zip(&keys).map(is_held).collect())
     }
 
     /// Who writes this run now, if anybody does.
@@ -230,7 +242,14 @@ impl WriterLease {
 
     /// Gives the stream back and waits until the server knows.
     pub async fn release(mut self) -> Result<()> {
-        if let Some(connection) = self.connection.take() {
+        if let Some(mut connection) = self.connection.take() {
+            sqlx::query(
+                "update run_head set holder_began = null where run_id = $1 and writer_epoch = $2",
+            )
+            .bind(self.run_id.0)
+            .bind(self.epoch as i64)
+            .execute(&mut connection)
+            .await?;
             connection.close().await?;
         }
         Ok(())
@@ -244,15 +263,35 @@ impl WriterLease {
 
 /// Counts the epoch up and names this process, which holds the lock.
 async fn take(connection: &mut PgConnection, run_id: RunId) -> Result<Head> {
+    let Holder { name, began } = Holder::here();
     let row = sqlx::query(
-        "update run_head set writer_epoch = writer_epoch + 1, holder = $2 where run_id = $1 \
-         returning next_seq, chain, writer_epoch, sealed, holder",
+        "update run_head set writer_epoch = writer_epoch + 1, holder = $2, holder_began = $3 \
+         where run_id = $1 returning next_seq, chain, writer_epoch, sealed, holder",
     )
     .bind(run_id.0)
-    .bind(holder())
+    .bind(name)
+    .bind(began)
     .fetch_one(connection)
     .await?;
     head(&row)
+}
+
+/// Processes of this host that took unfinished runs last, have not given them back, and live.
+async fn living_holders(
+    connection: &mut PgConnection,
+    run_ids: &[RunId],
+) -> Result<BTreeMap<uuid::Uuid, String>> {
+    let taken: Vec<(uuid::Uuid, String, i64)> = sqlx::query_as(
+        "select run_id, holder, holder_began from run_head \
+         where run_id = any($1) and not sealed and holder_began is not null",
+    )
+    .bind(run_ids.iter().map(|run_id| run_id.0).collect::<Vec<_>>())
+    .fetch_all(connection)
+    .await?;
+    let holders =
+        taken.into_iter().map(|(id, name, began)| (id, Holder { name, began: Some(began) }));
+    let living = holders.filter(|(_, holder)| holder.lives());
+    Ok(living.map(|(id, holder)| (id, holder.name)).collect())
 }
 
 /// Refuses a name that an unfinished run has. Until the transaction ends nobody else begins one.
@@ -336,9 +375,4 @@ fn lock_key(run_id: RunId) -> i64 {
 fn key(text: &str) -> i64 {
     let digest = Digest::of(text.as_bytes());
     i64::from_le_bytes(digest.0[..8].try_into().expect("8 bytes"))
-}
-
-fn holder() -> String {
-    let host = nix::unistd::gethostname().unwrap_or_default();
-    format!("process {} on {}", std::process::id(), host.to_string_lossy())
 }

@@ -5,6 +5,7 @@
 pub mod codec;
 mod commands;
 mod error;
+mod holder;
 mod journal;
 mod lease;
 mod plugins;
@@ -18,6 +19,8 @@ pub use error::{Result, StoreError};
 pub use journal::{Journal, JournalLimits};
 pub use lease::{Namesakes, WriterLease};
 pub use plugins::PluginRow;
-pub use private_postgres::{PrivatePostgres, database_exists, database_url, default_data_dir};
+pub use private_postgres::{
+    PrivatePostgres, Standing, database_as_it_stands, database_url, default_data_dir,
+};
 pub use store::{ChainReport, FoundRun, Head, Store, StoredEvent};
 pub use views::{MetricPoint, Metrics, RunRow};

@@ -4,6 +4,7 @@
 //! started it ends: other workers may use it. It downloads nothing and upgrades nothing.
 
 mod folder;
+pub(crate) mod named_url;
 
 use std::ffi::OsStr;
 use std::fs::{self, File};
@@ -23,16 +24,46 @@ const START_PATIENCE: Duration = Duration::from_secs(60);
 
 /// The URL of the database: `DATABASE_URL` if set, else that of a private cluster under `data_dir`.
 pub fn database_url(data_dir: &Path) -> Result<String> {
-    match std::env::var("DATABASE_URL") {
-        Ok(url) if !url.is_empty() => Ok(url),
-        _ => Ok(PrivatePostgres::start(data_dir)?.url().to_owned()),
+    match named_url::named()? {
+        Some(url) => Ok(url),
+        None => Ok(PrivatePostgres::start(data_dir)?.url().to_owned()),
     }
 }
 
-/// Whether there is a database to read without making one.
-pub fn database_exists(data_dir: &Path) -> bool {
-    std::env::var_os("DATABASE_URL").is_some_and(|url| !url.is_empty())
-        || data_dir.join("postgres/PG_VERSION").exists()
+/// A database as it stands, for those who only look.
+#[derive(Debug)]
+pub enum Standing {
+    /// There is none, and so nothing in it.
+    Nowhere,
+    /// There is one that cannot be looked into now; why, in a sentence.
+    Closed(String),
+    /// Where to connect.
+    Open(String),
+}
+
+/// What [`database_url`] would name; starts, makes and mends nothing.
+pub fn database_as_it_stands(data_dir: &Path) -> Result<Standing> {
+    if let Some(url) = named_url::named()? {
+        return Ok(Standing::Open(url));
+    }
+    let cluster = data_dir.join("postgres");
+    if !cluster.join("PG_VERSION").exists() {
+        return Ok(Standing::Nowhere);
+    }
+    let cluster = cluster.canonicalize().map_err(|source| at(&cluster, source))?;
+    let asleep =
+        PrivatePostgres { binaries: PathBuf::new(), cluster, owner: None, url: String::new() };
+    Ok(match asleep.running() {
+        Some(sockets) => Standing::Open(url_of(&sockets)),
+        None => Standing::Closed("the private database is not running".to_owned()),
+    })
+}
+
+/// Where to connect to a cluster of ours. Its sockets lie in a folder with a plain name. The port
+/// stands here since the environment of a client may name another.
+fn url_of(sockets: &Path) -> String {
+    let sockets = sockets.display();
+    format!("postgres://heurimentor@localhost/postgres?host={sockets}&port=5432")
 }
 
 /// `~/.local/share/heurimentor`, or `/var/lib/heurimentor` for root.
@@ -76,11 +107,7 @@ impl PrivatePostgres {
                 sockets
             }
         };
-        // Sockets lie in a folder with a plain name. The port stands here since the environment of a
-        // client may name another.
-        let sockets = sockets.display();
-        postgres.url =
-            format!("postgres://heurimentor@localhost/postgres?host={sockets}&port=5432");
+        postgres.url = url_of(&sockets);
         Ok(postgres)
     }
 
@@ -184,12 +211,11 @@ impl PrivatePostgres {
     }
 
     /// The folder of the running server's socket: none where the process named in the cluster's pid
-    /// file is not this cluster's server. Removes the file when that process is gone or is another one
-    /// that got the same number.
-    fn sockets_of_running(&self) -> Result<Option<PathBuf>> {
+    /// file is not this cluster's server.
+    fn running(&self) -> Option<PathBuf> {
         let lines = self.pid_file();
-        let pid = lines.first().and_then(|line| line.parse::<i32>().ok());
-        let (Some(pid), Some(sockets)) = (pid, lines.get(4)) else { return Ok(None) };
+        let pid = lines.first().and_then(|line| line.parse::<i32>().ok())?;
+        let sockets = lines.get(4)?;
         let alive = nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), None)
             != Err(nix::errno::Errno::ESRCH);
         // A server's working folder is its cluster, and one that has ended but is not yet buried has
@@ -200,12 +226,19 @@ impl PrivatePostgres {
                 error.kind() == std::io::ErrorKind::NotFound && Path::new("/proc/self").exists()
             }
         };
-        if alive && !elsewhere {
-            return Ok(Some(PathBuf::from(sockets)));
+        (alive && !elsewhere).then(|| PathBuf::from(sockets))
+    }
+
+    /// The same; removes a pid file whose process is gone or is another one that got the same number.
+    fn sockets_of_running(&self) -> Result<Option<PathBuf>> {
+        let running = self.running();
+        let lines = self.pid_file();
+        let names_one = lines.first().is_some_and(|line| line.parse::<i32>().is_ok());
+        if running.is_none() && names_one && lines.get(4).is_some() {
+            let file = self.cluster.join("postmaster.pid");
+            fs::remove_file(&file).map_err(|source| at(&file, source))?;
         }
-        let file = self.cluster.join("postmaster.pid");
-        fs::remove_file(&file).map_err(|source| at(&file, source))?;
-        Ok(None)
+        Ok(running)
     }
 
     fn command(&self, program: &str) -> Command {

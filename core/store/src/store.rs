@@ -13,6 +13,7 @@ use tokio::time::timeout;
 
 use crate::codec;
 use crate::error::{Result, StoreError};
+use crate::private_postgres::named_url::told;
 
 static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!("../../migrations");
 
@@ -64,6 +65,8 @@ pub struct StoredEvent {
 pub struct ChainReport {
     /// Events whose link and hash hold.
     pub events: u64,
+    /// Whether the stream takes no more events, by its head.
+    pub sealed: bool,
     /// First place that does not, and why.
     pub broken: Option<(u64, String)>,
 }
@@ -139,19 +142,38 @@ impl Store {
     /// The first connection is made by itself: where it is refused, the server says why, and a pool
     /// would say only that it has waited.
     pub async fn connect(url: &str, connections_max: u32) -> Result<Store> {
-        let options = PgConnectOptions::from_str(url)?
-            .application_name("heurimentor")
-            // A server may be set to lazy commits for other users; the log never is.
-            .options([("synchronous_commit", "on")]);
-        let mut first = first_connection(&options).await?;
+        let (options, mut first) = reach(url).await.map_err(|error| told(url, error))?;
         let migrated = MIGRATIONS.run(&mut first).await;
         migrated.map_err(|error| StoreError::Migration(error.to_string()))?;
         first.close().await?;
+        Ok(Store::over(options, connections_max))
+    }
+
+    /// Connects to look and writes nothing: none where the tables are not those of this program.
+    pub async fn connect_to_look(url: &str) -> Result<Option<Store>> {
+        let (options, mut first) = reach(url).await.map_err(|error| told(url, error))?;
+        let known: Option<String> =
+            sqlx::query_scalar("select to_regclass('_sqlx_migrations')::text")
+                .fetch_one(&mut first)
+                .await?;
+        let made: Vec<i64> = match known {
+            None => Vec::new(),
+            Some(_) => {
+                let made = "select version from _sqlx_migrations where success order by version";
+                sqlx::query_scalar(made).fetch_all(&mut first).await?
+            }
+        };
+        first.close().await?;
+        let ours: Vec<i64> = MIGRATIONS.iter().map(|migration| migration.version).collect();
+        Ok((made == ours).then(|| Store::over(options, 1)))
+    }
+
+    fn over(options: PgConnectOptions, connections_max: u32) -> Store {
         let pool = PgPoolOptions::new()
             .max_connections(connections_max)
             .acquire_timeout(PATIENCE)
             .connect_lazy_with(options.clone());
-        Ok(Store { pool, options })
+        Store { pool, options }
     }
 
     /// Whether the database answers.
@@ -188,12 +210,15 @@ impl Store {
         stored.iter().map(StoredEvent::decode).collect()
     }
 
-    /// Walks the whole stream: every seq in place, every link, every hash, and the head.
+    /// Walks the whole stream: every seq in place, every link, every hash, and the head, which is sealed
+    /// by the event that ends a run and by no other.
     pub async fn verify_chain(&self, run_id: RunId) -> Result<ChainReport> {
         let head = self.head(run_id).await?;
-        let (mut events, mut chain) = (0, Digest::ZERO);
-        let broken =
-            |events, why: &str| Ok(ChainReport { events, broken: Some((events, why.to_owned())) });
+        let sealed = head.sealed;
+        let (mut events, mut chain, mut ended) = (0, Digest::ZERO, false);
+        let broken = |events, why: &str| {
+            Ok(ChainReport { events, sealed, broken: Some((events, why.to_owned())) })
+        };
         loop {
             let page =
                 self.read_raw(run_id, events, PAGE_EVENTS.min(head.next_seq - events)).await?;
@@ -207,6 +232,10 @@ impl Store {
                 if stored.envelope.hash(&stored.payload, &chain) != stored.hash {
                     return broken(events, "its content does not have the hash it carries");
                 }
+                if ended {
+                    return broken(events, "it comes after the end of the run");
+                }
+                ended = stored.envelope.kind == codec::RUN_FINISHED;
                 (chain, events) = (stored.hash, events + 1);
             }
             if events == head.next_seq {
@@ -219,22 +248,19 @@ impl Store {
         if chain != head.chain {
             return broken(events, "the head names another last hash");
         }
-        if !self.read_raw(run_id, events, 1).await?.is_empty() {
+        if sealed && !ended {
+            return broken(events, "the head says that the run has ended, and the log does not");
+        }
+        if ended && !sealed {
+            return broken(events, "the log says that the run has ended, and the head does not");
+        }
+        // A run that goes on may have grown, and its head with it.
+        if !self.read_raw(run_id, events, 1).await?.is_empty()
+            && self.head(run_id).await?.next_seq == events
+        {
             return broken(events, "there are events after the head");
         }
-        Ok(ChainReport { events, broken: None })
-    }
-
-    /// The run of this name that began last of those that have not ended.
-    pub async fn find_unfinished(&self, name: &str) -> Result<Option<RunId>> {
-        let found: Option<uuid::Uuid> = sqlx::query_scalar(
-            "select run_id from run join run_head h using (run_id) where run.name = $1 and ending is null \
-             order by h.number desc limit 1",
-        )
-        .bind(name)
-        .fetch_optional(&self.pool)
-        .await?;
-        Ok(found.map(RunId))
+        Ok(ChainReport { events, sealed, broken: None })
     }
 
     /// The run of this id, or the one of this name that began last.
@@ -268,6 +294,16 @@ impl Store {
             .await?;
         Ok(found)
     }
+}
+
+/// How to connect, and a first connection.
+async fn reach(url: &str) -> Result<(PgConnectOptions, PgConnection)> {
+    let options = PgConnectOptions::from_str(url)?
+        .application_name("heurimentor")
+        // A server may be set to lazy commits for other users; the log never is.
+        .options([("synchronous_commit", "on")]);
+    let first = first_connection(&options).await?;
+    Ok((options, first))
 }
 
 /// A first connection. A server that is starting, or that has not yet noticed the end of an earlier

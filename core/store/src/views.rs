@@ -104,6 +104,15 @@ impl Store {
         Ok(sqlx::query_as(sqlx::AssertSqlSafe(text)).fetch_all(&self.pool).await?)
     }
 
+    /// The runs of a name, those that began last first.
+    pub async fn runs_named(&self, name: &str) -> Result<Vec<RunRow>> {
+        let text = format!(
+            "{RUN} join run_head h using (run_id) where run.name = $1 order by h.number desc"
+        );
+        let query = sqlx::query_as(sqlx::AssertSqlSafe(text)).bind(name);
+        Ok(query.fetch_all(&self.pool).await?)
+    }
+
     /// One run.
     pub async fn run(&self, run_id: RunId) -> Result<Option<RunRow>> {
         let text = format!("{RUN} where run_id = $1");

@@ -33,7 +33,7 @@ async fn appended_events_read_back_and_chain() {
     assert_eq!(format!("{:?}", &read[1..]), format!("{written:?}"));
     let report = bench.store.verify_chain(RUN).await.unwrap();
     assert_eq!((report.events, report.broken), (6, None));
-    assert_eq!(bench.store.find_unfinished("test").await.unwrap(), Some(RUN));
+    assert_eq!(bench.store.runs_named("test").await.unwrap()[0].run_id, RUN.0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -136,7 +136,12 @@ async fn nothing_follows_the_event_that_ends_a_run() {
     let refusal = bench.store.acquire_writer(RUN).await.unwrap_err();
     assert!(matches!(refusal, StoreError::Sealed(RUN)), "{refusal}");
     let report = bench.store.verify_chain(RUN).await.unwrap();
-    assert_eq!((report.events, report.broken), (3, None));
+    assert_eq!((report.events, report.sealed, report.broken), (3, true, None));
+    // A head that says otherwise than its log.
+    bench.sql("update run_head set sealed = false").await.unwrap();
+    let why = bench.store.verify_chain(RUN).await.unwrap().broken.unwrap().1;
+    assert_eq!(why, "the log says that the run has ended, and the head does not");
+    bench.sql("update run_head set sealed = true").await.unwrap();
     // Now the partition stands for itself: it can leave the log as a whole.
     let partition = partition();
     bench.sql(&format!("alter table event detach partition {partition}")).await.unwrap();

@@ -64,7 +64,9 @@ async fn newest_run_of_a_name_is_the_one_begun_last_whatever_clocks_say() {
     let name = "test".to_owned();
     let last = FoundRun { run_id: other_run(), name: name.clone(), namesakes: 2 };
     assert_eq!(bench.store.find_run("test").await.unwrap(), Some(last));
-    assert_eq!(bench.store.find_unfinished("test").await.unwrap(), Some(other_run()));
+    let named = bench.store.runs_named("test").await.unwrap();
+    assert_eq!(named.iter().map(|row| RunId(row.run_id)).collect::<Vec<_>>(), [other_run(), RUN]);
+    assert!(bench.store.runs_named("another").await.unwrap().is_empty());
     assert_eq!(bench.store.runs().await.unwrap()[0].run_id, other_run().0);
     let by_id = FoundRun { run_id: RUN, name, namesakes: 1 };
     assert_eq!(by_id.to_string(), format!("run test ({RUN})"));
@@ -85,6 +87,33 @@ async fn end_of_a_run_answers_what_still_waits_and_no_wish_follows_it() {
     let put = bench.store.put_command(RUN, "pause", &body, "me").await.unwrap();
     assert_eq!(put, Put::Ended);
     assert!(bench.store.pending_commands(RUN, 0).await.unwrap().is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn inbox_that_nobody_empties_takes_a_hundred_wishes_and_a_stop() {
+    let bench = bench().await;
+    let mut lease = bench.begin(started(2)).await;
+    for _ in 0..100 {
+        bench.put("pause").await;
+    }
+    let body = serde_json::json!({ "command": "pause" });
+    let put = || bench.store.put_command(RUN, "pause", &body, "me");
+    assert_eq!(put().await.unwrap(), Put::Full(100));
+    bench.put("stop").await;
+    lease.append(0, vec![finished()]).await.unwrap();
+    assert_eq!(put().await.unwrap(), Put::Ended);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn looker_finds_tables_as_they_are_and_makes_none() {
+    let mut bench = bench().await;
+    bench.sql("create database looked_at").await.unwrap();
+    let url = bench.cluster.postgres.url().replace("/postgres?", "/looked_at?");
+    for _ in 0..2 {
+        assert!(Store::connect_to_look(&url).await.unwrap().is_none());
+    }
+    Store::connect(&url, 1).await.unwrap();
+    assert!(Store::connect_to_look(&url).await.unwrap().is_some());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -119,14 +148,48 @@ async fn living_worker_is_seen_and_one_that_is_gone_is_not() {
     assert!(holder.unwrap().contains(&std::process::id().to_string()));
     assert_eq!(bench.store.held(&[other_run(), RUN]).await.unwrap(), [false, true]);
     lease.release().await.unwrap();
-    // The server takes a moment to end the session.
+    nobody_writes(&bench.store).await;
+}
+
+/// Waits until nobody does: the server takes a moment to end a session.
+async fn nobody_writes(store: &Store) {
     for _ in 0..500 {
-        if bench.store.writer(RUN).await.unwrap().is_none() {
+        if store.writer(RUN).await.unwrap().is_none() {
             return;
         }
         tokio::time::sleep(std::time::Duration::from_millis(10)).await;
     }
     panic!("a released run is held");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn run_whose_worker_has_lost_its_connection_is_held_as_long_as_that_lives() {
+    let mut bench = bench().await;
+    bench.begin(started(2)).await.release().await.unwrap();
+    nobody_writes(&bench.store).await;
+    // As another process of this host left it that waits for the database: no lock, not given back.
+    let mut other = std::process::Command::new("sleep").arg("600").spawn().unwrap();
+    let stat = std::fs::read_to_string(format!("/proc/{}/stat", other.id())).unwrap();
+    let began = stat.rsplit_once(") ").unwrap().1.split(' ').nth(19).unwrap();
+    let here = std::process::id();
+    let (was, is) = (format!("process {here} "), format!("process {} ", other.id()));
+    let taken = "update run_head set holder = replace(holder, ";
+    bench.sql(&format!("{taken} '{was}', '{is}'), holder_began = {began}")).await.unwrap();
+    let writer = bench.store.writer(RUN).await.unwrap();
+    assert!(writer.unwrap().starts_with(&is));
+    let refusal = bench.store.acquire_writer(RUN).await.unwrap_err();
+    assert!(
+        matches!(&refusal, StoreError::Held { holder, .. } if holder.starts_with(&is)),
+        "{refusal}"
+    );
+    other.kill().unwrap();
+    other.wait().unwrap();
+    nobody_writes(&bench.store).await;
+    bench.store.acquire_writer(RUN).await.unwrap().release().await.unwrap();
+    assert_eq!(
+        bench.rows("select holder_began from run_head").await,
+        [r#"{"holder_began": null}"#]
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -44,7 +44,7 @@ impl Trainer {
     pub fn save(&self, parent: &Path, state: &CheckpointState) -> Result<SavedCheckpoint> {
         std::fs::create_dir_all(parent).map_err(at(parent))?;
         checkpoint_folder::remove_leftovers(parent)?;
-        let stem = format!("a{:03}-s{:010}", state.attempt, state.next_step);
+        let stem = checkpoint_folder::stem(state.attempt, state.next_step);
         let part = PartFolder::begin(parent, &stem)?;
         let mut files = part.tensor_files(&parameters::shapes(&self.model))?;
         let mut digest = ContentDigest::new(CHECKPOINT);
@@ -52,7 +52,7 @@ impl Trainer {
         let state_json = serde_json::to_vec(state).expect("a state is plain data");
         digest.bytes(&state_json);
         let digest = digest.finish();
-        let folder = format!("{stem}-{}", digest.short());
+        let folder = checkpoint_folder::name(&stem, &digest);
         let whole = parent.join(&folder);
         let same = |found: (Vec<u8>, Digest)| found.1 == digest;
         let bytes = if whole.is_dir() && self.read(&whole, &mut |_, _, _| ()).is_ok_and(same) {

@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
+use hm_domain::checkpoint::CheckpointState;
+use hm_domain::id::Digest;
 use safetensors::tensor::Dtype;
 
 use crate::error::{Result, TrainError, at};
@@ -19,21 +21,77 @@ pub(crate) const MOMENTS: [&str; 2] = [".m", ".v"];
 
 /// Ends the names of folders that do not count.
 const PART: &str = ".part";
+/// Before that, what is moved aside for a whole one.
+const REPLACED: &str = ".replaced";
 
-/// Deletes what an earlier crash left half written under `parent`.
-pub(crate) fn remove_leftovers(parent: &Path) -> Result<()> {
+/// What a checkpoint's name begins with.
+pub(crate) fn stem(attempt: u32, step: u64) -> String {
+    format!("a{attempt:03}-s{step:010}")
+}
+
+/// Attempt and step of a stem, if it is one to the letter.
+fn of_stem(text: &str) -> Option<(u32, u64)> {
+    let (attempt, step) = text.strip_prefix('a')?.split_once("-s")?;
+    let (attempt, step) = (attempt.parse().ok()?, step.parse().ok()?);
+    (stem(attempt, step) == text).then_some((attempt, step))
+}
+
+/// A checkpoint's name: with its digest, as short as people see it.
+pub(crate) fn name(stem: &str, digest: &Digest) -> String {
+    format!("{stem}-{}", digest.short())
+}
+
+/// Attempt and step of a checkpoint's name, if it is one to the letter.
+fn of_name(text: &str) -> Option<(u32, u64)> {
+    let (stem, short) = text.rsplit_once('-')?;
+    let is_hex = |byte: u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
+    let is_short = short.len() == Digest::ZERO.short().len() && short.bytes().all(is_hex);
+    of_stem(stem).filter(|_| is_short)
+}
+
+/// Whether a folder of this name was left by a save that came to no end.
+fn is_leftover(name: &str) -> bool {
+    name.strip_suffix(PART).is_some_and(|rest| {
+        of_stem(rest).is_some() || rest.strip_suffix(REPLACED).and_then(of_name).is_some()
+    })
+}
+
+/// Names of the folders in `parent`. A link is none.
+fn folders_in(parent: &Path) -> Result<Vec<String>> {
+    let mut folders = Vec::new();
     for entry in std::fs::read_dir(parent).map_err(at(parent))? {
-        let path = entry.map_err(at(parent))?.path();
-        if path.to_string_lossy().ends_with(PART) {
-            let removed = if path.is_dir() {
-                std::fs::remove_dir_all(&path)
-            } else {
-                std::fs::remove_file(&path)
-            };
-            removed.map_err(at(&path))?;
+        let entry = entry.map_err(at(parent))?;
+        if entry.file_type().map_err(at(parent))?.is_dir()
+            && let Ok(name) = entry.file_name().into_string()
+        {
+            folders.push(name);
         }
     }
+    folders.sort();
+    Ok(folders)
+}
+
+/// Deletes what an earlier crash left half written under `parent`. Whatever else ends in `.part` is a
+/// person's.
+pub(crate) fn remove_leftovers(parent: &Path) -> Result<()> {
+    for name in folders_in(parent)?.iter().filter(|name| is_leftover(name)) {
+        let path = parent.join(name);
+        std::fs::remove_dir_all(&path).map_err(at(&path))?;
+    }
     Ok(())
+}
+
+/// Folders in `parent` that have a checkpoint's name to the letter and hold the state that it tells of.
+/// Whether the rest is whole is not looked at.
+pub fn checkpoints_in(parent: &Path) -> Result<Vec<(String, CheckpointState)>> {
+    let held = |folder: &String| -> Option<CheckpointState> {
+        let told = of_name(folder)?;
+        let json = std::fs::read(parent.join(folder).join(STATE_FILE)).ok()?;
+        let state: CheckpointState = serde_json::from_slice(&json).ok()?;
+        (told == (state.attempt, state.next_step)).then_some(state)
+    };
+    let folders = folders_in(parent)?.into_iter();
+    Ok(folders.filter_map(|folder| held(&folder).map(|state| (folder, state))).collect())
 }
 
 /// Bytes of a checkpoint's files.
@@ -114,7 +172,7 @@ impl PartFolder {
 
     fn rename(&mut self, whole: &Path) -> Result<()> {
         let mut aside = whole.as_os_str().to_owned();
-        aside.push(format!(".replaced{PART}"));
+        aside.push(format!("{REPLACED}{PART}"));
         let aside = PathBuf::from(aside);
         let replaces = whole.exists();
         if replaces {
@@ -145,4 +203,35 @@ impl Drop for PartFolder {
 
 fn sync(path: &Path) -> Result<()> {
     File::open(path).and_then(|file| file.sync_all()).map_err(at(path))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_names_of_our_own_making_are_leftovers() {
+        let name = name(&stem(7, 12_345), &Digest::of(b"content"));
+        assert_eq!(of_name(&name), Some((7, 12_345)));
+        for ours in [format!("{}.part", stem(0, 3)), format!("{name}.replaced.part")] {
+            assert!(is_leftover(&ours), "{ours}");
+        }
+        assert_eq!(of_stem(&stem(1000, 99_999_999_999)), Some((1000, 99_999_999_999)));
+        let theirs = [
+            "notes.part",
+            "backup-of-mine.part",
+            ".part",
+            "a0-s3.part",
+            "a000-s0000000003",
+            "a+00-s0000000003.part",
+            "a000-s0000000003-mine.part",
+            "a000-s0000000003-mine.replaced.part",
+            "a000-s0000000003.part.part",
+            "my-a000-s0000000003.part",
+        ];
+        for theirs in theirs.iter().map(ToString::to_string).chain([format!("{name}.part")]) {
+            assert!(!is_leftover(&theirs), "{theirs}");
+            assert_eq!(of_name(&theirs), None, "{theirs}");
+        }
+    }
 }

@@ -157,15 +157,44 @@ fn saving_again_keeps_what_is_whole_and_mends_what_is_damaged() {
 }
 
 #[test]
-fn leftovers_of_a_crash_are_removed_at_the_next_save() {
+fn leftovers_of_a_crash_are_removed_at_the_next_save_and_nothing_else_is() {
     let (folder, mut trainer, saved, path) = saved();
-    for left in ["a000-s0000000009-abc.part", "a000-s0000000009-abc.replaced.part"] {
+    let replaced = format!("{}.replaced.part", saved.folder);
+    let theirs = ["backup-of-mine.part", "a000-s0000000009-abc.part", "a000-s0000000009-mine"];
+    for left in ["a000-s0000000009.part", &replaced].iter().chain(&theirs) {
         std::fs::create_dir(folder.path().join(left)).unwrap();
         std::fs::write(folder.path().join(left).join(FILES[0]), "half").unwrap();
     }
+    // Files and links are never ours, whatever their names.
+    std::fs::write(folder.path().join("notes.part"), "mine").unwrap();
+    std::fs::write(folder.path().join("a000-s0000000008.part"), "mine").unwrap();
+    std::os::unix::fs::symlink(&path, folder.path().join("a000-s0000000007.part")).unwrap();
     let next = trainer.save(folder.path(), &state(&trainer, 1)).unwrap();
-    assert_eq!(names(folder.path()), [saved.folder.clone(), next.folder]);
+    let mut due = vec![saved.folder.clone(), next.folder, "notes.part".to_owned()];
+    due.extend(theirs.map(str::to_owned));
+    due.extend([7, 8].map(|step| format!("a000-s000000000{step}.part")));
+    due.sort();
+    assert_eq!(names(folder.path()), due);
     trainer.load(&path, saved.digest).unwrap();
+}
+
+#[test]
+fn folders_are_checkpoints_by_their_names_to_the_letter_and_the_state_in_them() {
+    let (folder, _, saved, path) = saved();
+    let found = || -> Vec<(String, u64)> {
+        let found = checkpoints_in(folder.path()).unwrap().into_iter();
+        found.map(|(folder, state)| (folder, state.next_step)).collect()
+    };
+    assert_eq!(found(), [(saved.folder.clone(), 0)]);
+    let copy = |name: &str| {
+        std::fs::create_dir(folder.path().join(name)).unwrap();
+        std::fs::copy(path.join(FILES[2]), folder.path().join(name).join(FILES[2])).unwrap();
+    };
+    // A person's copy, another step than the state's, and a folder without a state.
+    copy(&format!("{}-backup", saved.folder));
+    copy("a000-s0000000009-0123456789ab");
+    std::fs::create_dir(folder.path().join("a000-s0000000008-0123456789ab")).unwrap();
+    assert_eq!(found().len(), 1);
 }
 
 #[test]

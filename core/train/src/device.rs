@@ -1,6 +1,8 @@
 //! Which devices train, and what of them may change bits.
 
 use burn::tensor::Device;
+use hm_domain::precision::Precision;
+use hm_domain::spec::TrainingSpec;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Result, TrainError};
@@ -44,6 +46,20 @@ impl std::str::FromStr for DeviceChoice {
                     }
                     None => Ok(DeviceChoice::Cuda(indices)),
                 }
+            }
+        }
+    }
+}
+
+impl std::fmt::Display for DeviceChoice {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            DeviceChoice::Auto => f.write_str("auto"),
+            DeviceChoice::Cpu => f.write_str("cpu"),
+            DeviceChoice::AllCuda => f.write_str("cuda:all"),
+            DeviceChoice::Cuda(indices) => {
+                let list = indices.iter().map(usize::to_string).collect::<Vec<_>>();
+                write!(f, "cuda:{}", list.join(","))
             }
         }
     }
@@ -97,6 +113,23 @@ impl Devices {
         Devices { each, name: name.to_owned(), reason: None }
     }
 
+    /// Whether they can compute this run's steps, before anything is made on them.
+    ///
+    /// # Errors
+    /// When one would have no work, or has not the precision.
+    pub fn admit(&self, training: &TrainingSpec) -> Result<()> {
+        refuse_idle_devices(training, self.count())?;
+        self.ops(training.precision).map(|_| ())
+    }
+
+    /// What computes on each in this precision.
+    pub(crate) fn ops(&self, precision: Precision) -> Result<Vec<Ops>> {
+        let device = || self.name.clone();
+        let ops = |each: &Device| Ops::of(each).computing_in(precision);
+        let all: Option<Vec<Ops>> = self.each.iter().map(ops).collect();
+        all.ok_or_else(|| TrainError::Precision { precision, device: device() })
+    }
+
     /// How many share a step.
     pub fn count(&self) -> usize {
         self.each.len()
@@ -118,6 +151,18 @@ impl From<NoCuda> for TrainError {
     fn from(NoCuda { reason, remedy }: NoCuda) -> TrainError {
         TrainError::Device(format!("{reason}: {remedy}"))
     }
+}
+
+/// Every step that the spec plans has a sequence for every device.
+fn refuse_idle_devices(training: &TrainingSpec, devices: usize) -> Result<()> {
+    let (sequences, key) = match training.batch_ramp {
+        Some(ramp) => (ramp.from, "training.batch_ramp.from"),
+        None => (training.sequences_per_step, "training.sequences_per_step"),
+    };
+    if devices > sequences.max(1) as usize {
+        return Err(TrainError::IdleDevices { devices, sequences, key });
+    }
+    Ok(())
 }
 
 #[cfg(feature = "cuda")]

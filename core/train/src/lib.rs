@@ -36,6 +36,7 @@ mod whole_folder;
 
 pub use allocator::keep_freed_memory;
 pub use checkpoint::SavedCheckpoint;
+pub use checkpoint_folder::checkpoints_in;
 pub use device::{DeviceChoice, Devices, Fingerprint, fingerprint};
 pub use error::{Result, TrainError};
 pub use generate::{BadChoice, Choice, Chooser, Generator};

@@ -25,8 +25,11 @@ pub struct MemoryPlan {
     /// What the gradient needs of the forward pass, and what is being computed.
     pub activations_bytes: u64,
     /// Freed and not given back: tensors of two sizes come and go, and the allocator keeps about one of
-    /// each (measured, on the shapes of the test).
+    /// each; where micro-batches add up, sums that stay lie between them, and it keeps a block's gradient
+    /// more (measured, on the shapes of the test).
     pub allocator_bytes: u64,
+    /// What threads copy parts of the matrices into that they multiply, all together.
+    pub threads_bytes: u64,
     /// What saving a checkpoint adds to weights and moments: buffers, since tensors are written from
     /// where they lie. It comes between steps, when there are no activations.
     pub checkpoint_bytes: u64,
@@ -35,8 +38,13 @@ pub struct MemoryPlan {
 /// Numbers on their way to a checkpoint's files, and the files' own buffers.
 const CHECKPOINT_BYTES: u64 = VALUE * LITTLE_ENDIAN_NUMBERS as u64 + 2 * (8 << 10);
 
+/// Most that one thread copies parts of matrices into: as much as its processor's second-level cache holds,
+/// which is 1 to 2 MiB.
+const THREAD_BYTES_MAX: u64 = 1 << 20;
+
 impl MemoryPlan {
-    /// The plan of a run whose steps are cut into micro-batches of so many sequences.
+    /// The plan of a run whose steps are cut into micro-batches of so many sequences, on this machine's
+    /// threads.
     pub fn of(spec: &RunSpec, micro_batch_sequences: u32) -> MemoryPlan {
         let weights_bytes = VALUE * spec.model.parameter_count();
         let accumulates = micro_batch_sequences < spec.training.sequences_per_step;
@@ -46,13 +54,20 @@ impl MemoryPlan {
             .into_iter()
             .max_by_key(|(gradients, activations)| gradients.saturating_add(*activations));
         let (gradients_bytes, activations_bytes) = fullest.expect("a step has moments");
+        let freed = step.hidden.saturating_add(step.inner);
+        let freed = match accumulates {
+            true => freed.saturating_add(step.block_gradient),
+            false => freed,
+        };
+        let threads = rayon::current_num_threads() as u64;
         MemoryPlan {
             micro_batch_sequences,
             weights_bytes,
             moments_bytes: 2 * weights_bytes,
             gradients_bytes,
             activations_bytes,
-            allocator_bytes: step.hidden.saturating_add(step.inner),
+            allocator_bytes: freed,
+            threads_bytes: threads * step.hidden.min(THREAD_BYTES_MAX),
             checkpoint_bytes: CHECKPOINT_BYTES,
         }
     }
@@ -60,8 +75,9 @@ impl MemoryPlan {
     /// All together; where a count is beyond u64, that.
     pub fn bytes(&self) -> u64 {
         let model = self.weights_bytes + self.moments_bytes + self.checkpoint_bytes;
-        let step = [self.gradients_bytes, self.activations_bytes, self.allocator_bytes];
-        step.into_iter().fold(model, u64::saturating_add)
+        let freed = [self.allocator_bytes, self.threads_bytes];
+        let step = [self.gradients_bytes, self.activations_bytes].into_iter().chain(freed);
+        step.fold(model, u64::saturating_add)
     }
 }
 
@@ -203,6 +219,10 @@ mod tests {
         assert_eq!(plan.activations_bytes, 4 * 2048 * (4 * 3082 + 3 * 256) + 4 * 1024 * 4096);
         assert_eq!(plan.gradients_bytes, 4 * 4096 * 256);
         assert_eq!(plan.allocator_bytes, 4 * 2048 * (256 + 704));
+        assert_eq!(plan.threads_bytes, rayon::current_num_threads() as u64 * (1 << 20));
+        // Four and four add up: 1024 rows of both widths, and a block's 705,024 gradients.
+        let parts = tiny(4).1;
+        assert_eq!(parts.allocator_bytes, 4 * 1024 * (256 + 704) + 4 * 705_024);
         assert_eq!(tiny(5).1.activations_bytes, tiny(4).1.activations_bytes);
     }
 

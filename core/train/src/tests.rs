@@ -58,6 +58,7 @@ pub(crate) fn spec() -> RunSpec {
         checkpoint: CheckpointSpec { every_steps: 10, keep: 1 },
         decision_lag: 0,
         initial_weights: None,
+        plugins: Vec::new(),
     }
 }
 

@@ -6,9 +6,8 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Instant;
 
-use burn::tensor::Device;
 use hm_domain::batch::{Batch, Sequence};
-use hm_domain::spec::{ModelSpec, OptimizerSpec, RunSpec, TrainingSpec};
+use hm_domain::spec::{ModelSpec, OptimizerSpec, RunSpec};
 use hm_domain::step::{Knobs, LossSums, PreStep, TrainReport, Verdict};
 
 use crate::admission::{check_batch, check_knobs};
@@ -50,15 +49,9 @@ impl Trainer {
     /// more than the smallest step has sequences.
     pub fn on(spec: &RunSpec, devices: Devices) -> Result<Trainer> {
         spec.model.checked()?;
-        refuse_idle_devices(&spec.training, devices.count())?;
-        let (name, precision) = (devices.name, spec.training.precision);
-        let ops = |device: &Device| {
-            Ops::of(device)
-                .computing_in(precision)
-                .ok_or_else(|| TrainError::Precision { precision, device: name.clone() })
-        };
-        let ops = devices.each.iter().map(ops).collect::<Result<_>>()?;
-        Trainer::computing_with(spec, ops, name)
+        devices.admit(&spec.training)?;
+        let ops = devices.ops(spec.training.precision)?;
+        Trainer::computing_with(spec, ops, devices.name)
     }
 
     /// A replica for each of `ops`.
@@ -263,18 +256,6 @@ impl Trainer {
         }
         TrainError::Device(format!("{device} failed: {words}"))
     }
-}
-
-/// Every step that the spec plans has a sequence for every device.
-fn refuse_idle_devices(training: &TrainingSpec, devices: usize) -> Result<()> {
-    let (sequences, key) = match training.batch_ramp {
-        Some(ramp) => (ramp.from, "training.batch_ramp.from"),
-        None => (training.sequences_per_step, "training.sequences_per_step"),
-    };
-    if devices > sequences.max(1) as usize {
-        return Err(TrainError::IdleDevices { devices, sequences, key });
-    }
-    Ok(())
 }
 
 /// Does `work` on a device that is not the CPU: burn tells of most of its failures by a panic of the

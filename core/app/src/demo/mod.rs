@@ -43,9 +43,9 @@ pub(crate) fn demo(workplace: &Workplace, args: &DemoArgs) -> Result<u8> {
     let file = run_file(workplace, args)?;
     let device = DeviceChoice::Auto;
     // A demo is there to be seen again: one that has ended is followed by another.
-    let unfinished = workplace.runtime.block_on(store.find_unfinished(&file.name))?;
-    let new = unfinished.is_none();
-    let how = How { new, accept_divergence: false, device, peak_tflops: None };
+    let runs = workplace.runtime.block_on(store.runs_named(&file.name))?;
+    let new = runs.first().is_none_or(|newest| newest.ending.is_some());
+    let how = How { new, run: None, accept_divergence: false, device, peak_tflops: None };
     let Trained { id, outcome, .. } =
         run_to_its_end(workplace, &store, &file, &how, interrupt.clone())?;
     if !matches!(outcome, Outcome::Finished(..)) {

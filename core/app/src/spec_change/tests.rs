@@ -1,5 +1,6 @@
 //! What a person is told of a changed run file.
 
+use hm_domain::event::{FailurePolicy, Role};
 use hm_domain::id::Digest;
 
 use super::*;
@@ -119,5 +120,61 @@ fn every_setting_that_changed_is_told() {
         spec.domains[0].cap = 0.5;
     });
     let due = "checkpoint.keep was 2, is 5; limits.plain.cap was 1, is 0.5; seed was 3, is 4";
+    assert_eq!(text, due);
+}
+
+/// What is told of a run that was begun with `then` and is gone on with `now`.
+fn plugins(then: &[(&str, &str, &str)], now: &[(&str, &str, &str)]) -> Option<String> {
+    let of = |plugins: &[(&str, &str, &str)]| {
+        let plugin = |(plugin, digest, config): &(&str, &str, &str)| PluginSpec {
+            plugin: (*plugin).to_owned(),
+            digest: Digest::of(digest.as_bytes()),
+            config: serde_json::from_str(config).unwrap(),
+            role: Role::Active,
+            failure: FailurePolicy::HoldLast,
+        };
+        RunSpec { plugins: plugins.iter().map(plugin).collect(), ..spec() }
+    };
+    difference(&of(then), &of(now))
+}
+
+#[test]
+fn plugin_that_came_or_went_or_has_another_configuration_is_told_by_key() {
+    let odm = ("odm", "odm 1", r#"{"smoothing": 0.5}"#);
+    let static_ = ("static", "static 1", "{}");
+    let named = format!("`odm` ({})", Digest::of(b"odm 1").short());
+    let due = format!("plugins.0.plugin was not set, is {named}");
+    assert_eq!(plugins(&[], &[odm]).unwrap(), due);
+    let due = format!("plugins.0.plugin was {named}, is not set");
+    assert_eq!(plugins(&[odm], &[]).unwrap(), due);
+    let text = plugins(&[odm, static_], &[odm]).unwrap();
+    assert!(text.starts_with("plugins.1.plugin was `static`"), "{text}");
+    let text = plugins(&[odm], &[("odm", "odm 1", r#"{"smoothing": 0.25}"#)]).unwrap();
+    let due = r#"plugins.0.config was {"smoothing":0.5}, is {"smoothing":0.25}"#;
+    assert_eq!(text, due);
+    let text = plugins(&[odm], &[static_]).unwrap();
+    assert!(text.contains("plugins.0.plugin was `odm`"), "{text}");
+}
+
+#[test]
+fn plugin_of_which_a_newer_one_was_installed_is_the_one_that_it_was() {
+    assert_eq!(plugins(&[("odm", "odm 1", "{}")], &[("odm", "odm 2", "{}")]), None);
+    // The same by another of its names.
+    assert_eq!(plugins(&[("odm", "odm 1", "{}")], &[("odm@0.1.0", "odm 1", "{}")]), None);
+}
+
+#[test]
+fn role_and_failure_policy_of_a_plugin_are_part_of_the_run() {
+    let then = PluginSpec {
+        plugin: "odm".to_owned(),
+        digest: Digest::of(b"odm 1"),
+        config: serde_json::json!({}),
+        role: Role::Active,
+        failure: FailurePolicy::HoldLast,
+    };
+    let now = PluginSpec { role: Role::Shadow, failure: FailurePolicy::StopRun, ..then.clone() };
+    let of = |plugin| RunSpec { plugins: vec![plugin], ..spec() };
+    let text = difference(&of(then), &of(now)).unwrap();
+    let due = "plugins.0.failure was hold-last, is stop-run; plugins.0.role was active, is shadow";
     assert_eq!(text, due);
 }

@@ -27,9 +27,12 @@ fn names() -> Names {
 #[test]
 fn mixture_set_by_hand_shows_shares_what_moved_and_the_rules() {
     let entries = entries(&[set(1, &[0.5, 0.5]), set(2, &[0.4, 0.6])], &names());
-    assert_eq!(entries[0].detail, "web 50.0 %, code 50.0 %; rules: cap");
+    assert_eq!(entries[0].detail, "web 50.0 %, code 50.0 %; a cap holds a share down");
     assert_eq!(entries[1].title, "ada set the mixture");
-    assert_eq!(entries[1].detail, "web 40.0 % (-10.0), code 60.0 % (+10.0); rules: cap");
+    assert_eq!(
+        entries[1].detail,
+        "web 40.0 % (-10.0), code 60.0 % (+10.0); a cap holds a share down"
+    );
 }
 
 #[test]

@@ -1,24 +1,39 @@
-//! Whether a tokenizer that somebody brings can say the text at all.
+//! What of the text a tokenizer that somebody brings cannot say. All text is counted while it is encoded, and
+//! much loss is refused with numbers; a sample is judged before, so that hours are not spent for a refusal.
+//!
+//! Where a model has a token for the unknown, the places of that token are counted. A byte-pair model without
+//! one drops what it lacks in silence, and its offsets slide; so each distinct character is taken apart as the
+//! tokenizer does it, once, and is lost if the model lacks any of its symbols.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
+
+use tokenizers::{
+    Model, ModelWrapper, NormalizedString, Normalizer, OffsetReferential, OffsetType,
+    PreTokenizedString, PreTokenizer,
+};
 
 use crate::error::{DataError, Result};
 use crate::tokenizer::{Tokenizer, refused};
 
-/// Bytes of text by which a domain is judged.
-const JUDGED_BYTES: usize = 256 << 10;
 /// Share of a domain's characters that may be lost: a stray symbol in a thousand, not an alphabet.
 const LOST_SHARE_MAX: f64 = 1e-3;
-/// Lost characters that a refusal shows.
+/// Share of a sample's: what it says of the whole is not exact.
+const LOST_SHARE_OF_SAMPLE_MAX: f64 = 10.0 * LOST_SHARE_MAX;
+/// Bytes of a sample by which a domain is judged, from all over it.
+const JUDGED_BYTES: usize = 256 << 10;
+/// Lost texts that a sentence shows, and characters of one.
 const SHOWN_MAX: usize = 8;
+const SHOWN_CHARACTERS_MAX: usize = 16;
+/// Domains that a refusal names.
+const DOMAINS_MAX: usize = 3;
 
-/// Characters of a domain, those that no token says, and some of these.
+/// Characters of a domain, those that are lost, and some of these.
 #[derive(Default)]
 struct Count {
-    bytes: usize,
     characters: u64,
     lost: u64,
-    shown: Vec<char>,
+    shown: Vec<String>,
 }
 
 impl Count {
@@ -26,76 +41,193 @@ impl Count {
         self.lost as f64 / self.characters.max(1) as f64
     }
 
-    fn sentence(&self, domain: &str) -> String {
-        let shown: String = self.shown.iter().collect();
+    fn show(&mut self, text: &str) {
+        if self.shown.len() < SHOWN_MAX {
+            let text: String = text.trim().chars().take(SHOWN_CHARACTERS_MAX).collect();
+            if !text.is_empty() && !self.shown.contains(&text) {
+                self.shown.push(text);
+            }
+        }
+    }
+
+    fn sentence(&self, domain: &str, of: &str) -> String {
         format!(
-            "{:.2} % of domain `{domain}` ({} of {} characters, such as {shown})",
+            "{:.2} % of domain `{domain}` ({} of {} characters{of}, such as {})",
             self.share() * 100.0,
             self.lost,
-            self.characters
+            self.characters,
+            self.shown.join(" ")
         )
     }
 }
 
-/// Judges every domain of a sample; gives what a person should know where little is lost.
-///
-/// # Errors
-/// When much of a domain's text would become unknown, or vanish.
-pub(crate) fn refuse_losses(
-    tokenizer: &Tokenizer,
-    sample: &[(String, String)],
-    go_on: &dyn Fn() -> Result<()>,
-) -> Result<Vec<String>> {
-    let unknown = tokenizer.unknown_id();
-    let mut counts: BTreeMap<&str, Count> = BTreeMap::new();
-    for (domain, text) in sample {
-        let count = counts.entry(domain).or_default();
-        if count.bytes < JUDGED_BYTES {
-            count.bytes += text.len();
-            tokenizer.count_lost(text, unknown, count)?;
-            go_on()?;
-        }
-    }
-    let lossy = counts.iter().filter(|(_, count)| count.lost > 0);
-    let worst = lossy.clone().max_by(|(_, a), (_, b)| a.share().total_cmp(&b.share()));
-    if let Some((domain, count)) = worst.filter(|(_, count)| count.share() > LOST_SHARE_MAX) {
-        let sentence = count.sentence(domain);
-        let reason = format!(
-            "it cannot say {sentence}: bring one made for this text, or leave data.tokenizer out to train one"
-        );
-        return Err(DataError::Tokenizer(reason));
-    }
-    let told = |(domain, count): (&&str, &Count)| {
-        format!("the tokenizer cannot say {}: they are lost", count.sentence(domain))
-    };
-    Ok(lossy.map(told).collect())
+/// What is known of a character.
+#[derive(Clone, Copy, PartialEq)]
+enum Said {
+    Unasked,
+    Yes,
+    No,
 }
 
-impl Tokenizer {
-    fn count_lost(&self, text: &str, unknown: Option<u32>, count: &mut Count) -> Result<()> {
-        let encoding = self.encoder.encode(text, false).map_err(refused)?;
-        let mut said = vec![false; text.len() + 1];
-        for (id, (start, end)) in encoding.get_ids().iter().zip(encoding.get_offsets()) {
-            if Some(*id) != unknown {
-                said[*start..(*end).min(text.len())].fill(true);
-            }
+/// What is lost of the text that goes by, by domain.
+pub(crate) struct Losses<'a> {
+    tokenizer: &'a Tokenizer,
+    unknown: Option<u32>,
+    /// By character.
+    said: Vec<Said>,
+    counts: BTreeMap<String, Count>,
+}
+
+impl<'a> Losses<'a> {
+    pub(crate) fn new(tokenizer: &'a Tokenizer) -> Losses<'a> {
+        let said = vec![Said::Unasked; char::MAX as usize + 1];
+        Losses { tokenizer, unknown: tokenizer.unknown_id(), said, counts: BTreeMap::new() }
+    }
+
+    /// Counts a piece of a domain's text, encoded as `ids`.
+    pub(crate) fn count(&mut self, domain: &str, piece: &str, ids: &[u32]) -> Result<()> {
+        let unknown = match self.unknown {
+            Some(unknown) if ids.contains(&unknown) => self.tokenizer.places(piece, unknown)?,
+            _ => Vec::new(),
+        };
+        if !self.counts.contains_key(domain) {
+            self.counts.insert(domain.to_owned(), Count::default());
         }
-        // White space is left out of offsets, and of many vocabularies by intent.
-        for (place, character) in text.char_indices().filter(|(_, c)| !c.is_whitespace()) {
-            count.characters += 1;
-            if !said[place] {
-                count.lost += 1;
-                if count.shown.len() < SHOWN_MAX && !count.shown.contains(&character) {
-                    count.shown.push(character);
-                }
+        let count = self.counts.get_mut(domain).expect("inserted above");
+        unknown.iter().for_each(|place| count.show(piece.get(place.clone()).unwrap_or_default()));
+        let mut unknown = unknown.into_iter().peekable();
+        for (place, character) in piece.char_indices() {
+            while unknown.next_if(|range| range.end <= place).is_some() {}
+            let said = &mut self.said[character as usize];
+            if *said == Said::Unasked {
+                let is_said = self.tokenizer.says(character, self.unknown.is_none())?;
+                *said = if is_said { Said::Yes } else { Said::No };
+            }
+            // White space counts only where a model has a place for it and no token: many leave it out by
+            // intent, and it is left out of offsets.
+            let is_white = character.is_whitespace();
+            let is_unknown =
+                !is_white && unknown.peek().is_some_and(|range| range.contains(&place));
+            let is_lost = is_unknown || *said == Said::No;
+            count.characters += u64::from(is_lost || !is_white);
+            count.lost += u64::from(is_lost);
+            if is_lost && !is_unknown {
+                count.show(&shown(character));
             }
         }
         Ok(())
     }
 
+    /// What a person should know where little is lost.
+    ///
+    /// # Errors
+    /// When much of a domain's text became unknown, or vanished.
+    pub(crate) fn told(&self) -> Result<Vec<String>> {
+        self.refuse(LOST_SHARE_MAX, "")?;
+        let lossy = self.counts.iter().filter(|(_, count)| count.lost > 0);
+        let told = |(domain, count): (&String, &Count)| {
+            format!("the tokenizer cannot say {}: they are lost", count.sentence(domain, ""))
+        };
+        Ok(lossy.map(told).collect())
+    }
+
+    fn refuse(&self, share_max: f64, of: &str) -> Result<()> {
+        let mut worst: Vec<(&String, &Count)> =
+            self.counts.iter().filter(|(_, count)| count.share() > share_max).collect();
+        worst.sort_by(|(_, a), (_, b)| b.share().total_cmp(&a.share()));
+        if worst.is_empty() {
+            return Ok(());
+        }
+        let shown = worst.iter().take(DOMAINS_MAX);
+        let shown: Vec<String> = shown.map(|(domain, count)| count.sentence(domain, of)).collect();
+        let more = match worst.len().saturating_sub(DOMAINS_MAX) {
+            0 => String::new(),
+            more => format!(", and of {more} more domains"),
+        };
+        let reason = format!(
+            "it cannot say {}{more}: bring one made for this text, or leave data.tokenizer out to train one",
+            shown.join(", ")
+        );
+        Err(DataError::Tokenizer(reason))
+    }
+}
+
+/// Judges every domain of a sample that is in the order of the text, by pieces from all over it.
+///
+/// # Errors
+/// When so much is lost that all text will hardly be better.
+pub(crate) fn refuse_losses(
+    tokenizer: &Tokenizer,
+    sample: &[(String, String)],
+    go_on: &dyn Fn() -> Result<()>,
+) -> Result<()> {
+    let mut bytes: BTreeMap<&str, usize> = BTreeMap::new();
+    for (domain, text) in sample {
+        *bytes.entry(domain).or_default() += text.len();
+    }
+    let mut seen: BTreeMap<&str, usize> = BTreeMap::new();
+    let mut losses = Losses::new(tokenizer);
+    for (domain, text) in sample {
+        let every = bytes[domain.as_str()].div_ceil(JUDGED_BYTES).max(1);
+        let seen = seen.entry(domain).or_default();
+        if seen.is_multiple_of(every) {
+            losses.count(domain, text, &tokenizer.encode_piece(text)?)?;
+            go_on()?;
+        }
+        *seen += 1;
+    }
+    losses.refuse(LOST_SHARE_OF_SAMPLE_MAX, " of a sample of it")
+}
+
+impl Tokenizer {
+    /// Where the unknown token stands in a text.
+    fn places(&self, text: &str, unknown: u32) -> Result<Vec<Range<usize>>> {
+        let encoding = self.encoder.encode(text, false).map_err(refused)?;
+        let tokens = encoding.get_ids().iter().zip(encoding.get_offsets());
+        let tokens = tokens.filter(|(id, _)| **id == unknown);
+        Ok(tokens.map(|(_, (start, end))| *start..(*end).min(text.len())).collect())
+    }
+
+    /// Whether a character by itself becomes tokens; where the model drops what it lacks, whether it has all
+    /// symbols that the character becomes.
+    fn says(&self, character: char, drops: bool) -> Result<bool> {
+        let text = character.to_string();
+        if self.encoder.get_added_vocabulary().get_vocab().contains_key(&text) {
+            return Ok(true);
+        }
+        let model = self.encoder.get_model();
+        if !drops || !matches!(model, ModelWrapper::BPE(_)) {
+            let is_empty = self.encoder.encode_fast(text, false).map_err(refused)?.is_empty();
+            return Ok(!is_empty || is_left_out(character));
+        }
+        let symbols = self.symbols(text)?;
+        // What stands for a blank before a word is no part of the word.
+        let is_part = |symbol: &char| *symbol == character || !matches!(symbol, '▁' | 'Ġ');
+        for symbol in symbols.chars().filter(|symbol| character.is_whitespace() || is_part(symbol))
+        {
+            if model.tokenize(symbol.encode_utf8(&mut [0; 4])).map_err(refused)?.is_empty() {
+                return Ok(false);
+            }
+        }
+        Ok(!symbols.is_empty() || is_left_out(character))
+    }
+
+    /// What the model is shown of a text.
+    fn symbols(&self, text: String) -> Result<String> {
+        let mut normalized = NormalizedString::from(text);
+        if let Some(normalizer) = self.encoder.get_normalizer() {
+            normalizer.normalize(&mut normalized).map_err(refused)?;
+        }
+        let mut words = PreTokenizedString::from(normalized);
+        if let Some(splitter) = self.encoder.get_pre_tokenizer() {
+            splitter.pre_tokenize(&mut words).map_err(refused)?;
+        }
+        let words = words.get_splits(OffsetReferential::Original, OffsetType::Byte);
+        Ok(words.into_iter().map(|(word, ..)| word).collect())
+    }
+
     /// The token that stands for what cannot be said.
     fn unknown_id(&self) -> Option<u32> {
-        use tokenizers::ModelWrapper;
         let by_text = |token: &str| self.encoder.token_to_id(token);
         match self.encoder.get_model() {
             ModelWrapper::BPE(model) => model.unk_token.as_deref().and_then(by_text),
@@ -109,6 +241,20 @@ impl Tokenizer {
     }
 }
 
+/// A character for a person to read.
+fn shown(character: char) -> String {
+    let is_seen = !character.is_whitespace() && !character.is_control();
+    if is_seen { character.to_string() } else { format!("{character:?}") }
+}
+
+/// White space, and what has no look of its own: no text is lost where it is taken away.
+fn is_left_out(character: char) -> bool {
+    character.is_whitespace()
+        || character.is_control()
+        || matches!(character, '\u{ad}' | '\u{300}'..='\u{36f}' | '\u{200b}'..='\u{200f}'
+            | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{fe00}'..='\u{fe0f}' | '\u{feff}')
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::{Value, json};
@@ -119,48 +265,163 @@ mod tests {
         texts.iter().map(|(domain, text)| ((*domain).to_owned(), (*text).to_owned())).collect()
     }
 
-    /// A tokenizer of letters only, with or without a token for the rest.
-    fn letters(unknown: Option<&str>) -> Tokenizer {
-        let mut vocabulary: Vec<String> = ('a'..='z').map(String::from).collect();
+    /// What is told of all of these texts.
+    fn told(tokenizer: &Tokenizer, texts: &[(&str, &str)]) -> Result<Vec<String>> {
+        let mut losses = Losses::new(tokenizer);
+        for (domain, text) in texts {
+            losses.count(domain, text, &tokenizer.encode_piece(text).unwrap()).unwrap();
+        }
+        losses.told()
+    }
+
+    fn refusal(tokenizer: &Tokenizer, texts: &[(&str, &str)]) -> String {
+        told(tokenizer, texts).unwrap_err().to_string()
+    }
+
+    /// A tokenizer of this model's tokens and the usual end mark, changed by `with`.
+    fn tokenizer(tokens: &[String], with: Value) -> Tokenizer {
+        let mut vocabulary = tokens.to_vec();
         vocabulary.extend(["<unk>".to_owned(), "</s>".to_owned()]);
         let ids: serde_json::Map<String, Value> =
             vocabulary.into_iter().enumerate().map(|(id, token)| (token, id.into())).collect();
-        let json = json!({
+        let mut json = json!({
             "version": "1.0", "truncation": null, "padding": null, "added_tokens": [],
             "normalizer": null, "pre_tokenizer": {"type": "Whitespace"}, "post_processor": null,
             "decoder": null,
-            "model": {"type": "BPE", "unk_token": unknown, "vocab": ids, "merges": []},
+            "model": {"type": "BPE", "unk_token": null, "vocab": ids, "merges": []},
         });
+        for (place, value) in with.as_object().unwrap() {
+            *json.pointer_mut(place).unwrap() = value.clone();
+        }
         Tokenizer::of(json.to_string().as_bytes(), None).unwrap()
+    }
+
+    fn letters() -> Vec<String> {
+        ('a'..='z').map(String::from).collect()
+    }
+
+    fn unknown() -> Value {
+        json!({"/model/unk_token": "<unk>"})
+    }
+
+    fn by_bytes() -> Value {
+        json!({"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": true})
     }
 
     #[test]
     fn a_tokenizer_that_cannot_say_a_domain_is_refused_with_the_share() {
-        for unknown in [Some("<unk>"), None] {
-            let tokenizer = letters(unknown);
-            let texts = sample(&[("en", "plain words"), ("zh", "数据 mix 混合"), ("en", "more")]);
-            let refused = refuse_losses(&tokenizer, &texts, &|| Ok(())).unwrap_err().to_string();
-            let share = "57.14 % of domain `zh` (4 of 7 characters, such as 数据混合)";
+        for with in [unknown(), json!({})] {
+            let tokenizer = tokenizer(&letters(), with);
+            let texts = [("en", "plain words"), ("zh", "数据 mix 混合"), ("en", "more")];
+            let refused = refusal(&tokenizer, &texts);
+            let share = "57.14 % of domain `zh` (4 of 7 characters, such as ";
             assert!(refused.contains(share), "{refused}");
-            assert_eq!(refuse_losses(&tokenizer, &texts[..1], &|| Ok(())).unwrap(), [""; 0]);
+            let refused = refuse_losses(&tokenizer, &sample(&texts), &|| Ok(())).unwrap_err();
+            let share = "(4 of 7 characters of a sample of it, such as ";
+            assert!(refused.to_string().contains(share), "{refused}");
+            assert_eq!(told(&tokenizer, &texts[..1]).unwrap(), [""; 0]);
         }
+    }
+
+    #[test]
+    fn what_comes_late_counts_as_what_comes_early_and_the_share_is_that_of_all_text() {
+        let tokenizer = tokenizer(&letters(), unknown());
+        let (english, chinese) = ("plain words ".repeat(300), "训练数据的混合比例 ".repeat(40));
+        let mut texts = vec![("c", english.as_str()); 300];
+        texts.extend([("c", chinese.as_str()); 300]);
+        for _ in 0..2 {
+            let refused = refusal(&tokenizer, &texts);
+            assert!(
+                refused.contains("10.71 % of domain `c` (108000 of 1008000 characters"),
+                "{refused}"
+            );
+            let refused = refuse_losses(&tokenizer, &sample(&texts), &|| Ok(())).unwrap_err();
+            assert!(refused.to_string().contains(" % of domain `c` ("), "{refused}");
+            texts.reverse();
+        }
+    }
+
+    #[test]
+    fn a_sample_alone_refuses_only_what_all_text_will_not_mend() {
+        let tokenizer = tokenizer(&letters(), unknown());
+        let text = format!("{} 数", "word ".repeat(50));
+        let texts = [("en", text.as_str())];
+        assert!(refuse_losses(&tokenizer, &sample(&texts), &|| Ok(())).is_ok());
+        assert!(refusal(&tokenizer, &texts).contains("0.50 % of domain `en` (1 of 201 characters"));
     }
 
     #[test]
     fn a_stray_symbol_is_told() {
         let text = format!("{} 数", "word ".repeat(1000));
-        let told = refuse_losses(&letters(Some("<unk>")), &sample(&[("en", &text)]), &|| Ok(()));
-        let told = told.unwrap();
-        assert!(
-            told[0].contains("0.02 % of domain `en` (1 of 4001 characters, such as 数)"),
-            "{told:?}"
+        let told = told(&tokenizer(&letters(), unknown()), &[("en", &text)]).unwrap();
+        let sentence = "the tokenizer cannot say 0.02 % of domain `en` (1 of 4001 characters, such as 数): they are lost";
+        assert_eq!(told, [sentence]);
+    }
+
+    #[test]
+    fn characters_of_which_a_byte_is_missing_are_lost_and_no_others() {
+        // é is C3 A9, è C3 A8, à C3 A0: bytes that are written as Ã © ¨ and (for A0) ł.
+        let mut tokens = letters();
+        tokens.extend(["Ã", "©", "Ġ"].map(String::from));
+        for with in [
+            json!({"/pre_tokenizer": by_bytes()}),
+            // The token for the unknown stands for one byte then.
+            json!({"/pre_tokenizer": by_bytes(), "/model/unk_token": "<unk>"}),
+        ] {
+            let tokenizer = tokenizer(&tokens, with);
+            let refused = refusal(&tokenizer, &[("fr", "près du café à la crème, été")]);
+            let share = "18.18 % of domain `fr` (4 of 22 characters, such as è à ,)";
+            assert!(refused.contains(share), "{refused}");
+        }
+    }
+
+    #[test]
+    fn white_space_is_lost_where_a_model_has_a_place_for_it_and_no_token() {
+        let mut tokens = letters();
+        tokens.push("Ġ".to_owned());
+        let tokenizer = tokenizer(&tokens, json!({"/pre_tokenizer": by_bytes()}));
+        let refused = refusal(&tokenizer, &[("code", "if x\n\tpass")]);
+        assert!(refused.contains(r"(2 of 9 characters, such as '\n' '\t')"), "{refused}");
+        assert_eq!(
+            told(&self::tokenizer(&letters(), json!({})), &[("en", "a\n\tb")]).unwrap(),
+            [""; 0]
         );
+    }
+
+    #[test]
+    fn what_a_normalizer_takes_away_is_lost_where_it_can_be_seen() {
+        let strip = json!({"type": "Replace", "pattern": {"Regex": "[^a-z ]"}, "content": ""});
+        let tokenizer = tokenizer(&letters(), json!({"/normalizer": strip}));
+        let refused = refusal(&tokenizer, &[("zh", "数据 mix\u{200b} e\u{301}")]);
+        assert!(refused.contains("(2 of 8 characters, such as 数 据)"), "{refused}");
+        let lower = json!({"type": "Lowercase"});
+        let tokenizer = self::tokenizer(&letters(), json!({"/normalizer": lower}));
+        assert_eq!(told(&tokenizer, &[("en", "Plain WORDS")]).unwrap(), [""; 0]);
+    }
+
+    #[test]
+    fn a_word_that_becomes_unknown_is_lost_whole() {
+        let model = json!({"type": "WordPiece", "unk_token": "<unk>", "continuing_subword_prefix": "##",
+            "max_input_chars_per_word": 100, "vocab": {"<unk>": 0, "</s>": 1, "plain": 2, "a": 3}});
+        let tokenizer = tokenizer(&[], json!({"/model": model}));
+        let refused = refusal(&tokenizer, &[("en", "plain ab a plain")]);
+        assert!(refused.contains("(2 of 13 characters, such as ab)"), "{refused}");
+    }
+
+    #[test]
+    fn every_domain_over_the_limit_counts_and_the_worst_are_named_first() {
+        let tokenizer = tokenizer(&letters(), unknown());
+        let texts = [("a", "x数"), ("b", "xx数"), ("c", "数"), ("d", "xxx数"), ("e", "fine")];
+        let refused = refusal(&tokenizer, &texts);
+        assert!(refused.contains("cannot say 100.00 % of domain `c`"), "{refused}");
+        assert!(refused.contains(", 33.33 % of domain `b`"), "{refused}");
+        assert!(refused.contains(", and of 1 more domains: bring one"), "{refused}");
     }
 
     #[test]
     fn bytes_say_everything() {
         let tokenizer = Tokenizer::train(&["plain words".to_owned()], 300).unwrap();
-        let texts = sample(&[("all", "数据 mix é \u{1f600} \0 \u{feff}x")]);
-        assert_eq!(refuse_losses(&tokenizer, &texts, &|| Ok(())).unwrap(), [""; 0]);
+        let texts = [("all", "数据 mix é \u{1f600} \0 \u{feff}x \u{301}")];
+        assert_eq!(told(&tokenizer, &texts).unwrap(), [""; 0]);
     }
 }

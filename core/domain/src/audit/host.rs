@@ -10,7 +10,7 @@ use crate::knobs;
 use crate::limits;
 use crate::mixture::quotas;
 use crate::parameter_kind::kinds;
-use crate::state::RunState;
+use crate::state::{Phase, RunState};
 use crate::step::Verdict;
 
 /// A place where the host did otherwise than it must.
@@ -50,6 +50,24 @@ pub(super) fn check_turned(
         found.push(host(recorded, "answer to a command", logged, wanted));
     } else {
         *due = turned.ok();
+    }
+}
+
+/// What happens between steps happens before the next one, and nothing after the end of the run.
+pub(super) fn check_place(state: &RunState, recorded: &Recorded, found: &mut Vec<Divergence>) {
+    if let Phase::Finished(ending) = state.phase {
+        let logged = format!("{:?}", recorded.event);
+        let due = format!("nothing, since the run has ended: {ending:?}");
+        found.push(host(recorded, "after the end of the run", logged, due));
+    }
+    let (Some(step), due) = (recorded.event.step(), state.next_step) else { return };
+    if step != due {
+        let what = match recorded.event {
+            Event::StepRecorded(_) => "step",
+            Event::RunFinished(_) => "steps at the end of the run",
+            _ => "step of the event",
+        };
+        found.push(host(recorded, what, step.to_string(), due.to_string()));
     }
 }
 
@@ -121,7 +139,6 @@ pub(super) fn check_step(
         compare("weights", "not measured".to_owned(), "measured: a plugin sees them".to_owned());
     }
     let spec = &state.spec;
-    compare("step", step.step.to_string(), state.next_step.to_string());
     compare("mixture version", step.mixture_version.to_string(), state.mixture.version.to_string());
     let rate = state.learning_rate();
     compare("learning rate", step.learning_rate.to_string(), rate.to_string());
@@ -146,8 +163,9 @@ pub(super) fn check_step(
     compare("effective clip", step.effective_clip.to_string(), clip.to_string());
 }
 
-/// Nothing is trained once a run must end; it ends as it must. That it failed where nothing else says
-/// so is the worker's word: a plugin of its file, or weights that could not be saved.
+/// Nothing is trained once a run must end; it ends as it must. Otherwise it can only have failed, for a
+/// reason that the log gives right before: a plugin of its file was refused, or weights could not be
+/// saved. That these failed is the worker's word.
 pub(super) fn check_ending(state: &RunState, recorded: &Recorded, found: &mut Vec<Divergence>) {
     let finished = match &recorded.event {
         Event::StepRecorded(_) => None,
@@ -155,11 +173,13 @@ pub(super) fn check_ending(state: &RunState, recorded: &Recorded, found: &mut Ve
         _ => return,
     };
     let due = state.ending_due();
-    let failed_by_itself = finished.is_some_and(|finished| finished.ending == Ending::Failed)
-        && due.as_ref().is_none_or(|due| due.ending != Ending::Failed);
+    let has_failed = finished.is_some_and(|RunFinished { ending, reason, .. }| {
+        let told = |why: &String| reason.contains(why.as_str());
+        *ending == Ending::Failed && state.failed.as_ref().is_some_and(told)
+    });
     let logged =
         finished.map(|finished| Due { ending: finished.ending, reason: finished.reason.clone() });
-    if logged != due && !failed_by_itself {
+    if logged != due && !has_failed {
         let text = |due: Option<Due>| match due {
             Some(Due { ending, reason }) => format!("{ending:?}: {reason}"),
             None => "the run goes on".to_owned(),

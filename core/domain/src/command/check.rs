@@ -32,7 +32,7 @@ impl Command {
         match self {
             Command::Bind { plugin, config, .. } => check_binding(plugin, config)?,
             Command::SetMixture { shares, .. } => check_mixture(shares, spec)?,
-            Command::SetLearningRate { peak, .. } => check_peak(*peak, Some(spec.schedule.peak))?,
+            Command::SetLearningRate { peak, .. } => check_peak(*peak, Some(spec))?,
             Command::SetBatchSize { sequences, .. } => check_batch_size(*sequences)?,
             Command::Release { .. }
             | Command::Pause { .. }
@@ -131,9 +131,11 @@ mod tests {
         assert!(refusal(json!({"command": "set-batch-size", "sequences": 0})).contains("of 0"));
         assert_eq!(refusal(json!({"command": "set-learning-rate", "peak": 1e-2})), "");
         let rate = |peak: f64| refusal(json!({"command": "set-learning-rate", "peak": peak}));
-        assert!(rate(-5.0).contains("of -5: it must be a finite number above 0"));
+        assert!(rate(-5.0).contains("of -5: it must be at least 1e-8"));
         // The spec's own peak is 0.001.
         assert!(rate(0.011).contains("more than 10 times"));
+        // Nothing in single precision.
+        assert!(rate(1e-320).starts_with("a learning rate of 1e-320: it must be at least 1e-8"));
     }
 
     #[test]

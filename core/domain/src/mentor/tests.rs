@@ -19,6 +19,7 @@ use crate::testing::spec;
 
 mod ending;
 mod limits;
+mod malformed;
 mod weights;
 
 /// Doubles the first domain's share each call; its state counts calls. Faults while `faulty` is 1, and
@@ -158,7 +159,7 @@ impl Run {
         let state = self.mentor.state();
         let mut carries = state.carries.clone();
         let counts = quotas(&state.mixture, state.next_sequences(), &mut carries);
-        let draws = (0..2).map(|index| DomainDraw {
+        let draws = (0..counts.len()).map(|index| DomainDraw {
             sequences: counts[index],
             from: state.cursors[index],
             to: state.cursors[index],
@@ -495,7 +496,7 @@ fn nonsense_knobs_are_refused_with_a_sentence_and_change_nothing() {
     let mut run = Run::start();
     for peak in [0.0, -1e-3, f64::NAN, f64::INFINITY] {
         let refusal = run.command(set_peak(peak)).unwrap();
-        assert!(refusal.contains("must be a finite number above 0"), "{refusal}");
+        assert!(refusal.contains("must be at least 1e-8"), "{refusal}");
     }
     let refusal = run.command(set_peak(0.5)).unwrap();
     assert!(refusal.contains("0.5 is more than 10 times the run's own of 0.001"), "{refusal}");

@@ -1,17 +1,40 @@
 //! What the values of a spec must be, each under its key in a run file. Pure: what the data or the
 //! database decides is checked where they are known.
 
-use serde::{Deserialize, Serialize};
-
-use super::{CheckpointSpec, DomainSpec, OptimizerSpec, RulesSpec, TrainingSpec, ValidationSpec};
-use crate::ramp::check_sequences;
-use crate::settings::{Faults, key_of};
+use super::{CheckpointSpec, OptimizerSpec, RulesSpec, TrainingSpec, ValidationSpec};
+use crate::ramp::{SEQUENCES_PER_STEP_MAX, check_sequences};
+use crate::settings::{Faults, number};
 
 /// A step a millisecond for thirty years: more is a slip of the pen.
 pub const STEPS_MAX: u64 = 1_000_000_000_000;
 
 /// Gradients clipped to at most this have squares and sums of squares that fit f32.
 pub const CLIP_NORM_MAX: f64 = 1e18;
+
+/// A thousandth of what models are trained with. Over a few million parameters it leaves each of them a
+/// gradient that the usual epsilon still lets through; far below nothing is learned.
+const CLIP_NORM_MIN: f64 = 1e-3;
+
+/// Most of epsilon for a clip norm of 1, in proportion below: a clipped gradient has about a thousandth
+/// of its norm in each of a million parameters, and an epsilon above that is all that the update sees.
+const EPSILON_PER_CLIP_MAX: f64 = 1e-3;
+
+/// The first moment of more steps than this would outlast a warm-up by far.
+const BETA1_MAX: f64 = 0.9999;
+
+/// Closer to 1 single precision no longer tells the distance to a percent.
+const BETA2_MAX: f64 = 0.999_999;
+
+/// A hundred times what models are trained with. Above that weights are held so near 0 that they hold
+/// nothing.
+const WEIGHT_DECAY_MAX: f64 = 10.0;
+
+/// Most of its weight that a step may take away: with more, ten steps later nothing is left of it.
+const DECAY_PER_STEP_MAX: f64 = 0.1;
+
+/// Ten thousand times what it is used with (arXiv 2204.02311, section 5): above that the objective is
+/// no longer the loss.
+const Z_LOSS_MAX: f64 = 1.0;
 
 impl TrainingSpec {
     /// Length and batches.
@@ -34,25 +57,30 @@ impl TrainingSpec {
                 }
             }
         }
-        // Computed in f32: what overflows there is no weight of anything.
-        let holds = self.z_loss >= 0.0 && (self.z_loss as f32).is_finite();
-        let must = "must be a weight of at least 0, 0 for none";
+        let holds = (0.0..=Z_LOSS_MAX).contains(&self.z_loss);
+        let must = format!("must be from 0, for none, to {Z_LOSS_MAX}; 1e-4 is usual");
         faults.require(holds, "training.z_loss", self.z_loss, must);
     }
 }
 
 impl OptimizerSpec {
-    /// Constants with which every update of finite gradients is finite; `peak` is the highest
-    /// learning rate, where it is a usable one. Moments and weights are f32, so bounds are f32's.
+    /// Constants with which an update of finite gradients is finite and moves the weights; `peak` is the
+    /// highest learning rate, where it is a usable one. Moments and weights are f32.
     pub fn check(&self, peak: Option<f64>, faults: &mut Faults) {
-        for (key, beta) in [("optimizer.beta1", self.beta1), ("optimizer.beta2", self.beta2)] {
-            let holds = beta >= 0.0 && (beta as f32) < 1.0;
-            faults.require(holds, key, beta, "must be at least 0 and below 1 in single precision");
+        for (key, beta, most) in
+            [("optimizer.beta1", self.beta1, BETA1_MAX), ("optimizer.beta2", self.beta2, BETA2_MAX)]
+        {
+            let must = format!("must be from 0 to {most}");
+            faults.require((0.0..=most).contains(&beta), key, beta, must);
         }
-        let epsilon = self.epsilon;
-        let holds = epsilon.is_finite() && (epsilon as f32) > 0.0 && (epsilon as f32).is_finite();
-        let must = "must be above 0 in single precision, such as 1e-8";
-        faults.require(holds, "optimizer.epsilon", epsilon, must);
+        let clip = self.clip_norm;
+        let clips = (CLIP_NORM_MIN..=CLIP_NORM_MAX).contains(&clip);
+        let must = format!(
+            "must be from {CLIP_NORM_MIN} to {CLIP_NORM_MAX:e}: a norm that no gradient reaches, such as \
+             1e9, never clips"
+        );
+        faults.require(clips, "optimizer.clip_norm", clip, must);
+        self.check_epsilon(if clips { clip.min(1.0) } else { 1.0 }, faults);
         self.check_decay(peak, faults);
         let most = self.learning_rate_max();
         // A rate beyond f32 is a fault of the schedule already.
@@ -62,11 +90,19 @@ impl OptimizerSpec {
             let must = format!("must be at most {most:.1e}, or updates leave single precision");
             faults.add("training.learning_rate", peak, must);
         }
-        let clip = self.clip_norm;
+    }
+
+    /// It keeps an update finite, and leaves it to the gradient. `clip` is the norm that gradients have
+    /// at most.
+    fn check_epsilon(&self, clip: f64, faults: &mut Faults) {
+        let epsilon = self.epsilon;
+        let most = number(EPSILON_PER_CLIP_MAX * clip);
+        let holds = (epsilon as f32) > 0.0 && epsilon <= EPSILON_PER_CLIP_MAX * clip;
         let must = format!(
-            "must be above 0 and at most {CLIP_NORM_MAX:e}: a norm that no gradient reaches, such as 1e9, never clips"
+            "must be above 0 in single precision and at most {most}, or updates no longer follow \
+             gradients that are clipped to {clip}; 1e-8 is usual"
         );
-        faults.require(clip > 0.0 && clip <= CLIP_NORM_MAX, "optimizer.clip_norm", clip, must);
+        faults.require(holds, "optimizer.epsilon", epsilon, must);
     }
 
     /// Largest learning rate under which a million updates in f32 stay in it: the first is divided by
@@ -76,16 +112,22 @@ impl OptimizerSpec {
         f64::from(f32::MAX) * 1e-6 * shrinks.min(self.weight_decay.abs().recip())
     }
 
-    /// A step multiplies weights by one less decay times learning rate, which must not turn them over.
+    /// Whether a step at this rate takes away so much of the weights that they keep nothing.
+    pub(crate) fn decays_all(&self, rate: f64) -> bool {
+        self.weight_decay * rate > DECAY_PER_STEP_MAX
+    }
+
+    /// A step multiplies weights by one less decay times learning rate.
     fn check_decay(&self, peak: Option<f64>, faults: &mut Faults) {
         let decay = self.weight_decay;
-        if !(decay >= 0.0 && decay.is_finite()) {
-            faults.add("optimizer.weight_decay", decay, "must be a number of at least 0");
-        } else if let Some(peak) = peak.filter(|peak| decay * peak >= 1.0 && *peak < 1.0) {
+        if !(0.0..=WEIGHT_DECAY_MAX).contains(&decay) {
+            let must = format!("must be from 0 to {WEIGHT_DECAY_MAX}; 0.1 is usual");
+            faults.add("optimizer.weight_decay", decay, must);
+        } else if let Some(peak) = peak.filter(|&peak| self.decays_all(peak) && peak < 1.0) {
             let must = format!(
-                "must be below {}: times training.learning_rate {peak} it is the share of its weight \
+                "must be at most {}: times training.learning_rate {peak} it is the share of its weight \
                  that every step takes away",
-                1.0 / peak
+                number(DECAY_PER_STEP_MAX / peak)
             );
             faults.add("optimizer.weight_decay", decay, must);
         }
@@ -105,10 +147,14 @@ impl RulesSpec {
 impl ValidationSpec {
     /// How often, and on how much.
     pub fn check(&self, faults: &mut Faults) {
-        let must = "must be at least 1; validation.every_steps 0 validates at the first and the last \
-                    step only";
+        let must = format!(
+            "must be at least 1 and, since all of a domain's are held at once like a step's, at most \
+             {SEQUENCES_PER_STEP_MAX}; validation.every_steps 0 validates at the first and the last step \
+             only"
+        );
         let sequences = self.sequences_per_domain;
-        faults.require(sequences > 0, "validation.sequences_per_domain", sequences, must);
+        let holds = (1..=SEQUENCES_PER_STEP_MAX).contains(&sequences);
+        faults.require(holds, "validation.sequences_per_domain", sequences, must);
     }
 }
 
@@ -124,71 +170,6 @@ impl CheckpointSpec {
 pub fn check_decision_lag(decision_lag: u64, steps: u64, faults: &mut Faults) {
     let must = format!("must be below the {steps} of training.steps, or no decision takes effect");
     faults.require(decision_lag < steps.max(1), "decision_lag", decision_lag, must);
-}
-
-/// Bounds of one domain's share, as a run file has them under the domain's name.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Limits {
-    /// Smallest share.
-    pub floor: f64,
-    /// Largest share.
-    pub cap: f64,
-    /// Most passes over the domain in the whole run, if limited.
-    pub max_epochs: Option<f64>,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Limits { floor: 0.0, cap: 1.0, max_epochs: None }
-    }
-}
-
-impl Limits {
-    /// Bounds that leave a share between them, under the name of their domain.
-    pub fn check(&self, domain: &str, faults: &mut Faults) {
-        let Limits { floor, cap, max_epochs } = *self;
-        let key = |which: &str| format!("{}.{which}", key_of("limits", domain));
-        let share = |value: f64| (0.0..=1.0).contains(&value);
-        for (which, value) in [("floor", floor), ("cap", cap)] {
-            faults.require(share(value), key(which), value, "must be a share from 0 to 1");
-        }
-        if share(floor) && share(cap) && floor > cap {
-            faults.add(key("floor"), floor, format!("must be at most its cap {cap}"));
-        }
-        let Some(epochs) = max_epochs else { return };
-        if !(epochs >= 0.0 && epochs.is_finite()) {
-            let must = "must be a number of passes of at least 0; leave it out for no limit";
-            faults.add(key("max_epochs"), epochs, must);
-        } else if epochs == 0.0 && floor > 0.0 {
-            let must = format!("must be above 0 where the floor is {floor}");
-            faults.add(key("max_epochs"), epochs, must);
-        }
-    }
-}
-
-/// Floors that leave room for each other, and caps that hold a whole mixture. `domains` are all of
-/// them, those without limits too.
-pub fn check_domains(domains: &[DomainSpec], tokens_of_run: u64, faults: &mut Faults) {
-    let sum = |of: fn(&DomainSpec) -> f64| -> f64 { domains.iter().map(of).sum() };
-    // As many roundings as there are domains.
-    let slack = domains.len() as f64 * f64::EPSILON;
-    let floors = sum(|domain| domain.floor);
-    let must = "must be at most 1, all floors together: lower some";
-    faults.require(floors <= 1.0 + slack, "limits.*.floor", floors, must);
-    let caps = sum(|domain| domain.cap);
-    let must = "must be at least 1, the caps of all domains together: raise some";
-    faults.require(caps >= 1.0 - slack, "limits.*.cap", caps, must);
-    let readable = domains
-        .iter()
-        .try_fold(0.0, |sum, domain| Some(sum + domain.max_epochs? * domain.tokens() as f64));
-    if let Some(readable) = readable.filter(|readable| *readable < tokens_of_run as f64) {
-        let must = format!(
-            "must be at least the {tokens_of_run} tokens that the run draws, over all domains: \
-             lower training.steps, raise some max_epochs, or leave a domain without"
-        );
-        faults.add("limits.*.max_epochs", format!("{readable:.0} tokens"), must);
-    }
 }
 
 #[cfg(test)]
@@ -230,7 +211,7 @@ mod tests {
             ValidationSpec::default().check(faults);
             CheckpointSpec::default().check(faults);
             RulesSpec { version: 1, rate_limit: Some(0.2), freeze_steps: 0 }.check(faults);
-            check_domains(&spec.domains, u64::MAX, faults);
+            crate::spec::check_domains(&spec.domains, u64::MAX, faults);
             check_decision_lag(0, 1, faults);
         });
         assert_eq!(found, none);
@@ -241,6 +222,7 @@ mod tests {
         let good = OptimizerSpec::default();
         for (bad, key) in [
             (OptimizerSpec { beta1: 1.0, ..good.clone() }, "optimizer.beta1"),
+            (OptimizerSpec { beta1: 0.999_999_9, ..good.clone() }, "optimizer.beta1"),
             (OptimizerSpec { beta1: -3.0, ..good.clone() }, "optimizer.beta1"),
             (OptimizerSpec { beta2: 1.5, ..good.clone() }, "optimizer.beta2"),
             // One in single precision.
@@ -250,13 +232,35 @@ mod tests {
             // Nothing in single precision.
             (OptimizerSpec { epsilon: 1e-60, ..good.clone() }, "optimizer.epsilon"),
             (OptimizerSpec { epsilon: -1.0, ..good.clone() }, "optimizer.epsilon"),
+            (OptimizerSpec { epsilon: 1e30, ..good.clone() }, "optimizer.epsilon"),
+            (OptimizerSpec { epsilon: 0.01, ..good.clone() }, "optimizer.epsilon"),
+            // More than gradients that are clipped to so little leave.
+            (OptimizerSpec { epsilon: 1e-5, clip_norm: 1e-3, ..good.clone() }, "optimizer.epsilon"),
             (OptimizerSpec { weight_decay: -1.0, ..good.clone() }, "optimizer.weight_decay"),
             (OptimizerSpec { weight_decay: 1e6, ..good.clone() }, "optimizer.weight_decay"),
+            (OptimizerSpec { weight_decay: 500.0, ..good.clone() }, "optimizer.weight_decay"),
             (OptimizerSpec { clip_norm: 0.0, ..good.clone() }, "optimizer.clip_norm"),
+            (OptimizerSpec { clip_norm: 1e-12, ..good.clone() }, "optimizer.clip_norm"),
+            (OptimizerSpec { clip_norm: 1e-300, ..good.clone() }, "optimizer.clip_norm"),
             (OptimizerSpec { clip_norm: 1e30, ..good.clone() }, "optimizer.clip_norm"),
             (OptimizerSpec { clip_norm: f64::INFINITY, ..good.clone() }, "optimizer.clip_norm"),
         ] {
             assert_eq!(keys(|faults| bad.check(Some(1e-3), faults)), [key], "{bad:?}");
+        }
+        let eager = OptimizerSpec { weight_decay: 10.0, ..good.clone() };
+        assert_eq!(keys(|faults| eager.check(Some(0.02), faults)), ["optimizer.weight_decay"]);
+        assert!(keys(|faults| eager.check(Some(0.01), faults)).is_empty());
+        let wide = OptimizerSpec { epsilon: 1e-3, clip_norm: 1e9, ..good };
+        assert!(keys(|faults| wide.check(Some(1e-3), faults)).is_empty());
+    }
+
+    #[test]
+    fn weight_of_the_z_loss_beyond_which_the_loss_no_longer_counts_is_refused() {
+        for (z_loss, faulty) in
+            [(0.0, false), (1e-4, false), (1.5, true), (1e30, true), (-1.0, true)]
+        {
+            let training = TrainingSpec { z_loss, ..spec(1).training };
+            assert_eq!(!keys(|faults| training.check(faults)).is_empty(), faulty, "{z_loss}");
         }
     }
 
@@ -276,9 +280,11 @@ mod tests {
         assert_eq!(keys(|faults| micro.check(faults)), ["training.micro_batch_sequences"]);
         let checkpoint = CheckpointSpec { every_steps: 0, keep: 0 };
         assert_eq!(keys(|faults| checkpoint.check(faults)), ["checkpoint.keep"]);
-        let validation = ValidationSpec { every_steps: 0, sequences_per_domain: 0 };
-        let due = ["validation.sequences_per_domain"];
-        assert_eq!(keys(|faults| validation.check(faults)), due);
+        for sequences_per_domain in [0, SEQUENCES_PER_STEP_MAX + 1, u32::MAX] {
+            let validation = ValidationSpec { every_steps: 0, sequences_per_domain };
+            let due = ["validation.sequences_per_domain"];
+            assert_eq!(keys(|faults| validation.check(faults)), due);
+        }
         for limit in [0.0, -1.0, 2.1, f64::NAN] {
             let rules = RulesSpec { version: 1, rate_limit: Some(limit), freeze_steps: 0 };
             assert_eq!(keys(|faults| rules.check(faults)), ["rules.rate_limit"], "{limit}");
@@ -287,46 +293,5 @@ mod tests {
             let found = keys(|faults| check_decision_lag(lag, steps, faults));
             assert_eq!(found, ["decision_lag"]);
         }
-    }
-
-    #[test]
-    fn limits_that_leave_no_share_are_refused_under_the_name_of_their_domain() {
-        let free = Limits::default();
-        for (bad, domain, due) in [
-            (Limits { floor: -0.1, ..free }, "web", "limits.web.floor"),
-            (Limits { floor: 5.0, ..free }, "web", "limits.web.floor"),
-            (Limits { floor: f64::NAN, ..free }, "web", "limits.web.floor"),
-            (Limits { cap: 1.5, ..free }, "a b", "limits.\"a b\".cap"),
-            (Limits { cap: -1.0, ..free }, "web", "limits.web.cap"),
-            (Limits { floor: 0.9, cap: 0.1, ..free }, "web", "limits.web.floor"),
-            (Limits { max_epochs: Some(-3.0), ..free }, "web", "limits.web.max_epochs"),
-            (Limits { floor: 0.1, max_epochs: Some(0.0), ..free }, "web", "limits.web.max_epochs"),
-        ] {
-            assert_eq!(keys(|faults| bad.check(domain, faults)), [due], "{bad:?}");
-        }
-    }
-
-    #[test]
-    fn limits_of_all_domains_together_must_hold_a_whole_mixture() {
-        let mut spec = spec(2);
-        let found = |spec: &crate::spec::RunSpec, tokens| {
-            keys(|faults| check_domains(&spec.domains, tokens, faults))
-        };
-        for domain in &mut spec.domains {
-            domain.floor = 0.7;
-        }
-        assert_eq!(found(&spec, 0), ["limits.*.floor"]);
-        for domain in &mut spec.domains {
-            (domain.floor, domain.cap) = (0.0, 0.3);
-        }
-        assert_eq!(found(&spec, 0), ["limits.*.cap"]);
-        // Two domains of 100 tokens, three and four times: 700 tokens and no more.
-        for (domain, epochs) in spec.domains.iter_mut().zip([3.0, 4.0]) {
-            (domain.cap, domain.max_epochs) = (1.0, Some(epochs));
-        }
-        assert!(found(&spec, 700).is_empty());
-        assert_eq!(found(&spec, 701), ["limits.*.max_epochs"]);
-        spec.domains[1].max_epochs = None;
-        assert!(found(&spec, 701).is_empty());
     }
 }

@@ -14,6 +14,9 @@ use frozen::Frozen;
 /// The version that [`encode`] writes, for every kind.
 pub const SCHEMA_VERSION: u16 = 1;
 
+/// Kind of the event that ends a run: the database seals its stream with it.
+pub(crate) const RUN_FINISHED: u16 = 15;
+
 /// Serializes with rkyv. A function of its own, because the bounds are long.
 fn bytes<V>(value: &V) -> Vec<u8>
 where
@@ -48,8 +51,9 @@ macro_rules! kinds {
             let refuse = |message: String| StoreError::Undecodable { kind, version, message };
             match (kind, version) {
                 $(($kind, 1) => {
+                    // What the library says of bytes that are none of its own names nothing of ours.
                     let frozen = rkyv::from_bytes::<v1::$frozen, rancor::Error>(payload)
-                        .map_err(|error| refuse(error.to_string()))?;
+                        .map_err(|_| refuse("these bytes are no whole event of that kind".to_owned()))?;
                     let event = Event::$variant(Frozen::thaw(frozen));
                     // A valid archive may hold bytes that mean nothing, and a part of one may be
                     // valid by chance. An event has exactly one encoding, and no other is taken.

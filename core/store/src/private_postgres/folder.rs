@@ -97,7 +97,8 @@ fn make_folder(folder: &Path, mode: u32, owner: Option<&User>) -> std::io::Resul
 pub(super) fn closed_to(owner: Option<&User>, folder: &Path) -> Option<String> {
     let user = owner?;
     let enters = |above: &&Path| {
-        fs::metadata(above).is_ok_and(|found| {
+        // A folder that is not there keeps nobody out.
+        fs::metadata(above).map_or_else(is_missing, |found| {
             let allowed = match (found.uid(), found.gid()) {
                 (uid, _) if uid == user.uid.as_raw() => 0o100,
                 (_, gid) if gid == user.gid.as_raw() => 0o010,
@@ -109,6 +110,10 @@ pub(super) fn closed_to(owner: Option<&User>, folder: &Path) -> Option<String> {
     let closed = folder.ancestors().filter(|above| !enters(above)).last()?;
     let name = &user.name;
     Some(format!("PostgreSQL runs as user {name}, who may not enter {}", closed.display()))
+}
+
+fn is_missing(error: std::io::Error) -> bool {
+    error.kind() == std::io::ErrorKind::NotFound
 }
 
 pub(super) fn bad(folder: &Path, why: String) -> StoreError {

@@ -166,6 +166,7 @@ impl Bench {
         let body = serde_json::json!({ "command": kind });
         match self.store.put_command(RUN, kind, &body, "me").await.unwrap() {
             Put::Waits(number) => number,
+            Put::Full(waiting) => panic!("{waiting} wait already"),
             Put::Ended => panic!("the run has ended"),
         }
     }

@@ -42,11 +42,60 @@ fn twenty_steps_in_a_row_without_numbers_end_the_run_as_failed() {
     run.steps_with_loss(1, f64::INFINITY);
     let Due { ending, reason } = run.due().unwrap();
     assert_eq!(ending, Ending::Failed);
-    for part in ["20 steps in a row, since step 7", "of step 5", "training.learning_rate"] {
+    for part in ["20 steps in a row, since step 7", "that of step 5 (5)", "training.learning_rate"]
+    {
         assert!(reason.contains(part), "{reason}");
     }
     run.finish(ending, &reason);
     assert_eq!(run.audit(), Proofs::default());
+}
+
+#[test]
+fn checkpoint_is_good_once_a_step_with_numbers_came_after_it() {
+    let mut run = Run::start();
+    let proven = |run: &Run| run.mentor.state().proven.as_ref().map(|saved| saved.step);
+    run.steps_with_loss(3, 2.0);
+    run.checkpoint();
+    assert_eq!(proven(&run), None);
+    run.steps_with_loss(3, 2.0);
+    run.checkpoint();
+    assert_eq!(proven(&run), Some(3));
+    // The weights of step 6 are those that give no numbers.
+    run.steps_with_loss(3, f64::NAN);
+    run.checkpoint();
+    assert_eq!(proven(&run), Some(3));
+    run.steps_with_loss(NON_FINITE_STEPS_MAX - 3, f64::NAN);
+    let Due { ending, reason } = run.due().unwrap();
+    assert!(
+        reason.ends_with(
+            "since step 6, were no finite numbers and nothing was learned from \
+        them: try a smaller training.learning_rate, a longer warm-up or a smaller \
+        optimizer.clip_norm; the newest checkpoint from before them is that of step 3 (3)"
+        ),
+        "{reason}"
+    );
+    run.finish(ending, &reason);
+    assert_eq!(run.audit(), Proofs::default());
+}
+
+#[test]
+fn step_with_numbers_proves_what_was_saved_among_steps_without() {
+    let mut run = Run::start();
+    run.step();
+    run.steps_with_loss(2, f64::NAN);
+    run.checkpoint();
+    run.steps_with_loss(1, f64::NAN);
+    run.step();
+    assert_eq!(run.mentor.state().proven.as_ref().map(|saved| saved.step), Some(3));
+}
+
+#[test]
+fn without_a_good_checkpoint_the_end_says_so() {
+    let mut run = Run::start();
+    run.checkpoint();
+    run.steps_with_loss(NON_FINITE_STEPS_MAX, f64::NAN);
+    let reason = run.due().unwrap().reason;
+    assert!(reason.ends_with("; there is no checkpoint from before them"), "{reason}");
 }
 
 #[test]
@@ -141,8 +190,92 @@ fn end_that_does_not_follow_from_the_log_is_named() {
     let mut on = Run::start();
     on.steps_with_loss(NON_FINITE_STEPS_MAX + 1, f64::NAN);
     assert_eq!(on.first_divergence(), "end of the run");
-    // That it could not begin is the worker's word.
+}
+
+/// What a run file asks for and does not get.
+fn refused(reason: &str) -> Event {
+    Event::CommandAnswered(CommandAnswered {
+        command: 0,
+        step: 0,
+        asked: r#"{"command":"bind","plugin":"x","config":{},"role":"active"}"#.to_owned(),
+        by: "run file".to_owned(),
+        refusal: Some(reason.to_owned()),
+    })
+}
+
+fn not_saved(run: &mut Run, reason: &str) {
+    let step = run.mentor.state().next_step;
+    run.event(Event::CheckpointFailed(CheckpointFailed { step, reason: reason.to_owned() }));
+}
+
+#[test]
+fn failure_that_no_rule_gives_has_its_reason_right_before_it() {
     let mut unbound = Run::start();
+    unbound.event(refused("it refuses"));
     unbound.finish(Ending::Failed, "plugin `x` of the run file could not be bound: it refuses");
     assert_eq!(unbound.audit(), Proofs::default());
+    let mut broken = Run::start();
+    broken.steps_with_loss(3, 2.0);
+    not_saved(&mut broken, "a weight is NaN");
+    broken
+        .finish(Ending::Failed, "at step 3 a weight is NaN; try a smaller training.learning_rate");
+    assert_eq!(broken.audit(), Proofs::default());
+    // All was done, and then the weights could not be saved.
+    let mut unsaved = Run::start();
+    unsaved.steps_with_loss(100, 2.0);
+    not_saved(&mut unsaved, "a weight is NaN");
+    unsaved.finish(Ending::Failed, "all steps are done, but a weight is NaN");
+    assert_eq!(unsaved.audit(), Proofs::default());
+}
+
+#[test]
+fn completed_run_that_is_written_down_as_failed_is_named() {
+    let done = || {
+        let mut run = Run::start();
+        run.steps_with_loss(100, 2.0);
+        run
+    };
+    let mut made_up = done();
+    made_up.checkpoint();
+    made_up.finish(Ending::Failed, "the machine broke");
+    assert_eq!(made_up.first_divergence(), "end of the run");
+    // A reason that the log does not give, or one that is over.
+    let mut another = done();
+    not_saved(&mut another, "a weight is NaN");
+    another.finish(Ending::Failed, "the machine broke");
+    assert_eq!(another.first_divergence(), "end of the run");
+    let mut saved = done();
+    not_saved(&mut saved, "the disk is full");
+    saved.checkpoint();
+    saved.finish(Ending::Failed, "all steps are done, but the disk is full");
+    assert_eq!(saved.first_divergence(), "end of the run");
+    let mut unbound = Run::start();
+    unbound.finish(Ending::Failed, "plugin `x` of the run file could not be bound: it refuses");
+    assert_eq!(unbound.first_divergence(), "end of the run");
+}
+
+#[test]
+fn what_happens_between_steps_is_held_to_the_step_before_which_it_does() {
+    let wrong = |event: Event| {
+        let mut run = Run::start();
+        run.steps_with_loss(3, 2.0);
+        run.event(event);
+        run.first_divergence()
+    };
+    assert_eq!(wrong(Event::RunPaused(RunPaused { step: 4 })), "step of the event");
+    let digest = Digest::ZERO;
+    let saved = CheckpointSaved { step: 2, digest, folder: "2".to_owned(), bytes: 1 };
+    assert_eq!(wrong(Event::CheckpointSaved(saved)), "step of the event");
+    let mut run = Run::start();
+    run.steps_with_loss(100, 2.0);
+    let reason = "all steps are done".to_owned();
+    let ending = Ending::Completed;
+    run.event(Event::RunFinished(RunFinished { step: 7, ending, reason }));
+    assert_eq!(run.first_divergence(), "steps at the end of the run");
+    // Nothing follows the end.
+    let mut on = Run::start();
+    on.steps_with_loss(100, 2.0);
+    on.finish(Ending::Completed, "all steps are done");
+    on.event(Event::RunPaused(RunPaused { step: 100 }));
+    assert_eq!(on.first_divergence(), "after the end of the run");
 }

@@ -1,0 +1,147 @@
+//! What `hm train` asks before it trains, the cheapest first: nothing here writes, and a dry run asks
+//! the same.
+
+use anyhow::{Result, bail};
+use hm_domain::event::Event;
+use hm_domain::id::RunId;
+use hm_domain::settings::Faults;
+use hm_domain::spec::{PluginSpec, RunSpec};
+use hm_store::{Store, StoreError};
+use hm_train::{DeviceChoice, Devices, MemoryPlan, TrainError};
+
+use crate::free_memory::{free_memory, without_plugins};
+use crate::memory;
+use crate::registry::Registry;
+use crate::resolve::{Known, resolve};
+use crate::run_file::RunFile;
+use crate::settings::{self, Lookup};
+use crate::spec_change::difference;
+use crate::workplace::Workplace;
+
+/// What is known before any text is read.
+pub(crate) struct Admitted {
+    /// What the file's plugins are.
+    pub(crate) plugins: Vec<PluginSpec>,
+    /// Where to train.
+    pub(crate) devices: Devices,
+}
+
+/// The file by itself, the plugins that it names and the devices: all faults at once.
+pub(crate) fn file(
+    workplace: &Workplace,
+    lookup: Lookup<'_>,
+    file: &RunFile,
+    device: &DeviceChoice,
+) -> Result<Admitted> {
+    let mut faults = settings::faults(file);
+    let plugins = settings::check_plugins(workplace, lookup, file, &mut faults)?;
+    let training = file.training.training_spec();
+    let is_sound = !faults.all().iter().any(|fault| fault.key.starts_with("training."));
+    let opened = Devices::open(device).and_then(|devices| {
+        // Of numbers that are refused already nothing follows.
+        if is_sound {
+            devices.admit(&training)?;
+        }
+        Ok(devices)
+    });
+    match opened {
+        Ok(devices) => {
+            faults.into_result()?;
+            return Ok(Admitted { plugins, devices });
+        }
+        Err(TrainError::Precision { precision, device }) => {
+            let must = format!(
+                "the {device} computes in f32 alone: set f32, or train on a GPU with --device cuda"
+            );
+            faults.add("training.precision", precision.name(), must);
+        }
+        Err(error) => faults.add("--device", device.to_string(), error),
+    }
+    Err(faults.into())
+}
+
+/// The unfinished run that the file is to go on with: nobody holds it, and it was begun with the same,
+/// as far as that is typed. Its data is compared when it is known.
+pub(crate) fn unfinished(
+    workplace: &Workplace,
+    store: &Store,
+    id: RunId,
+    (file, plugins): (&RunFile, &[PluginSpec]),
+) -> Result<()> {
+    if let Some(holder) = workplace.runtime.block_on(store.writer(id))? {
+        return Err(StoreError::Held { run_id: id, holder }.into());
+    }
+    let compared = begun_with(workplace, store, id).and_then(|then| {
+        // What does not fit the old data may fit the new.
+        match resolve(file, plugins, &Known::from(&then)) {
+            Ok((now, _)) => same(&then, &now),
+            Err(_) => Ok(()),
+        }
+    });
+    if compared.is_err() {
+        // Of a log that was changed nothing follows.
+        let chain = workplace.runtime.block_on(store.verify_chain(id))?;
+        if let Some((seq, reason)) = chain.broken {
+            bail!("the log of run {id} is damaged at seq {seq}: {reason}");
+        }
+    }
+    compared
+}
+
+/// The spec in the first event of a run's log.
+pub(crate) fn begun_with(workplace: &Workplace, store: &Store, id: RunId) -> Result<RunSpec> {
+    let first = workplace.runtime.block_on(store.read(id, 0, 1))?.into_iter().next();
+    let Some(Event::RunStarted(started)) = first.map(|recorded| recorded.event) else {
+        bail!("the log of run {id} does not begin with run-started");
+    };
+    Ok(serde_json::from_str(&started.spec)?)
+}
+
+/// Refuses to go on with a run under another spec than its own.
+pub(crate) fn same(then: &RunSpec, now: &RunSpec) -> Result<()> {
+    let Some(differs) = difference(then, now) else { return Ok(()) };
+    let name = &now.name;
+    // What is bound in its course is not in the file, and does not come into it.
+    let remedy = match differs.contains("plugins.") {
+        true => "; plugins of a run that has begun are changed with `hm plugin bind`, not here",
+        false => "",
+    };
+    bail!(
+        "the unfinished run `{name}` has another spec: {differs}; train it as it was{remedy}, or \
+         start another of that name from step 0 with --new"
+    )
+}
+
+/// Whether each plugin of the file begins in a run of this spec, as it will be asked to.
+pub(crate) fn plugins_begin(registry: &Registry, spec: &RunSpec) -> Result<()> {
+    let mut faults = Faults::default();
+    for (place, plugin) in spec.plugins.iter().enumerate() {
+        let begun =
+            registry.candidate(&plugin.digest.to_string(), &plugin.config).and_then(|candidate| {
+                candidate.begin(&registry.host, (spec, 0), &plugin.config.to_string())
+            });
+        if let Err(why) = begun {
+            let must = format!("must suit {} in this run: {why}", plugin.plugin);
+            faults.add(format!("plugins.{place}.config"), &plugin.config, must);
+        }
+    }
+    Ok(faults.into_result()?)
+}
+
+/// Whether the run fits into memory, where that is known before it is full; a warning where it may be
+/// just too much, and where plugins will not load: what refuses them knows nothing of the limit.
+pub(crate) fn memory(spec: &RunSpec, devices: &Devices) -> Result<()> {
+    let plan = MemoryPlan::of(spec, spec.training.micro_batch_sequences);
+    if !spec.plugins.is_empty()
+        && let Some(warning) = without_plugins(plan.bytes())
+    {
+        eprintln!("{warning}");
+    }
+    if devices.are_cpu()
+        && let Some(free) = free_memory()
+        && let Some(warning) = memory::admit(spec, free)?
+    {
+        eprintln!("{warning}");
+    }
+    Ok(())
+}

@@ -1,0 +1,77 @@
+//! Who took a stream last: host, process, and when that began. The lock says who writes now; this says
+//! whether a worker that has lost its connection, and the lock with it, lives on and will come back.
+
+/// A process that took a stream.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Holder {
+    /// Host and process, for people.
+    pub(crate) name: String,
+    /// When it began, in clock ticks after its machine did; none where that is not known, or once it has
+    /// given the stream back.
+    pub(crate) began: Option<i64>,
+}
+
+impl Holder {
+    /// This process.
+    pub(crate) fn here() -> Holder {
+        let process = std::process::id();
+        Holder { name: name(process), began: began(process) }
+    }
+
+    /// Whether it is a process of this host that has not ended. A number that another process has by now
+    /// is told by when that began. Of other hosts nothing is known.
+    pub(crate) fn lives(&self) -> bool {
+        let number = self.name.strip_prefix("process ").and_then(|rest| rest.split_once(' '));
+        let Some(process) = number.and_then(|(number, _)| number.parse().ok()) else {
+            return false;
+        };
+        self.name == name(process) && self.began.is_some() && self.began == began(process)
+    }
+}
+
+fn name(process: u32) -> String {
+    let host = nix::unistd::gethostname().unwrap_or_default();
+    format!("process {process} on {}", host.to_string_lossy())
+}
+
+/// When a process began, if it is there and has not ended (Linux).
+fn began(process: u32) -> Option<i64> {
+    let text = std::fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
+    // The program's name, in brackets, may hold anything.
+    let mut after_name = text.rsplit_once(") ")?.1.split(' ');
+    let state = after_name.next()?;
+    // One that nobody has buried yet has ended.
+    if matches!(state, "Z" | "X") {
+        return None;
+    }
+    after_name.nth(18)?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+
+    use super::*;
+
+    #[test]
+    fn process_lives_until_it_has_ended_and_only_the_one_that_began_then() {
+        assert!(Holder::here().lives());
+        let mut other = Command::new("sleep").arg("60").spawn().unwrap();
+        let holder = Holder { name: name(other.id()), began: began(other.id()) };
+        assert!(holder.began.is_some() && holder.lives());
+        let reused = Holder { began: holder.began.map(|ticks| ticks - 1), ..holder.clone() };
+        let given_back = Holder { began: None, ..holder.clone() };
+        let elsewhere = Holder { name: format!("{}-not", holder.name), ..holder.clone() };
+        for gone in [reused, given_back, elsewhere] {
+            assert!(!gone.lives(), "{gone:?}");
+        }
+        other.kill().unwrap();
+        // Ended, and not buried yet.
+        while began(other.id()).is_some() {
+            std::thread::yield_now();
+        }
+        assert!(!holder.lives());
+        other.wait().unwrap();
+        assert!(!holder.lives());
+    }
+}
