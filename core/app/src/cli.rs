@@ -32,7 +32,7 @@ pub(crate) enum Command {
     Demo(DemoArgs),
     /// Turn corpora into a tokenizer and token shards
     #[command(
-        after_help = "Examples:\n  hm prepare -c examples/two-shapes.yaml\n  hm prepare -c run.yaml --verify"
+        after_help = "Examples:\n  hm prepare -c examples/jsonl-folder.yaml\n  hm prepare -c run.yaml --verify"
     )]
     Prepare(PrepareArgs),
     /// Train, or go on with the unfinished run of that name

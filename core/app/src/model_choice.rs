@@ -47,8 +47,11 @@ impl ModelChoice {
             }
             Ok(None) => {}
             Err(error) => {
-                let must =
-                    format!("must be a folder that `hm import` made: {}", error.root_cause());
+                let must = format!(
+                    "must be a folder that `hm import` made{}: {}",
+                    to_be_imported(folder),
+                    error.root_cause()
+                );
                 faults.add("model.from", folder.display(), must);
             }
         }
@@ -122,7 +125,10 @@ impl ModelChoice {
     /// The weights to start from, if any.
     pub(crate) fn initial_weights(&self) -> Result<Option<InitialWeights>> {
         let Some(folder) = &self.from else { return Ok(None) };
-        let context = || format!("model.from {}: no weights of `hm import`", folder.display());
+        let context = || {
+            let how = to_be_imported(folder);
+            format!("model.from {}: no weights of `hm import`{how}", folder.display())
+        };
         InitialWeights::read(folder).map(Some).with_context(context)
     }
 
@@ -224,6 +230,16 @@ impl ModelChoice {
     }
 }
 
+/// What to do with a folder that holds weights as Hugging Face keeps them.
+fn to_be_imported(folder: &Path) -> String {
+    if folder.join("config.json").is_file() {
+        let folder = folder.display();
+        format!(", but of Hugging Face: `hm import {folder} --output my-weights` makes one of it")
+    } else {
+        String::new()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -236,6 +252,20 @@ mod tests {
         let mut faults = Faults::default();
         choice(text).check(&mut faults);
         faults.all().iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn a_folder_of_hugging_face_is_told_to_be_imported_first() {
+        let folder = tempfile::tempdir().unwrap();
+        let folder = folder.path().to_str().unwrap().to_owned();
+        let from = serde_json::json!({"from": folder}).to_string();
+        assert!(!faults(&from)[0].contains("hm import /"));
+        std::fs::write(Path::new(&folder).join("config.json"), "{}").unwrap();
+        let sentence =
+            format!("made, but of Hugging Face: `hm import {folder} --output my-weights`");
+        assert!(faults(&from)[0].contains(&sentence), "{:?}", faults(&from));
+        let error = format!("{:#}", choice(&from).initial_weights().err().unwrap());
+        assert!(error.contains(&format!("`hm import {folder} --output my-weights` makes one")));
     }
 
     #[test]

@@ -169,7 +169,7 @@ fn unvalidated(situation: Situation<'_>, mixture: &Mixture) -> Option<String> {
     let length = situation.spec.model.sequence_length;
     told(
         &format!(
-            "will not be validated, with less held-out text than one sequence of {length} tokens (data.validation holds more out)"
+            "will not be validated, with less held-out text than one sequence of {length} tokens: raise data.validation.fraction, or name more files with `split: validation`"
         ),
         &parts(situation, mixture),
         |domain| (domain.validation_sequences == 0).then(|| domain.name.clone()),

@@ -64,15 +64,15 @@ pub(crate) fn estimated_manifest(
     file: &RunFile,
 ) -> Result<(Manifest, bool)> {
     let root = root(workplace);
-    let Estimate { manifest, is_prepared } =
+    let Estimate { manifest, is_prepared, .. } =
         watched(&|| false, |watch| hm_data::estimate(&file.data, &root, watch))?;
     if !is_prepared {
         eprintln!(
             "estimated from some of the text, since it is not prepared yet: documents, tokens, epochs; digests are zero"
         );
     }
-    for warning in &manifest.warnings {
-        eprintln!("{warning}");
+    for sentence in read_report::sentences(&manifest) {
+        eprintln!("{sentence}");
     }
     Ok((manifest, !is_prepared))
 }

@@ -9,7 +9,9 @@ const FILES_TOLD_MAX: usize = 5;
 /// What a person should know, most of it none.
 pub(crate) fn sentences(manifest: &Manifest) -> Vec<String> {
     let mut sentences = manifest.warnings.clone();
-    let lossy: Vec<&ReadReport> = manifest.files.iter().filter(|file| file.bad > 0).collect();
+    let mut lossy: Vec<&ReadReport> = manifest.files.iter().filter(|file| file.bad > 0).collect();
+    // Files that are lost altogether come first.
+    lossy.sort_by_key(|file| file.documents > 0);
     sentences.extend(lossy.iter().take(FILES_TOLD_MAX).map(|file| bad(file)));
     if lossy.len() > FILES_TOLD_MAX {
         let (more, lines) = lossy[FILES_TOLD_MAX..]
@@ -35,17 +37,28 @@ pub(crate) fn sentences(manifest: &Manifest) -> Vec<String> {
     sentences
 }
 
-/// Bad lines of one file, and whether its end is missing.
+/// Bad lines of one file, what ails most of them, and whether its end is missing.
 fn bad(file: &ReadReport) -> String {
-    let ReadReport { path, documents, blank, bad, first_bad, cut_short, .. } = file;
-    let first = first_bad.as_deref().unwrap_or_default();
+    let ReadReport { path, documents, blank, bad, cut_short, in_part, .. } = file;
+    let part = if in_part.is_some() { "the part that was looked at of " } else { "" };
+    let path = path.display();
     let all = documents + blank + bad;
+    let why = match file.commonest() {
+        Some(most) if most.count < *bad => format!("{} of them as {}", most.count, most.first),
+        Some(most) => format!("the first: {}", most.first),
+        None => String::new(),
+    };
     let end = match cut_short {
-        Some(place) if place == first => "; what stands behind is lost".to_owned(),
+        Some(place) if why.ends_with(place.as_str()) => "; what stands behind is lost".to_owned(),
         Some(place) => format!("; {place}, and what stands behind is lost"),
         None => String::new(),
     };
-    format!("{}: {bad} bad lines of {all}, left out; the first: {first}{end}", path.display())
+    if *documents == 0 {
+        return format!(
+            "LOST: nothing of {part}{path} could be used: {bad} bad lines of {all}; {why}{end}"
+        );
+    }
+    format!("{path}: {bad} bad lines of {all}, left out; {why}{end}")
 }
 
 /// The same as data.
@@ -57,13 +70,15 @@ pub(crate) fn json(manifest: &Manifest) -> Value {
 
 #[cfg(test)]
 mod tests {
+    use hm_data::BadLines;
     use hm_domain::id::Digest;
 
     use super::*;
 
     fn file(path: &str, bad: u64) -> ReadReport {
-        let first_bad = Some("line 3 is not JSON".to_owned());
-        ReadReport { path: path.into(), documents: 7, bad, first_bad, ..ReadReport::default() }
+        let (kind, first) = ("is not JSON".to_owned(), "line 3 is not JSON".to_owned());
+        let reasons = vec![BadLines { kind, count: bad, first }];
+        ReadReport { path: path.into(), documents: 7, bad, reasons, ..ReadReport::default() }
     }
 
     fn manifest(files: Vec<ReadReport>) -> Manifest {
@@ -91,6 +106,16 @@ mod tests {
             "1 with a text that `split: validation` holds out, not trained on, in 1 of 2 files",
         ];
         assert_eq!(told, expected);
+        let other = BadLines { kind: "x".into(), count: 1, first: "line 1 is odd".into() };
+        let mut mixed = file("b", 3);
+        mixed.reasons[0].count = 2;
+        mixed.reasons.insert(0, other);
+        let lost = ReadReport { documents: 0, ..file("c", 60) };
+        let expected = [
+            "LOST: nothing of c could be used: 60 bad lines of 60; the first: line 3 is not JSON",
+            "b: 3 bad lines of 10, left out; 2 of them as line 3 is not JSON",
+        ];
+        assert_eq!(sentences(&manifest(vec![mixed, lost])), expected);
         let many = manifest((0..90).map(|number| file(&number.to_string(), 2)).collect());
         let told = sentences(&many);
         assert_eq!(told.len(), 6);

@@ -1,5 +1,6 @@
 //! What can go wrong with corpora and shards, by what the caller can do.
 
+use std::io::ErrorKind;
 use std::path::PathBuf;
 
 use hm_domain::id::Digest;
@@ -9,7 +10,7 @@ use hm_domain::settings::Faults;
 #[derive(Debug, thiserror::Error)]
 pub enum DataError {
     /// A file cannot be read or written.
-    #[error("{path}: {source}")]
+    #[error("{path}: {source}{}", remedy(source))]
     File {
         /// The file.
         path: PathBuf,
@@ -63,7 +64,7 @@ pub enum DataError {
     },
     /// A source whose files hold no document with text.
     #[error(
-        "source {source_path} gave no document with text: read {files} files, {blank} documents without text, {bad} bad lines or objects{first_bad}"
+        "source {source_path} gave no document with text: read {files} files, {blank} documents without text, {bad} bad lines or objects{commonest}"
     )]
     EmptySource {
         /// Path or glob of the source.
@@ -74,8 +75,8 @@ pub enum DataError {
         blank: u64,
         /// Lines, objects or files that could not be used.
         bad: u64,
-        /// The first of those, as the end of a sentence; empty where there is none.
-        first_bad: String,
+        /// What ails most of those, as the end of a sentence; empty where there are none.
+        commonest: String,
     },
     /// A domain has nothing to train on.
     #[error(
@@ -94,17 +95,27 @@ pub enum DataError {
     /// Settings of the run file that cannot be.
     #[error(transparent)]
     Settings(#[from] Faults),
-    /// Too few documents to hold any out.
+    /// Domains of which too few documents are held out.
     #[error(
-        "domain `{domain}` holds out {found} documents, fewer than the minimum of {minimum}: lower data.validation.minimum_documents or raise data.validation.fraction"
+        "data.validation.fraction {fraction} holds out too few documents: {found}; asked for are {minimum} (data.validation.minimum_documents): {remedies}"
     )]
     TooFewHeldOut {
-        /// The domain.
-        domain: String,
-        /// Documents held out.
-        found: u64,
+        /// The domains, with documents held out of how many.
+        found: String,
+        /// Share asked for.
+        fraction: f64,
         /// Documents asked for.
         minimum: u64,
+        /// What would do, in sentences.
+        remedies: String,
+    },
+    /// A text that would count twice in a domain.
+    #[error("{what}, for {domain}: its text would count twice; name it once")]
+    Twice {
+        /// The files, in a sentence.
+        what: String,
+        /// Where they meet.
+        domain: String,
     },
     /// A mixture or checkpoint that belongs to other data.
     #[error(
@@ -139,6 +150,17 @@ pub enum DataError {
 
 /// Result of this crate.
 pub type Result<T> = std::result::Result<T, DataError>;
+
+/// What a person can do, where the system's own words do not say it.
+fn remedy(error: &std::io::Error) -> &'static str {
+    match error.kind() {
+        ErrorKind::PermissionDenied => {
+            ": give the user who runs this the right to it, or name other files"
+        }
+        ErrorKind::StorageFull => ": make room there, or name another place with --data-dir",
+        _ => "",
+    }
+}
 
 /// Names the file in an IO error.
 pub(crate) fn at(path: impl Into<PathBuf>) -> impl FnOnce(std::io::Error) -> DataError {

@@ -1,5 +1,5 @@
 //! What preparation would give, from some of the text: nothing is written, and no file is read to its end
-//! unless it is short.
+//! unless it is short. What preparation would refuse is refused here, as far as it can be seen.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
@@ -7,21 +7,31 @@ use std::path::Path;
 
 use hm_domain::id::Digest;
 
-use crate::error::{Result, at};
+use crate::error::{DataError, Result, at};
+use crate::hold_out::{Side, Sides};
 use crate::inputs::{Input, list};
 use crate::known_digests::{KnownDigests, Stamp};
+use crate::layout::Naming;
 use crate::manifest::{DomainEntry, Manifest, SegmentEntry};
-use crate::prepare::{Given, key};
+use crate::minimum::{self, HeldOut, refuse_prepared};
+use crate::prepare::{Given, key, refuse_unreached, refuses};
 use crate::prepared_folder::{found, place};
 use crate::progress::{Meter, Watch};
+use crate::reading::{Manner, ReadReport};
+use crate::repeats::Copies;
+use crate::sample::Sample;
 use crate::source::Split;
 use crate::spec::PrepareSpec;
-use crate::tokenizer::Tokenizer;
+use crate::survey::Refuses;
+use crate::tally::{Tally, refuse_empty_sources};
+use crate::tokenizer::{Tokenizer, refuse_losses};
 
 /// Text that is looked at, in bytes, of all files together...
 const LOOKED_AT_BYTES: usize = 4 << 20;
-/// ...in at most so many of them, evenly chosen.
+/// ...in about so many of them, evenly chosen, one of every domain at least.
 const FILES_MAX: usize = 256;
+/// Bytes of a file within which something must be usable to be seen.
+const UNUSABLE_BYTES_MAX: u64 = 4 << 20;
 
 /// What preparation gives, or would give.
 #[derive(Clone, Debug, PartialEq)]
@@ -30,6 +40,8 @@ pub struct Estimate {
     pub manifest: Manifest,
     /// Whether it is that of a folder that is there.
     pub is_prepared: bool,
+    /// Whether it has every domain: a field may name others in what was not looked at.
+    pub all_domains_known: bool,
 }
 
 /// Some of a domain's text, and how much the whole would be.
@@ -46,39 +58,70 @@ struct Amount {
     documents: f64,
 }
 
+/// What was looked at.
+struct Looked {
+    domains: BTreeMap<String, Seen>,
+    named: BTreeSet<String>,
+    sample: Vec<(String, String)>,
+    sample_is_all: bool,
+    files: Vec<ReadReport>,
+    warnings: Vec<String>,
+    /// Whether that was all there is,
+    is_all: bool,
+    /// or at least a part of every domain.
+    all_domains_known: bool,
+}
+
 /// Estimates what `prepare` would make of a spec. Where it has been prepared in `root` as it is, that is
 /// told instead.
 ///
 /// # Errors
-/// When the spec cannot be used, or a file that is looked at cannot be read.
+/// When the spec cannot be used, a file that is looked at cannot be read, or preparation would surely be
+/// refused.
 pub fn estimate(spec: &PrepareSpec, root: &Path, watch: Watch<'_>) -> Result<Estimate> {
     let mut meter = Meter::new(watch);
     let listing = list(spec)?;
     let given = Given::read(spec)?;
     if let Some(manifest) = prepared(spec, &listing.inputs, given.as_ref(), root)? {
-        return Ok(Estimate { manifest, is_prepared: true });
+        refuse_prepared(&spec.validation, &manifest)?;
+        return Ok(Estimate { manifest, is_prepared: true, all_domains_known: true });
     }
-    let seen = look(spec, &listing.inputs, &mut meter)?;
+    let refuses = |text: &str| refuses(given.as_ref(), text);
+    let looked = look(spec, &listing.inputs, &refuses, &mut meter)?;
+    let mut warnings = listing.warnings;
+    warnings.extend(looked.warnings);
+    let sample = looked.sample;
     // One that is yet to be trained has no digest.
     let (tokenizer, digest) = match given {
-        Some(given) => (given.tokenizer, Digest::of(&given.json)),
+        Some(given) => {
+            refuse_losses(&given.tokenizer, &sample, &|| meter.go_on())?;
+            (given.tokenizer, Digest::of(&given.json))
+        }
         None => {
-            let texts: Vec<String> =
-                seen.values().flat_map(|seen| seen.texts.iter().cloned()).collect();
-            (Tokenizer::train(&texts, spec.vocabulary())?, Digest::ZERO)
+            let texts: Vec<String> = sample.into_iter().map(|(_, text)| text).collect();
+            let trained = Tokenizer::train(&texts, spec.vocabulary())?;
+            match refuse_unreached(spec, &trained, looked.sample_is_all) {
+                Err(refused) if looked.is_all => return Err(refused),
+                Err(refused) => warnings.push(format!("in the text that was looked at, {refused}")),
+                Ok(()) => {}
+            }
+            (trained, Digest::ZERO)
         }
     };
-    let domains = seen.into_iter().map(|(name, seen)| entry(name, &seen, &tokenizer));
+    let domains = looked
+        .domains
+        .into_iter()
+        .map(|(name, seen)| entry(!looked.named.contains(&name), name, &seen, &tokenizer));
     let manifest = Manifest {
         spec: Digest::ZERO,
         tokenizer: digest,
         vocabulary: tokenizer.vocabulary() as u32,
         end_of_document: tokenizer.end_of_document().0.to_owned(),
         domains: domains.collect::<Result<_>>()?,
-        files: Vec::new(),
-        warnings: listing.warnings,
+        files: looked.files,
+        warnings,
     };
-    Ok(Estimate { manifest, is_prepared: false })
+    Ok(Estimate { manifest, is_prepared: false, all_domains_known: looked.all_domains_known })
 }
 
 /// What lies prepared for exactly this, as far as it is known without reading much.
@@ -105,71 +148,194 @@ fn prepared(
     found(&place(root, &key), &key)
 }
 
+/// Places of the inputs that are looked at, with how many each stands for: of every source and domain some.
+fn chosen(inputs: &[Input<'_>]) -> Vec<(usize, f64)> {
+    let mut groups: BTreeMap<_, Vec<usize>> = BTreeMap::new();
+    for (place, input) in inputs.iter().enumerate() {
+        let naming = match &input.naming {
+            Naming::Named(name) => (true, name),
+            Naming::Field(field) => (false, field),
+        };
+        groups.entry((std::ptr::from_ref(input.source), naming)).or_default().push(place);
+    }
+    let mut chosen = Vec::new();
+    for places in groups.into_values() {
+        let most = (FILES_MAX * places.len() / inputs.len()).max(1);
+        let some: Vec<usize> =
+            places.iter().copied().step_by(places.len().div_ceil(most)).collect();
+        let stands_for = places.len() as f64 / some.len() as f64;
+        chosen.extend(some.into_iter().map(|place| (place, stands_for)));
+    }
+    // Files of validation come first, as they do among the inputs.
+    chosen.sort_by_key(|(place, _)| *place);
+    chosen
+}
+
 /// Looks at the beginnings of files, and takes what it sees for the rest of each.
 fn look(
     spec: &PrepareSpec,
     inputs: &[Input<'_>],
+    refuses: Refuses<'_>,
     meter: &mut Meter<'_>,
-) -> Result<BTreeMap<String, Seen>> {
-    let every = inputs.len().div_ceil(FILES_MAX).max(1);
-    let chosen: Vec<&Input<'_>> = inputs.iter().step_by(every).collect();
-    let count = chosen.len().max(1);
-    let room = LOOKED_AT_BYTES / count;
-    meter.begin("looking at some of the text", count, 0);
+) -> Result<Looked> {
+    let chosen = chosen(inputs);
+    let room = LOOKED_AT_BYTES / chosen.len().max(1);
+    meter.begin("looking at some of the text", chosen.len(), 0);
+    let (mut sides, mut tally) = (Sides::new(&spec.validation), Tally::default());
+    let (mut sample, mut sample_bytes) = (Sample::new(spec.tokenizer_bytes_max), 0);
+    let mut copies = Copies::new(inputs);
     let mut domains: BTreeMap<String, Seen> = BTreeMap::new();
-    let mut named = BTreeSet::new();
-    for input in chosen {
+    // What nobody has looked at counts as read in part.
+    let unseen = |input: &Input<'_>| ReadReport {
+        path: input.shown.clone().into(),
+        in_part: Some(f64::INFINITY),
+        ..ReadReport::default()
+    };
+    let mut reports: Vec<ReadReport> = inputs.iter().map(unseen).collect();
+    for &(place, stands_for) in &chosen {
+        let input = &inputs[place];
         let size = std::fs::metadata(&input.path).map_err(at(&input.path))?.len();
-        let mut here: BTreeMap<String, (Vec<String>, Amount)> = BTreeMap::new();
-        let (mut taken, mut position, mut all) = (0, 0, true);
+        let mut here: BTreeMap<String, (Seen, Amount)> = BTreeMap::new();
+        let (mut taken, mut number, mut unusable) = (0, 0, Vec::new());
         let names = (input.path.as_path(), input.shown.as_str());
-        let stop = meter.stop();
-        input.source.read(
-            names,
-            &input.naming,
-            spec.on_bad_line,
-            stop,
-            &mut |document, bytes| {
-                taken += document.text.len();
-                position = bytes;
-                if !document.is_blank() {
-                    let (texts, amount) = here.entry(document.domain).or_default();
-                    amount.bytes += document.text.len() as f64;
-                    amount.documents += 1.0;
-                    let mut text = document.text;
-                    text.truncate(text.floor_char_boundary(room));
-                    texts.push(text);
+        let bytes_max = UNUSABLE_BYTES_MAX;
+        let manner = Manner { on_bad: spec.on_bad_line, stop: meter.stop(), bytes_max };
+        let mut report = input.source.read(names, &input.naming, manner, &mut |document, _| {
+            number += 1;
+            if let Some(reason) = refuses(&document.text) {
+                unusable.push((number, reason));
+                return Ok(ControlFlow::Break(()));
+            }
+            taken += document.text.len();
+            let side = tally.add(input, &document, &mut sides)?;
+            copies.document(place, &document.text);
+            if side == Side::Train {
+                sample_bytes += document.text.len();
+                sample.offer(&document.domain, &document.text);
+            }
+            if !document.is_blank() {
+                let (seen, all) = here.entry(document.domain).or_default();
+                let one = Amount { bytes: document.text.len() as f64, documents: 1.0 };
+                all.add(one, 1.0);
+                match side {
+                    Side::Train => seen.train.add(one, 1.0),
+                    Side::HeldOut => seen.held_out.add(one, 1.0),
+                    Side::Dropped => {}
                 }
-                all = taken < room;
-                Ok(if all { ControlFlow::Continue(()) } else { ControlFlow::Break(()) })
-            },
-        )?;
-        let files = inputs.len() as f64 / count as f64;
-        let whole = if all { 1.0 } else { size as f64 / position.max(1) as f64 };
-        for (domain, (texts, amount)) in here {
-            // Files of validation come first.
-            let held_out = match input.source.split {
-                Split::Validation => {
-                    named.insert(domain.clone());
-                    1.0
-                }
-                Split::Train if named.contains(&domain) => 0.0,
-                Split::Train => spec.validation.fraction,
-            };
-            let seen = domains.entry(domain).or_default();
-            seen.texts.extend(texts);
-            for (side, share) in [(&mut seen.train, 1.0 - held_out), (&mut seen.held_out, held_out)]
-            {
-                side.bytes += amount.bytes * whole * files * share;
-                side.documents += amount.documents * whole * files * share;
+                let mut text = document.text;
+                text.truncate(text.floor_char_boundary(room));
+                seen.texts.push(text);
+            }
+            let enough = taken >= room;
+            Ok(if enough { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
+        })?;
+        report.set_aside(&input.path, spec.on_bad_line, unusable)?;
+        for (domain, (here, all)) in here {
+            let seen = domains.entry(domain.clone()).or_default();
+            seen.texts.extend(here.texts);
+            if let Some(times) = report.in_part {
+                let held_out = match input.source.split {
+                    Split::Validation => 1.0,
+                    Split::Train if sides.named_domains().contains(&domain) => 0.0,
+                    Split::Train => spec.validation.fraction,
+                };
+                seen.train.add(all, times * stands_for * (1.0 - held_out));
+                seen.held_out.add(all, times * stands_for * held_out);
+            } else {
+                seen.train.add(here.train, stands_for);
+                seen.held_out.add(here.held_out, stands_for);
             }
         }
+        reports[place] = report;
         meter.file(size);
     }
-    Ok(domains)
+    refuse_empty_sources(spec, inputs, &reports)?;
+    let mut warnings = copies.refuse(&reports)?;
+    let unknown = Unknown::of(inputs, &reports);
+    let known = |domain: &str| unknown.knows(domain);
+    let named = sides.named_domains().clone();
+    tally.refuse_untrainable(&spec.validation, &named, &known)?;
+    warnings.extend(tally.lost(inputs, &known));
+    warnings.extend(few_held_out(spec, &domains, &named, &known)?);
+    let files = chosen.iter().map(|(place, _)| reports[*place].clone()).collect();
+    let sample = sample.finish();
+    let sample_is_all = sample.iter().map(|(_, text)| text.len()).sum::<usize>() == sample_bytes;
+    let (is_all, all_domains_known) = (!unknown.in_part, !unknown.fields);
+    Ok(Looked { domains, named, sample, sample_is_all, files, warnings, is_all, all_domains_known })
 }
 
-fn entry(name: String, seen: &Seen, tokenizer: &Tokenizer) -> Result<DomainEntry> {
+impl Amount {
+    fn add(&mut self, more: Amount, times: f64) {
+        self.bytes += more.bytes * times;
+        self.documents += more.documents * times;
+    }
+}
+
+/// What was not looked at.
+#[derive(Default)]
+struct Unknown {
+    /// Whether there is any such file;
+    in_part: bool,
+    /// one whose fields name the domains;
+    fields: bool,
+    /// one of validation, whose texts nobody trains on.
+    held_out: bool,
+    /// Domains that such files are named after.
+    domains: BTreeSet<String>,
+}
+
+impl Unknown {
+    fn of(inputs: &[Input<'_>], reports: &[ReadReport]) -> Unknown {
+        let mut unknown = Unknown::default();
+        for (input, _) in inputs.iter().zip(reports).filter(|(_, read)| read.in_part.is_some()) {
+            unknown.in_part = true;
+            unknown.held_out |= input.source.split == Split::Validation;
+            match &input.naming {
+                Naming::Field(_) => unknown.fields = true,
+                Naming::Named(name) => _ = unknown.domains.insert(name.clone()),
+            }
+        }
+        unknown
+    }
+
+    /// Whether all of a domain was looked at.
+    fn knows(&self, domain: &str) -> bool {
+        !self.fields && !self.held_out && !self.domains.contains(domain)
+    }
+}
+
+/// Refuses domains of which too few documents will be held out, whatever is drawn; tells those that may be.
+fn few_held_out(
+    spec: &PrepareSpec,
+    domains: &BTreeMap<String, Seen>,
+    named: &BTreeSet<String>,
+    known: &dyn Fn(&str) -> bool,
+) -> Result<Option<String>> {
+    let estimated = domains.iter().filter(|(name, _)| !known(name) && !named.contains(*name));
+    let counts: Vec<(&str, HeldOut)> = estimated
+        .map(|(name, seen)| {
+            let of = seen.train.documents + seen.held_out.documents;
+            (name.as_str(), HeldOut::about(seen.held_out.documents as u64, of as u64))
+        })
+        .collect();
+    let minimum = spec.validation.minimum_documents;
+    let few = counts.iter().filter(|(_, held_out)| held_out.at_most() < minimum);
+    minimum::refuse(&spec.validation, few.map(|(name, held_out)| (*name, held_out)))?;
+    let all = counts.iter().map(|(name, held_out)| (*name, held_out));
+    match minimum::refuse(&spec.validation, all) {
+        Err(refused @ DataError::TooFewHeldOut { .. }) => {
+            Ok(Some(format!("it is not sure that enough is held out: by estimate {refused}")))
+        }
+        other => other.map(|()| None),
+    }
+}
+
+fn entry(
+    held_out_by_hash: bool,
+    name: String,
+    seen: &Seen,
+    tokenizer: &Tokenizer,
+) -> Result<DomainEntry> {
     let (mut bytes, mut tokens) = (0, 0);
     for text in &seen.texts {
         bytes += text.len();
@@ -187,5 +353,6 @@ fn entry(name: String, seen: &Seen, tokenizer: &Tokenizer) -> Result<DomainEntry
         bytes: amount.bytes.round() as u64,
     };
     let validation = (seen.held_out.documents > 0.0).then(|| segment(seen.held_out));
-    Ok(DomainEntry { name, segments: vec![segment(seen.train)], validation })
+    let segments = vec![segment(seen.train)];
+    Ok(DomainEntry { name, segments, validation, held_out_by_hash })
 }

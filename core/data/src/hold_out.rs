@@ -19,7 +19,7 @@ use crate::source::Split;
 pub struct HoldOut {
     /// Share of documents held out; 0 for none.
     pub fraction: f64,
-    /// Fewest held-out documents of such a domain.
+    /// Fewest held-out documents of such a domain; 0 where it may go without.
     pub minimum_documents: u64,
 }
 
@@ -36,10 +36,15 @@ impl HoldOut {
         faults.require(holds, "data.validation.fraction", self.fraction, must);
     }
 
-    fn holds_out(&self, digest: &Digest) -> bool {
-        let value = u64::from_le_bytes(digest.0[..8].try_into().expect("eight bytes"));
-        self.fraction > 0.0 && (value as f64) < self.fraction * u64::MAX as f64
+    /// Whether a document with this draw is held out.
+    pub(crate) fn holds_out(&self, draw: u64) -> bool {
+        self.fraction > 0.0 && (draw as f64) < self.fraction * u64::MAX as f64
     }
+}
+
+/// What a text draws: evenly spread, the same for its copies.
+fn draw(digest: &Digest) -> u64 {
+    u64::from_le_bytes(digest.0[..8].try_into().expect("eight bytes"))
 }
 
 /// Digest of a text with runs of white space folded.
@@ -67,7 +72,8 @@ pub(crate) enum Side {
 
 /// Decides the side of every document of a corpus. Sources with `split: validation` are read first.
 pub(crate) struct Sides<'a> {
-    hold_out: &'a HoldOut,
+    /// How much of what files do not name.
+    pub(crate) hold_out: &'a HoldOut,
     /// Half a digest of every document of these sources: no two differ in text by chance.
     named_texts: HashSet<u128>,
     /// Domains that have such documents.
@@ -87,6 +93,15 @@ impl<'a> Sides<'a> {
     /// The side of a document of a source of this split. The same document has the same side at a second
     /// reading.
     pub(crate) fn side(&mut self, split: Split, document: &Document) -> Side {
+        self.side_and_draw(split, document).0
+    }
+
+    /// The same, and what it drew where that decided.
+    pub(crate) fn side_and_draw(
+        &mut self,
+        split: Split,
+        document: &Document,
+    ) -> (Side, Option<u64>) {
         let half = |digest: &Digest| {
             u128::from_le_bytes(digest.0[..16].try_into().expect("sixteen bytes"))
         };
@@ -95,21 +110,23 @@ impl<'a> Sides<'a> {
             if !self.named_domains.contains(&document.domain) {
                 self.named_domains.insert(document.domain.clone());
             }
-            return Side::HeldOut;
+            return (Side::HeldOut, None);
         }
         let by_hash =
             self.hold_out.fraction > 0.0 && !self.named_domains.contains(&document.domain);
         if !by_hash && self.named_texts.is_empty() {
-            return Side::Train;
+            return (Side::Train, None);
         }
         let digest = normalised(&document.text);
         if self.named_texts.contains(&half(&digest)) {
-            Side::Dropped
-        } else if by_hash && self.hold_out.holds_out(&digest) {
-            Side::HeldOut
-        } else {
-            Side::Train
+            return (Side::Dropped, None);
         }
+        if !by_hash {
+            return (Side::Train, None);
+        }
+        let draw = draw(&digest);
+        let side = if self.hold_out.holds_out(draw) { Side::HeldOut } else { Side::Train };
+        (side, Some(draw))
     }
 }
 

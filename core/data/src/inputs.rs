@@ -8,6 +8,7 @@ use hm_domain::settings::{Faults, bad_name, shown};
 use crate::error::{DataError, Result};
 use crate::glob;
 use crate::layout::Naming;
+use crate::repeats::refuse_files;
 use crate::source::{DomainFrom, SourceSpec, Split};
 use crate::spec::PrepareSpec;
 
@@ -32,7 +33,7 @@ pub(crate) struct Input<'a> {
 /// What a spec names.
 #[derive(Debug)]
 pub(crate) struct Listing<'a> {
-    /// Those of validation first; then source by source, each in order of name.
+    /// Each file once for a domain. Those of validation first; then source by source, each in order of name.
     pub(crate) inputs: Vec<Input<'a>>,
     /// What a person should know of them.
     pub(crate) warnings: Vec<String>,
@@ -59,6 +60,7 @@ pub(crate) fn list(spec: &PrepareSpec) -> Result<Listing<'_>> {
         }
     }
     inputs.sort_by_key(|input| input.source.split == Split::Train);
+    warnings.extend(refuse_files(&mut inputs)?);
     warnings.extend(meetings(&inputs));
     warnings.extend(many_domains(&inputs));
     Ok(Listing { inputs, warnings })

@@ -18,10 +18,20 @@ enum Behind {
 }
 
 /// Reads a file element by element.
-pub(crate) fn read(layout: &Layout, mut file: CorpusFile, reading: &mut Reading<'_>) -> Result<()> {
+pub(crate) fn read(
+    layout: &Layout,
+    file: &mut CorpusFile,
+    reading: &mut Reading<'_>,
+) -> Result<()> {
     match skip_white_space(&mut file.stream) {
         Ok(Some(b'[')) => file.stream.consume(1),
-        Ok(_) => return reading.cut("does not begin with `[`: not a JSON array".to_owned()),
+        Ok(first) => {
+            let remedy = match first {
+                Some(b'{') => "; `format: jsonl` reads an object a line",
+                _ => "",
+            };
+            return reading.cut(format!("does not begin with `[`: not a JSON array{remedy}"));
+        }
         Err(error) => {
             let damage = file.damage(error)?;
             return reading.cut(damage);
@@ -39,7 +49,7 @@ pub(crate) fn read(layout: &Layout, mut file: CorpusFile, reading: &mut Reading<
         };
         let nothing = element.iter().all(u8::is_ascii_whitespace);
         match behind {
-            Behind::EndOfArray if nothing && number == 1 => return read_end(&mut file, reading),
+            Behind::EndOfArray if nothing && number == 1 => return read_end(file, reading),
             Behind::EndOfFile if nothing => {
                 return reading.cut(format!("truncated: ends before object {number}"));
             }
@@ -49,13 +59,12 @@ pub(crate) fn read(layout: &Layout, mut file: CorpusFile, reading: &mut Reading<
         if matches!(behind, Behind::EndOfFile) && document.is_err() {
             return reading.cut(format!("truncated: ends within object {number}"));
         }
-        let document = document.map_err(|lack| lack.at(format!("object {number}")));
-        if reading.offer(document)?.is_break() {
+        if reading.offer(format_args!("object {number} "), document)?.is_break() {
             return Ok(());
         }
         match behind {
             Behind::Comma => {}
-            Behind::EndOfArray => return read_end(&mut file, reading),
+            Behind::EndOfArray => return read_end(file, reading),
             Behind::EndOfFile => {
                 return reading.cut(format!("truncated: ends after object {number}, without `]`"));
             }

@@ -8,8 +8,12 @@ use crate::layout::Layout;
 use crate::reading::{DOCUMENT_BYTES_MAX, Reading, Unusable};
 
 /// Reads a file line by line. A bad line is counted and the next one read.
-pub(crate) fn read(layout: &Layout, mut file: CorpusFile, reading: &mut Reading<'_>) -> Result<()> {
-    let mut line = Vec::new();
+pub(crate) fn read(
+    layout: &Layout,
+    file: &mut CorpusFile,
+    reading: &mut Reading<'_>,
+) -> Result<()> {
+    let (mut line, mut begun) = (Vec::new(), false);
     for number in 1u64.. {
         line.clear();
         let mut bounded = (&mut file.stream).take(DOCUMENT_BYTES_MAX as u64 + 1);
@@ -29,15 +33,34 @@ pub(crate) fn read(layout: &Layout, mut file: CorpusFile, reading: &mut Reading<
             Ok(_) if content.iter().all(u8::is_ascii_whitespace) => continue,
             Ok(_) => {}
         }
+        if !begun && let Some(reason) = not_lines(content, layout) {
+            return reading.cut(reason);
+        }
+        begun = true;
         let document = if too_long {
             let most = DOCUMENT_BYTES_MAX;
             Err(Unusable::Bad(format!("has more than the {most} bytes that one document may have")))
         } else {
             layout.document(content)
         };
-        if reading.offer(document.map_err(|lack| lack.at(format!("line {number}"))))?.is_break() {
+        if reading.offer(format_args!("line {number} "), document)?.is_break() {
             return Ok(());
         }
     }
     Ok(())
+}
+
+/// What the first line says of a file that has no object a line: every other line would only be told as bad.
+fn not_lines(first: &[u8], layout: &Layout) -> Option<String> {
+    match first.trim_ascii() {
+        b"{" => Some(
+            "is one JSON object over several lines: make it one object a line, as `jq -c .` does"
+                .to_owned(),
+        ),
+        [b'[', rest @ ..] if matches!(rest.trim_ascii_start(), [] | [b'{', ..]) => Some(format!(
+            "is one JSON array, not an object a line: `format: wudao` reads that, with `text_field: {}` and `domain_from: file-name` or `domain`",
+            layout.text
+        )),
+        _ => None,
+    }
 }

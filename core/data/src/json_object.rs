@@ -1,8 +1,10 @@
 //! One JSON object, of which a few fields are wanted.
 //!
-//! The grammar is checked throughout, but what stands in fields that nobody reads does not cost the
-//! document: Python's `NaN` and `Infinity`, numbers beyond any float, halves of surrogate pairs, bytes that
-//! are not UTF-8, any depth of nesting. `serde_json` refuses all of these wherever they stand.
+//! Brackets, quotes, colons and commas are checked throughout, so that a line that is cut or damaged is
+//! noticed. What stands between them is taken as people have it, since it costs nobody anything: Python's
+//! `NaN` and `Infinity`, numbers beyond any float or written as `01` and `1.`, tabs and other control
+//! characters as they are in a string; and in fields that nobody reads halves of surrogate pairs and bytes
+//! that are not UTF-8; any depth of nesting. `serde_json` refuses all of these wherever they stand.
 
 /// A JSON object: its fields, undecoded, in their order.
 pub(crate) struct Object<'a> {
@@ -58,6 +60,12 @@ impl<'a> Object<'a> {
         self.fields.iter().rev().find(|(key, _)| is_name(key)).map(|(_, value)| *value)
     }
 
+    /// Fields that are texts, by name, with their lengths.
+    pub(crate) fn texts(&self) -> Vec<(String, usize)> {
+        let texts = self.fields.iter().filter(|(_, value)| value.starts_with(b"\""));
+        texts.map(|(key, value)| (String::from_utf8_lossy(key).into_owned(), value.len())).collect()
+    }
+
     /// Names of the first few fields.
     pub(crate) fn names(&self, most: usize) -> Vec<String> {
         let name = |(key, _): &(&[u8], &[u8])| String::from_utf8_lossy(key).into_owned();
@@ -77,8 +85,13 @@ pub(crate) fn text(value: &[u8]) -> Result<Option<(String, u64)>, String> {
     }
 }
 
+/// What to say of bytes that are no text.
+pub(crate) fn not_utf8(error: std::str::Utf8Error) -> String {
+    format!("is not UTF-8: {error}; make it so, as with `iconv -f GB18030 -t UTF-8` for Chinese")
+}
+
 fn unescaped(inner: &[u8]) -> Result<(String, u64), String> {
-    let mut rest = std::str::from_utf8(inner).map_err(|error| format!("is not UTF-8: {error}"))?;
+    let mut rest = std::str::from_utf8(inner).map_err(not_utf8)?;
     let (mut text, mut replaced) = (String::with_capacity(rest.len()), 0);
     while let Some(place) = rest.find('\\') {
         text.push_str(&rest[..place]);
@@ -273,8 +286,8 @@ mod tests {
     #[test]
     fn fields_that_are_not_read_cost_nothing() {
         let deep = format!("{}{}", "[".repeat(100_000), "]".repeat(100_000));
-        for odd in ["NaN", "-Infinity", "Infinity", "1e999", "-1E-9999", r#""\ud83d half""#, &deep]
-        {
+        let odd = ["NaN", "-Infinity", "1e999", "-1E-9999", r#""\ud83d half""#, &deep];
+        for odd in odd.into_iter().chain(["01", "1.", "1.e5", "\"a\tb\0c\""]) {
             let line = format!(r#"{{"odd": {odd}, "text": "kept", "more": [{odd}]}}"#);
             assert_eq!(found(&line, "text").unwrap(), "kept");
         }

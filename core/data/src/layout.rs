@@ -8,6 +8,11 @@ use crate::reading::{Document, Unusable};
 /// Names of fields that are told where the wanted one is missing.
 const NAMES_TOLD_MAX: usize = 6;
 
+/// Fields that usually hold the text of a document.
+const USUAL_TEXTS: [&str; 6] = ["text", "content", "body", "raw_content", "article", "document"];
+/// Names from this likeness on may be misspellings of each other.
+const ALIKE: f64 = 0.75;
+
 /// Where a document's domain comes from, resolved for one file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Naming {
@@ -33,7 +38,7 @@ impl Layout {
     pub(crate) fn document(&self, object: &[u8]) -> Result<Document, Unusable> {
         let object = Object::parse(object)?;
         let domain = self.domain(&object)?;
-        let (mut body, mut replaced) = string(&object, &self.text)?;
+        let (mut body, mut replaced) = string(&object, &self.text, || self.text_instead(&object))?;
         if let Some(title) = self.title.and_then(|title| object.field(title))
             && let Some((title, more)) = text(title)?
             && !title.is_empty()
@@ -44,12 +49,20 @@ impl Layout {
         Ok(Document { domain, text: body, replaced })
     }
 
+    /// What to say of the field that may hold the text: one of the usual ones, or else the longest.
+    fn text_instead(&self, object: &Object<'_>) -> String {
+        let texts = object.texts();
+        let usual = USUAL_TEXTS.iter().find_map(|usual| texts.iter().find(|(n, _)| n == usual));
+        let found = usual.or_else(|| texts.iter().max_by_key(|(_, length)| *length));
+        found.map_or_else(String::new, |(name, _)| format!("; is it `text_field: {name}`?"))
+    }
+
     fn domain(&self, object: &Object<'_>) -> Result<String, Unusable> {
         let field = match &self.naming {
             Naming::Named(name) => return Ok(name.clone()),
             Naming::Field(field) => field,
         };
-        let (name, _) = string(object, field)?;
+        let (name, _) = string(object, field, || domain_instead(object, field))?;
         let name = name.trim();
         match bad_name(name) {
             None => Ok(name.to_owned()),
@@ -61,12 +74,26 @@ impl Layout {
     }
 }
 
-/// The text of a field that must be there.
-fn string(object: &Object<'_>, field: &str) -> Result<(String, u64), Unusable> {
+/// The text of a field that must be there; `instead` says what to do where it is not.
+fn string(
+    object: &Object<'_>,
+    field: &str,
+    instead: impl FnOnce() -> String,
+) -> Result<(String, u64), Unusable> {
     let Some(value) = object.field(field) else {
         let names = object.names(NAMES_TOLD_MAX).join(", ");
         let there = if names.is_empty() { "no field at all".to_owned() } else { names };
-        return Err(Unusable::Bad(format!("has no {field}: it has {there}")));
+        return Err(Unusable::Bad(format!("has no {field}: it has {there}{}", instead())));
     };
-    text(value)?.ok_or_else(|| Unusable::Bad(format!("has a {field} that is no text")))
+    text(value)?.ok_or_else(|| Unusable::Bad(format!("has a {field} that is no text{}", instead())))
+}
+
+/// A field that may be meant where the wanted one is not there: of that name, nearly.
+fn domain_instead(object: &Object<'_>, field: &str) -> String {
+    let names = object.texts().into_iter().map(|(name, _)| name);
+    let alike = |name: &String| strsim::jaro_winkler(name, field);
+    match names.max_by(|a, b| alike(a).total_cmp(&alike(b))).filter(|name| alike(name) > ALIKE) {
+        Some(name) => format!("; did you mean `domain_field: {name}`?"),
+        None => "; name the field with `domain_field`, or the domain with `domain`".to_owned(),
+    }
 }

@@ -2,10 +2,14 @@
 
 mod glob;
 mod inputs;
+mod repeats;
 mod source;
 mod spec;
 
+mod bad_lines;
 mod corpus_file;
+mod file_kind;
+mod gzip;
 mod json_array;
 mod json_lines;
 mod json_object;
@@ -17,13 +21,16 @@ mod estimate;
 mod prepare;
 mod prepared_folder;
 mod survey;
+mod tally;
 
 mod hold_out;
 mod known_digests;
+mod minimum;
 mod progress;
 mod sample;
 mod shard_set;
 mod tokenizer;
+mod tokenizer_file;
 mod vocabulary_files;
 mod whole_file;
 
@@ -38,6 +45,7 @@ mod machine_text;
 
 mod error;
 
+pub use bad_lines::BadLines;
 pub use error::{DataError, Result};
 pub use estimate::{Estimate, estimate};
 pub use hold_out::HoldOut;

@@ -5,27 +5,34 @@ use std::io::{BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
 
 use hm_domain::id::Digest;
+use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use crate::error::{DataError, Result, at};
 
-/// Less text than this is no domain of its own, in bytes.
+/// Less text than this is no domain of its own, in bytes...
 const DOMAIN_BYTES_MIN: u64 = 200 << 10;
+/// ...nor are fewer documents.
+const DOMAIN_DOCUMENTS_MIN: u64 = 40;
+/// One document in so many is held out.
+const HELD_OUT_EVERY: u64 = 20;
 /// Longest part of a file that becomes a document, in bytes.
 const DOCUMENT_BYTES_MAX: usize = 32 << 10;
 /// Shorter texts teach little, in bytes.
 const DOCUMENT_BYTES_MIN: usize = 200;
 
 /// What was found for one domain.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FoundText {
     /// What to call it.
-    pub domain: &'static str,
-    /// The JSONL file.
+    pub domain: String,
+    /// The JSONL file of what is trained on.
     pub path: PathBuf,
-    /// Documents in it.
+    /// That of what is held out.
+    pub held_out: PathBuf,
+    /// Documents in both.
     pub documents: u64,
-    /// Bytes of text in it.
+    /// Bytes of text in both.
     pub bytes: u64,
 }
 
@@ -63,9 +70,10 @@ fn is_documentation(path: &Path) -> bool {
     !name.starts_with("copyright") && (ends(path, &["gz", "txt", "md"]) || !name.contains('.'))
 }
 
-/// Writes one JSONL file per domain of at most about `domain_bytes_max` into `folder`, from the
-/// cargo registry under `cargo_home` and documentation under `share` (`/usr/share`). A kind of text
-/// that the machine holds too little of is left out. The same machine gives the same files.
+/// Writes two JSONL files per domain, of at most about `domain_bytes_max` together, into `folder`: what is
+/// trained on and what is held out, from the cargo registry under `cargo_home` and documentation under `share`
+/// (`/usr/share`). A kind of text that the machine holds too little of is left out. The same machine gives the
+/// same files.
 pub fn gather_machine_text(
     (cargo_home, share): (&Path, &Path),
     folder: &Path,
@@ -76,20 +84,23 @@ pub fn gather_machine_text(
     let mut found = Vec::new();
     for kind in kinds(cargo_home, share) {
         progress(kind.domain);
-        let path = folder.join(format!("{}.jsonl", kind.domain));
-        let (documents, bytes) = gather(&kind, &path, domain_bytes_max)?;
-        if bytes >= DOMAIN_BYTES_MIN {
-            found.push(FoundText { domain: kind.domain, path, documents, bytes });
+        let text = gather(&kind, folder, domain_bytes_max)?;
+        if text.bytes >= DOMAIN_BYTES_MIN && text.documents >= DOMAIN_DOCUMENTS_MIN {
+            found.push(text);
         } else {
-            std::fs::remove_file(&path).map_err(at(&path))?;
+            for path in [text.path, text.held_out] {
+                std::fs::remove_file(&path).map_err(at(&path))?;
+            }
         }
     }
     Ok(found)
 }
 
-fn gather(kind: &Kind, path: &Path, bytes_max: u64) -> Result<(u64, u64)> {
-    let partial = path.with_extension("part");
-    let mut out = BufWriter::new(std::fs::File::create(&partial).map_err(at(&partial))?);
+fn gather(kind: &Kind, folder: &Path, bytes_max: u64) -> Result<FoundText> {
+    let [path, held_out] =
+        ["", "_val"].map(|end| folder.join(format!("{}{end}.jsonl", kind.domain)));
+    let create = |path: &Path| std::fs::File::create(path).map(BufWriter::new).map_err(at(path));
+    let (mut trained, mut validated) = (create(&path)?, create(&held_out)?);
     let (mut documents, mut bytes) = (0, 0);
     let mut seen = BTreeSet::new();
     for source in files(kind) {
@@ -99,16 +110,22 @@ fn gather(kind: &Kind, path: &Path, bytes_max: u64) -> Result<(u64, u64)> {
         if text.len() < DOCUMENT_BYTES_MIN || !seen.insert(Digest::of(text.as_bytes())) {
             continue;
         }
-        writeln!(out, "{}", json!({"text": text})).map_err(at(&partial))?;
         documents += 1;
         bytes += text.len() as u64;
+        let (out, path) = match documents % HELD_OUT_EVERY {
+            0 => (&mut validated, &held_out),
+            _ => (&mut trained, &path),
+        };
+        writeln!(out, "{}", json!({"text": text})).map_err(at(path))?;
         if bytes >= bytes_max {
             break;
         }
     }
-    out.into_inner().map_err(|error| at(&partial)(error.into_error()))?;
-    std::fs::rename(&partial, path).map_err(at(path))?;
-    Ok((documents, bytes))
+    for (out, path) in [(trained, &path), (validated, &held_out)] {
+        out.into_inner().map_err(|error| at(path)(error.into_error()))?;
+    }
+    let domain = kind.domain.to_owned();
+    Ok(FoundText { domain, path, held_out, documents, bytes })
 }
 
 /// The kind's files in an order that mixes packages and is the same every time.
@@ -241,8 +258,8 @@ mod tests {
         let place = tempfile::tempdir().unwrap();
         let crates = place.path().join("cargo/registry/src/index/crate-1");
         std::fs::create_dir_all(&crates).unwrap();
-        for number in 0..40 {
-            let text = format!("fn number_{number}() {{}}\n").repeat(400);
+        for number in 0..120 {
+            let text = format!("fn number_{number}() {{}}\n").repeat(200);
             std::fs::write(crates.join(format!("{number}.rs")), text).unwrap();
         }
         std::fs::write(crates.join("README.md"), "few words\n".repeat(50)).unwrap();
@@ -254,7 +271,9 @@ mod tests {
         };
         let found = gather(10 << 20);
         assert_eq!(found.len(), 1, "{found:?}");
-        assert_eq!((found[0].domain, found[0].documents), ("rust", 40));
+        assert_eq!((found[0].domain.as_str(), found[0].documents), ("rust", 120));
+        let lines = |path: &Path| std::fs::read_to_string(path).unwrap().lines().count();
+        assert_eq!((lines(&found[0].path), lines(&found[0].held_out)), (114, 6));
         assert!(!folder.join("markdown.jsonl").exists());
         let first = std::fs::read(&found[0].path).unwrap();
         assert_eq!(gather(10 << 20), found);

@@ -42,6 +42,8 @@ pub struct DomainEntry {
     pub segments: Vec<SegmentEntry>,
     /// Held out.
     pub validation: Option<SegmentEntry>,
+    /// Whether what is held out was chosen by hash, not named by files.
+    pub held_out_by_hash: bool,
 }
 
 /// One shard.

@@ -16,6 +16,7 @@ use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::time::Duration;
 
 use hm_domain::id::Digest;
+use hm_domain::settings::Faults;
 
 use crate::error::{DataError, Result, at};
 use crate::hold_out::Side;
@@ -23,12 +24,14 @@ use crate::inputs::{Input, Listing, list};
 use crate::known_digests::{KnownDigests, Stamp, refuse_changed};
 use crate::layout::Naming;
 use crate::manifest::Manifest;
+use crate::minimum::refuse_prepared;
 use crate::prepared_folder::{Unfinished, found, place};
 use crate::progress::{Meter, Watch};
 use crate::shard_set::ShardSet;
 use crate::spec::PrepareSpec;
 use crate::survey::{Placed, Survey, read_all, survey};
-use crate::tokenizer::{Tokenizer, refuse_losses};
+use crate::tokenizer::{Tokenizer, own_refuses, refuse_losses};
+use crate::tokenizer_file;
 use crate::whole_file;
 
 /// Changes when the same files and settings give other shards.
@@ -64,13 +67,13 @@ pub fn prepare(spec: &PrepareSpec, root: &Path, watch: Watch<'_>) -> Result<Prep
     let stop = meter.stop();
     let go_on = move || if stop() { Err(DataError::Stopped) } else { Ok(()) };
     let made = match found(&folder, &key)? {
-        Some(manifest) => return whole(manifest, folder, &mut known),
+        Some(manifest) => return whole(spec, manifest, folder, &mut known),
         None => Unfinished::begin(root, &folder, &go_on)?,
     };
     let Some(unfinished) = made else {
         // Another process has made it in the meantime.
         let manifest = Manifest::read(&folder)?;
-        return whole(manifest, folder, &mut known);
+        return whole(spec, manifest, folder, &mut known);
     };
     let manifest = make(spec, &listing, given, key, &unfinished.folder, &mut meter)?;
     for (input, (stamp, _)) in listing.inputs.iter().zip(&contents) {
@@ -81,7 +84,13 @@ pub fn prepare(spec: &PrepareSpec, root: &Path, watch: Watch<'_>) -> Result<Prep
     Ok(Prepared { manifest, folder })
 }
 
-fn whole(manifest: Manifest, folder: PathBuf, known: &mut KnownDigests) -> Result<Prepared> {
+fn whole(
+    spec: &PrepareSpec,
+    manifest: Manifest,
+    folder: PathBuf,
+    known: &mut KnownDigests,
+) -> Result<Prepared> {
+    refuse_prepared(&spec.validation, &manifest)?;
     manifest.verify(&folder, known)?;
     known.save()?;
     Ok(Prepared { manifest, folder })
@@ -98,7 +107,7 @@ impl Given {
     /// When it cannot be used, or has another vocabulary than the spec says.
     pub(crate) fn read(spec: &PrepareSpec) -> Result<Option<Given>> {
         let Some(path) = &spec.tokenizer else { return Ok(None) };
-        let json = std::fs::read(path).map_err(at(path))?;
+        let json = tokenizer_file::read(path)?;
         let tokenizer = Tokenizer::of_json(path, &json, spec.end_of_document.as_deref())?;
         let found = tokenizer.vocabulary();
         if let Some(wanted) = spec.vocabulary.filter(|&wanted| wanted != found) {
@@ -108,6 +117,14 @@ impl Given {
             return Err(DataError::Broken { path: path.clone(), reason });
         }
         Ok(Some(Given { tokenizer, json }))
+    }
+}
+
+/// Why the tokenizer cannot take a text, if it cannot, whether it is given or to be trained.
+pub(crate) fn refuses(given: Option<&Given>, text: &str) -> Option<String> {
+    match given {
+        Some(given) => given.tokenizer.refuses(text),
+        None => own_refuses(text),
     }
 }
 
@@ -167,7 +184,9 @@ pub(crate) fn key(
         serde_json::json!([input.shown, content.to_string(), naming, reading])
     });
     let files: Vec<serde_json::Value> = files.collect();
-    let all = serde_json::json!([VERSION, tokenizer, spec.on_bad_line, spec.validation, files]);
+    // How many documents must be held out at least is no content: it is asked of what is there.
+    let fraction = spec.validation.fraction;
+    let all = serde_json::json!([VERSION, tokenizer, spec.on_bad_line, fraction, files]);
     Digest::of(all.to_string().as_bytes())
 }
 
@@ -181,7 +200,10 @@ fn make(
     meter: &mut Meter<'_>,
 ) -> Result<Manifest> {
     let mut warnings = listing.warnings.clone();
-    let Survey { mut sides, sample } = survey(spec, &listing.inputs, meter)?;
+    let refuses = |text: &str| refuses(given.as_ref(), text);
+    let Survey { mut sides, sample, sample_is_all, warnings: found } =
+        survey(spec, &listing.inputs, &refuses, meter)?;
+    warnings.extend(found);
     let (tokenizer, json) = match given {
         Some(Given { tokenizer, json }) => {
             meter.begin("trying the tokenizer", listing.inputs.len(), 0);
@@ -190,33 +212,35 @@ fn make(
         }
         None => {
             let trained = train(spec, sample, listing.inputs.len(), meter)?;
-            warnings.extend(unreached(spec, &trained));
+            refuse_unreached(spec, &trained, sample_is_all)?;
             let json = trained.to_json()?.into_bytes();
             // As it will be read: with the end mark that the spec names.
-            let path = folder.join("tokenizer.json");
-            (Tokenizer::of_json(&path, &json, spec.end_of_document.as_deref())?, json)
+            let end = spec.end_of_document.as_deref();
+            (Tokenizer::of(&json, end).map_err(DataError::Tokenizer)?, json)
         }
     };
     whole_file::write(folder, "tokenizer.json", &json)?;
     let mut shards = ShardSet::new(folder, &tokenizer);
     let stop = meter.stop();
     let go_on = move || if stop() { Err(DataError::Stopped) } else { Ok(()) };
-    let files = read_all(spec, &listing.inputs, "encoding", meter, &mut |input, document| {
+    let inputs = &listing.inputs;
+    let files = read_all(spec, inputs, "encoding", meter, &mut |place, document| {
+        // In the survey's order, so that both count the same.
+        if let Some(reason) = tokenizer.refuses(&document.text) {
+            return Ok(Placed::Unusable(reason));
+        }
         if document.is_blank() {
             return Ok(Placed::Side(Side::Dropped));
         }
-        let side = sides.side(input.source.split, &document);
+        let side = sides.side(inputs[place].source.split, &document);
         if side == Side::Dropped {
             return Ok(Placed::Side(side));
-        }
-        if let Some(reason) = tokenizer.refuses(&document.text) {
-            return Ok(Placed::Unusable(reason));
         }
         shards.add(document, side == Side::HeldOut, &go_on)?;
         Ok(Placed::Side(side))
     })?;
     warnings.extend(shards.losses.told()?);
-    let domains = shards.finish()?;
+    let domains = shards.finish(sides.named_domains())?;
     if let Some(domain) = domains.iter().find(|domain| domain.segments.is_empty()) {
         let held_out = domain.validation.as_ref().map_or(0, |entry| entry.documents);
         let domain = domain.name.clone();
@@ -261,13 +285,26 @@ fn train(
     }
 }
 
-/// What to say of a vocabulary that is smaller than asked for.
-fn unreached(spec: &PrepareSpec, trained: &Tokenizer) -> Option<String> {
-    let (wanted, found) = (spec.vocabulary(), trained.vocabulary());
-    (found < wanted).then(|| {
-        format!(
-            "the text gives a vocabulary of {found} tokens, not {wanted}: no more pairs come twice in the sample; lower data.vocabulary, or give more text (data.tokenizer_bytes_max is {})",
-            spec.tokenizer_bytes_max
-        )
-    })
+/// Refuses a vocabulary that is smaller than typed; where none is typed, the usual one is a bound.
+/// `is_all` says whether the sample is all text.
+pub(crate) fn refuse_unreached(
+    spec: &PrepareSpec,
+    trained: &Tokenizer,
+    is_all: bool,
+) -> Result<()> {
+    let (Some(wanted), found) = (spec.vocabulary, trained.vocabulary()) else { return Ok(()) };
+    if found >= wanted {
+        return Ok(());
+    }
+    let more = if is_all {
+        "give more text".to_owned()
+    } else {
+        format!("raise data.tokenizer_bytes_max above {}", spec.tokenizer_bytes_max)
+    };
+    let mut faults = Faults::default();
+    let must = format!(
+        "must be at most {found}, which is what the text gives, since no more pairs come twice in it: lower it, leave it out to take as many as there are, or {more}"
+    );
+    faults.add("data.vocabulary", wanted, must);
+    Err(faults.into())
 }

@@ -1,12 +1,14 @@
 //! The reading of one corpus file: documents go to whoever asked, what cannot be used is counted.
 
 use std::cell::Cell;
+use std::fmt::Arguments;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use serde::{Deserialize, Serialize};
 
+use crate::bad_lines::{self, BadLines, kind_of};
 use crate::error::{DataError, Result};
 
 /// Bytes of the longest line, object or text file that is read (256 MiB): memory holds one document.
@@ -57,19 +59,9 @@ impl From<String> for Unusable {
     }
 }
 
-impl Unusable {
-    /// The same, with its place before it.
-    pub(crate) fn at(self, place: impl std::fmt::Display) -> Unusable {
-        match self {
-            Unusable::Bad(reason) => Unusable::Bad(format!("{place} {reason}")),
-            Unusable::Name(reason) => Unusable::Name(format!("{place} {reason}")),
-        }
-    }
-}
-
 /// What reading one file came to. Its lines (but for empty ones), objects or texts are its documents, its
 /// blank and its bad ones.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ReadReport {
     /// The file, relative to the run file's folder where it lies inside that.
@@ -82,29 +74,44 @@ pub struct ReadReport {
     pub blank: u64,
     /// Lines, objects or files that are not UTF-8, not JSON, damaged, or lack their text.
     pub bad: u64,
-    /// The first of those, in a sentence.
-    pub first_bad: Option<String>,
+    /// Why, by kind.
+    pub reasons: Vec<BadLines>,
     /// Where and why reading ended before the file's end: what stands behind is lost.
     pub cut_short: Option<String>,
     /// Characters that no text can hold (halves of surrogate pairs) and that became U+FFFD.
     pub replaced: u64,
+    /// Where reading ended before the file did, because no more was wanted: how many times what was read is
+    /// in the file.
+    #[serde(skip)]
+    pub in_part: Option<f64>,
 }
 
 impl ReadReport {
+    /// The commonest reason for bad lines.
+    pub fn commonest(&self) -> Option<&BadLines> {
+        bad_lines::commonest(&self.reasons)
+    }
+
+    fn count_bad(&mut self, kind: String, first: String) {
+        self.bad += 1;
+        bad_lines::count(&mut self.reasons, BadLines { kind, count: 1, first });
+    }
+
     /// Counts documents as bad after all, or stops.
     pub(crate) fn set_aside(
         &mut self,
         path: &Path,
         on_bad: OnBadLine,
-        reasons: Vec<String>,
+        reasons: Vec<(u64, String)>,
     ) -> Result<()> {
-        for reason in reasons {
+        for (number, reason) in reasons {
+            let kind = kind_of(&reason);
+            let reason = format!("document {number} {reason}");
             if on_bad == OnBadLine::Stop {
                 return Err(DataError::Broken { path: path.to_owned(), reason });
             }
             self.documents -= 1;
-            self.bad += 1;
-            self.first_bad.get_or_insert(reason);
+            self.count_bad(kind, reason);
         }
         Ok(())
     }
@@ -113,25 +120,39 @@ impl ReadReport {
 /// Takes a document and the bytes of the file read so far; says whether to go on.
 pub(crate) type Take<'a> = &'a mut dyn FnMut(Document, u64) -> Result<ControlFlow<()>>;
 
+/// How a file is read.
+#[derive(Clone, Copy)]
+pub(crate) struct Manner<'a> {
+    /// What to do with a line that cannot be used.
+    pub(crate) on_bad: OnBadLine,
+    /// Asked at every line whether to end the work.
+    pub(crate) stop: &'a dyn Fn() -> bool,
+    /// Bytes of the file, as it lies on the disk, after which no more is wanted.
+    pub(crate) bytes_max: u64,
+}
+
 /// One file being read.
 pub(crate) struct Reading<'a> {
     pub(crate) path: &'a Path,
     pub(crate) report: ReadReport,
-    pub(crate) on_bad: OnBadLine,
+    pub(crate) manner: Manner<'a>,
     pub(crate) position: Rc<Cell<u64>>,
-    pub(crate) stop: &'a dyn Fn() -> bool,
     pub(crate) take: Take<'a>,
+    /// Whether no more was wanted.
+    pub(crate) ended_early: bool,
 }
 
 impl Reading<'_> {
-    /// Hands on a document, or counts why there is none.
+    /// Hands on a document, or counts why there is none at this place.
     pub(crate) fn offer(
         &mut self,
+        place: Arguments<'_>,
         document: std::result::Result<Document, Unusable>,
     ) -> Result<ControlFlow<()>> {
-        if (self.stop)() {
+        if (self.manner.stop)() {
             return Err(DataError::Stopped);
         }
+        let mut go_on = ControlFlow::Continue(());
         match document {
             Ok(document) => {
                 let count = if document.is_blank() {
@@ -141,25 +162,31 @@ impl Reading<'_> {
                 };
                 *count += 1;
                 self.report.replaced += document.replaced;
-                (self.take)(document, self.position.get())
+                go_on = (self.take)(document, self.position.get())?;
             }
-            Err(Unusable::Bad(reason)) => self.bad(reason).map(|()| ControlFlow::Continue(())),
-            Err(Unusable::Name(reason)) => Err(self.broken(reason)),
+            Err(Unusable::Bad(reason)) => {
+                self.bad(kind_of(&reason), format!("{place}{reason}"))?;
+            }
+            Err(Unusable::Name(reason)) => return Err(self.broken(format!("{place}{reason}"))),
         }
+        if self.position.get() > self.manner.bytes_max {
+            go_on = ControlFlow::Break(());
+        }
+        self.ended_early = go_on.is_break();
+        Ok(go_on)
     }
 
     /// Counts that the rest of the file cannot be read.
     pub(crate) fn cut(&mut self, reason: String) -> Result<()> {
         self.report.cut_short = Some(reason.clone());
-        self.bad(reason)
+        self.bad("the file is cut short".to_owned(), reason)
     }
 
-    fn bad(&mut self, reason: String) -> Result<()> {
-        if self.on_bad == OnBadLine::Stop {
+    fn bad(&mut self, kind: String, reason: String) -> Result<()> {
+        if self.manner.on_bad == OnBadLine::Stop {
             return Err(self.broken(reason));
         }
-        self.report.bad += 1;
-        self.report.first_bad.get_or_insert(reason);
+        self.report.count_bad(kind, reason);
         Ok(())
     }
 

@@ -1,6 +1,6 @@
 //! The shards of all domains while they are filled.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use crate::error::Result;
@@ -58,8 +58,8 @@ impl<'a> ShardSet<'a> {
         shard.writer.end_document()
     }
 
-    /// Closes all shards; domains in order of name.
-    pub(crate) fn finish(self) -> Result<Vec<DomainEntry>> {
+    /// Closes all shards; domains in order of name. Files name what `named` domains hold out.
+    pub(crate) fn finish(self, named: &BTreeSet<String>) -> Result<Vec<DomainEntry>> {
         let mut domains: BTreeMap<String, DomainEntry> = BTreeMap::new();
         for ((name, held_out), shard) in self.open {
             let documents = shard.writer.documents();
@@ -67,6 +67,7 @@ impl<'a> ShardSet<'a> {
             let (stem, bytes) = (shard.stem, shard.bytes);
             let entry = SegmentEntry { stem, digest, documents, tokens, bytes };
             let domain = domains.entry(name.clone()).or_insert_with(|| DomainEntry {
+                held_out_by_hash: !named.contains(&name),
                 name,
                 segments: Vec::new(),
                 validation: None,

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::corpus_file::CorpusFile;
 use crate::error::Result;
 use crate::layout::{Layout, Naming};
-use crate::reading::{OnBadLine, ReadReport, Reading, Take};
+use crate::reading::{Manner, ReadReport, Reading, Take};
 use crate::{json_array, json_lines, plain_text};
 
 /// Where documents come from.
@@ -123,6 +123,16 @@ impl SourceSpec {
         })
     }
 
+    /// The field that holds the text, where there are fields.
+    pub(crate) fn text_from(&self) -> Option<&str> {
+        match (self.format, &self.text_field) {
+            (Format::Text, _) => None,
+            (_, Some(field)) => Some(field),
+            (Format::Wudao, None) => Some("content"),
+            (Format::Jsonl | Format::Pile, None) => Some("text"),
+        }
+    }
+
     fn own_domain_field(&self) -> Option<&'static str> {
         match self.format {
             Format::Pile => Some("meta.pile_set_name"),
@@ -146,28 +156,32 @@ impl SourceSpec {
     }
 
     /// Streams one file's documents into `take`, with the bytes of the file read so far, until it
-    /// breaks, the file ends, or `stop` says so. The report calls the file `shown`.
+    /// breaks, the file ends, or `manner` says so. The report calls the file `shown`.
     pub(crate) fn read(
         &self,
         (path, shown): (&Path, &str),
         naming: &Naming,
-        on_bad: OnBadLine,
-        stop: &dyn Fn() -> bool,
+        manner: Manner<'_>,
         take: Take<'_>,
     ) -> Result<ReadReport> {
-        let file = CorpusFile::open(path)?;
+        let mut file = CorpusFile::open(path)?;
         let report = ReadReport { path: shown.into(), ..ReadReport::default() };
-        let mut reading = Reading { path, report, on_bad, position: file.position(), stop, take };
+        let position = file.position();
+        let mut reading = Reading { path, report, manner, position, take, ended_early: false };
         let wudao = self.format == Format::Wudao;
-        let own = if wudao { "content" } else { "text" };
-        let text = self.text_field.clone().unwrap_or_else(|| own.to_owned());
+        let text = self.text_from().unwrap_or_default().to_owned();
         let layout = Layout { text, title: wudao.then_some("title"), naming: naming.clone() };
         match (self.format, naming) {
-            (Format::Text, Naming::Named(domain)) => plain_text::read(domain, file, &mut reading)?,
-            (Format::Wudao, _) => json_array::read(&layout, file, &mut reading)?,
-            (Format::Jsonl | Format::Pile | Format::Text, _) => {
-                json_lines::read(&layout, file, &mut reading)?;
+            (Format::Text, Naming::Named(domain)) => {
+                plain_text::read(domain, &mut file, &mut reading)?;
             }
+            (Format::Wudao, _) => json_array::read(&layout, &mut file, &mut reading)?,
+            (Format::Jsonl | Format::Pile | Format::Text, _) => {
+                json_lines::read(&layout, &mut file, &mut reading)?;
+            }
+        }
+        if reading.ended_early {
+            reading.report.in_part = Some(file.times()?).filter(|times| *times > 1.0);
         }
         Ok(reading.report)
     }

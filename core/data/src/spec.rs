@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::hold_out::HoldOut;
 use crate::reading::OnBadLine;
 use crate::source::{SourceSpec, Split};
-use crate::tokenizer::{VOCABULARY_MAX, VOCABULARY_MIN};
+use crate::tokenizer::{VOCABULARY_MAX, VOCABULARY_MIN, is_own_mark, own_marks};
 
 /// Tokens of a vocabulary that is trained here, unless said otherwise.
 const VOCABULARY: usize = 4096;
@@ -22,7 +22,8 @@ const TOKENIZER_BYTES_MAX: u64 = 16 << 30;
 pub struct PrepareSpec {
     /// Corpora.
     pub sources: Vec<SourceSpec>,
-    /// Tokens of the vocabulary, special ones included: by default 4096, or what `tokenizer` has.
+    /// Tokens of the vocabulary, special ones included: exactly so many where it is said; by default what
+    /// `tokenizer` has, or as many as the text gives up to 4096.
     #[serde(default)]
     pub vocabulary: Option<usize>,
     /// An existing `tokenizer.json` to use instead of training one.
@@ -81,6 +82,12 @@ impl PrepareSpec {
         if let Some(mark) = self.end_of_document.as_ref().filter(|mark| mark.is_empty()) {
             let must = "must be a token, such as <|endoftext|>";
             faults.add("data.end_of_document", shown(mark), must);
+        } else if let (Some(mark), None) = (&self.end_of_document, &self.tokenizer) {
+            let must = format!(
+                "must be one of the marks of a tokenizer that is trained here ({}), or of another that data.tokenizer names",
+                own_marks()
+            );
+            faults.require(is_own_mark(mark), "data.end_of_document", shown(mark), must);
         }
         let bytes = self.tokenizer_bytes_max;
         let must = format!("must be at least 1 and at most {TOKENIZER_BYTES_MAX}");
@@ -167,6 +174,18 @@ pub(crate) mod tests {
             "data.validation.fraction is NaN",
         ];
         assert_eq!(faults(&bad), expected);
+    }
+
+    #[test]
+    fn an_end_mark_that_a_tokenizer_trained_here_will_not_have_is_a_fault_of_settings() {
+        let mut spec = spec_of(Path::new("."), vec![source("a.jsonl")]);
+        spec.end_of_document = Some("<|foo|>".to_owned());
+        assert_eq!(faults(&spec), [r#"data.end_of_document is "<|foo|>""#]);
+        spec.tokenizer = Some("theirs.json".into());
+        spec.vocabulary = None;
+        assert_eq!(faults(&spec), Vec::<String>::new(), "theirs is asked when it is read");
+        (spec.tokenizer, spec.end_of_document) = (None, Some("[MASK]".to_owned()));
+        assert_eq!(faults(&spec), Vec::<String>::new());
     }
 
     #[test]

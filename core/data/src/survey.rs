@@ -2,29 +2,17 @@
 //! prepared is refused here, before anything is encoded. Files of validation come before all others: only
 //! then it is known which domain has any, and which texts.
 
-use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 
-use crate::error::{DataError, Result, at};
+use crate::error::{Result, at};
 use crate::hold_out::{Side, Sides};
 use crate::inputs::Input;
 use crate::progress::Meter;
-use crate::reading::{Document, ReadReport};
+use crate::reading::{Document, Manner, ReadReport};
+use crate::repeats::Copies;
 use crate::sample::Sample;
-use crate::source::SourceSpec;
 use crate::spec::PrepareSpec;
-
-/// Most domains of a run: each has its place in every step of the log.
-const DOMAINS_MAX: usize = 4096;
-
-/// Documents of a domain.
-#[derive(Clone, Copy, Debug, Default)]
-struct Count {
-    train: u64,
-    held_out: u64,
-    dropped: u64,
-    blank: u64,
-}
+use crate::tally::{Tally, refuse_empty_sources};
 
 /// What there is.
 pub(crate) struct Survey<'a> {
@@ -32,45 +20,45 @@ pub(crate) struct Survey<'a> {
     pub(crate) sides: Sides<'a>,
     /// Text that is trained on, by domain.
     pub(crate) sample: Vec<(String, String)>,
+    /// Whether that is all of it.
+    pub(crate) sample_is_all: bool,
+    /// What a person should know, in sentences.
+    pub(crate) warnings: Vec<String>,
 }
+
+/// Says of a text why its tokenizer cannot take it, if it cannot.
+pub(crate) type Refuses<'a> = &'a dyn Fn(&str) -> Option<String>;
 
 /// Reads everything once.
 pub(crate) fn survey<'a>(
     spec: &'a PrepareSpec,
     inputs: &[Input<'_>],
+    refuses: Refuses<'_>,
     meter: &mut Meter<'_>,
 ) -> Result<Survey<'a>> {
     let mut sides = Sides::new(&spec.validation);
     let mut sample = Sample::new(spec.tokenizer_bytes_max);
-    let mut counts: BTreeMap<String, Count> = BTreeMap::new();
-    let reports = read_all(spec, inputs, "looking at all text", meter, &mut |input, document| {
-        if counts.len() == DOMAINS_MAX && !counts.contains_key(&document.domain) {
-            let (most, domain, path) = (DOMAINS_MAX, document.domain, input.path.clone());
-            return Err(DataError::TooManyDomains { most, domain, path });
+    let (mut tally, mut copies, mut bytes) = (Tally::default(), Copies::new(inputs), 0);
+    let reports = read_all(spec, inputs, "looking at all text", meter, &mut |place, document| {
+        if let Some(reason) = refuses(&document.text) {
+            return Ok(Placed::Unusable(reason));
         }
-        let count = counts.entry(document.domain.clone()).or_default();
-        if document.is_blank() {
-            count.blank += 1;
-            return Ok(Placed::Side(Side::Dropped));
-        }
-        let side = sides.side(input.source.split, &document);
-        match side {
-            Side::Train => {
-                count.train += 1;
-                sample.offer(&document.domain, &document.text);
-            }
-            Side::HeldOut => count.held_out += 1,
-            Side::Dropped => count.dropped += 1,
+        let side = tally.add(&inputs[place], &document, &mut sides)?;
+        copies.document(place, &document.text);
+        if side == Side::Train {
+            bytes += document.text.len();
+            sample.offer(&document.domain, &document.text);
         }
         Ok(Placed::Side(side))
     })?;
-    for source in &spec.sources {
-        let of_source =
-            inputs.iter().zip(&reports).filter(|(of, _)| std::ptr::eq(of.source, source));
-        refuse_empty(source, of_source.map(|(_, report)| report))?;
-    }
-    refuse_untrainable(spec, &counts, &sides)?;
-    Ok(Survey { sides, sample: sample.finish() })
+    refuse_empty_sources(spec, inputs, &reports)?;
+    let mut warnings = copies.refuse(&reports)?;
+    let known = |_: &str| true;
+    tally.refuse_untrainable(&spec.validation, sides.named_domains(), &known)?;
+    warnings.extend(tally.lost(inputs, &known));
+    let sample = sample.finish();
+    let sample_is_all = sample.iter().map(|(_, text)| text.len()).sum::<usize>() == bytes;
+    Ok(Survey { sides, sample, sample_is_all, warnings })
 }
 
 /// What became of a document.
@@ -81,8 +69,8 @@ pub(crate) enum Placed {
     Unusable(String),
 }
 
-/// What to do with a document.
-pub(crate) type Place<'a> = &'a mut dyn FnMut(&Input<'_>, Document) -> Result<Placed>;
+/// What to do with a document of the input at this place.
+pub(crate) type Place<'a> = &'a mut dyn FnMut(usize, Document) -> Result<Placed>;
 
 /// Reads every file, document by document.
 pub(crate) fn read_all(
@@ -98,69 +86,26 @@ pub(crate) fn read_all(
     }
     meter.begin(phase, inputs.len(), sizes.iter().sum());
     let mut reports = Vec::new();
-    for (input, size) in inputs.iter().zip(sizes) {
+    let manner = Manner { on_bad: spec.on_bad_line, stop: meter.stop(), bytes_max: u64::MAX };
+    for (place_of_input, (input, size)) in inputs.iter().zip(sizes).enumerate() {
         let (mut number, mut in_validation, mut unusable) = (0u64, 0, Vec::new());
-        let (names, stop) = ((input.path.as_path(), input.shown.as_str()), meter.stop());
+        let names = (input.path.as_path(), input.shown.as_str());
         let mut take = |document: Document, bytes: u64| {
             number += 1;
             let has_text = !document.is_blank();
-            match place(input, document)? {
+            match place(place_of_input, document)? {
                 Placed::Side(Side::Dropped) => in_validation += u64::from(has_text),
                 Placed::Side(_) => {}
-                Placed::Unusable(reason) => unusable.push(format!("document {number} {reason}")),
+                Placed::Unusable(reason) => unusable.push((number, reason)),
             }
             meter.document(bytes);
             Ok(ControlFlow::Continue(()))
         };
-        let mut report =
-            input.source.read(names, &input.naming, spec.on_bad_line, stop, &mut take)?;
+        let mut report = input.source.read(names, &input.naming, manner, &mut take)?;
         report.in_validation = in_validation;
         report.set_aside(&input.path, spec.on_bad_line, unusable)?;
         reports.push(report);
         meter.file(size);
     }
     Ok(reports)
-}
-
-/// A source that gave nothing to train on or to hold out is a mistake: it says what was read.
-fn refuse_empty<'a>(
-    source: &SourceSpec,
-    reports: impl Iterator<Item = &'a ReadReport>,
-) -> Result<()> {
-    let (mut files, mut blank, mut bad, mut first_bad) = (0, 0, 0, None);
-    for report in reports {
-        if report.documents > 0 {
-            return Ok(());
-        }
-        files += 1;
-        blank += report.blank;
-        bad += report.bad;
-        if let (None, Some(reason)) = (&first_bad, &report.first_bad) {
-            first_bad = Some(format!("; the first in {}: {reason}", report.path.display()));
-        }
-    }
-    let first_bad = first_bad.unwrap_or_default();
-    let source_path = source.path.clone();
-    Err(DataError::EmptySource { source_path, files, blank, bad, first_bad })
-}
-
-/// Refuses domains that nothing could be trained on, or too little is held out of.
-fn refuse_untrainable(
-    spec: &PrepareSpec,
-    counts: &BTreeMap<String, Count>,
-    sides: &Sides<'_>,
-) -> Result<()> {
-    let hold_out = &spec.validation;
-    for (domain, &Count { train, held_out, dropped, blank }) in counts {
-        let domain = domain.clone();
-        if train == 0 {
-            return Err(DataError::EmptyDomain { domain, held_out, blank, dropped });
-        }
-        let minimum = hold_out.minimum_documents;
-        let by_hash = hold_out.fraction > 0.0 && !sides.named_domains().contains(&domain);
-        if by_hash && held_out < minimum {
-            return Err(DataError::TooFewHeldOut { domain, found: held_out, minimum });
-        }
-    }
-    Ok(())
 }

@@ -17,9 +17,11 @@ use tokenizers::models::bpe::{BPE, BpeTrainerBuilder};
 use tokenizers::pre_tokenizers::byte_level::ByteLevel;
 use tokenizers::{AddedToken, Tokenizer as Inner, TokenizerBuilder};
 
-use crate::error::{DataError, Result, at};
+use crate::error::{DataError, Result};
 use crate::manifest::Manifest;
+use crate::tokenizer_file;
 
+pub(crate) use cuts::own_refuses;
 pub(crate) use losses::{Losses, refuse_losses};
 
 /// Id 0: padding and unknown.
@@ -39,6 +41,16 @@ const APPENDED: [&str; 8] = [
     BEGIN_OF_TEXT,
     END_OF_DOCUMENT,
 ];
+/// Whether a tokenizer that is trained here has this mark.
+pub(crate) fn is_own_mark(mark: &str) -> bool {
+    mark == END_OF_TEXT || APPENDED.contains(&mark)
+}
+
+/// The marks of a tokenizer that is trained here, in a sentence.
+pub(crate) fn own_marks() -> String {
+    format!("{END_OF_TEXT}, {}", APPENDED.join(", "))
+}
+
 /// Fewest tokens of a vocabulary that is trained here: all bytes and the marks.
 pub(crate) const VOCABULARY_MIN: usize = 256 + 1 + APPENDED.len();
 /// Most tokens of a vocabulary that is trained here: four times the largest in use.
@@ -105,20 +117,29 @@ impl Tokenizer {
         Tokenizer::of(json.as_bytes(), None).map_err(DataError::Tokenizer)
     }
 
-    /// `end` is the mark that ends documents, where a person names it.
-    fn of(json: &[u8], end: Option<&str>) -> std::result::Result<Tokenizer, String> {
+    /// One that was made here, whose documents end with this mark.
+    pub(crate) fn of(json: &[u8], end: Option<&str>) -> std::result::Result<Tokenizer, String> {
+        Tokenizer::of_bytes(Path::new("tokenizer.json"), json, end)
+    }
+
+    /// `end` is the mark that ends documents, where a person names it. An error names the file as `path`.
+    fn of_bytes(
+        path: &Path,
+        json: &[u8],
+        end: Option<&str>,
+    ) -> std::result::Result<Tokenizer, String> {
         let loaded = |json: &[u8]| -> std::result::Result<Inner, String> {
-            let mut inner =
-                Inner::from_bytes(json).map_err(|error| format!("not a tokenizer: {error}"))?;
+            let mut inner = Inner::from_bytes(json).map_err(|error| error.to_string())?;
             // What a file asks for beyond encoding: shards hold whole documents and nothing else.
             inner.with_truncation(None).map_err(|error| error.to_string())?;
             inner.with_padding(None);
             inner.set_encode_special_tokens(true);
             Ok(inner)
         };
-        let inner = loaded(json)?;
-        let mut value: Value =
-            serde_json::from_slice(json).map_err(|error| format!("not a tokenizer: {error}"))?;
+        let refused = |error: String| tokenizer_file::refusal(path, json, &error);
+        let inner = loaded(json).map_err(refused)?;
+        let value: std::result::Result<Value, _> = serde_json::from_slice(json);
+        let mut value = value.map_err(|error| refused(error.to_string()))?;
         let end = marks::end_of_document(&inner, end)?;
         marks::disguise(&mut value, &end.0);
         let is_cut = cuts::are_safe(&value);
@@ -131,12 +152,12 @@ impl Tokenizer {
     /// The tokenizer that the bytes of a `tokenizer.json` say, with this mark for the end of documents.
     pub(crate) fn of_json(path: &Path, bytes: &[u8], end: Option<&str>) -> Result<Tokenizer> {
         let broken = |reason: String| DataError::Broken { path: path.to_owned(), reason };
-        Tokenizer::of(bytes, end).map_err(broken)
+        Tokenizer::of_bytes(path, bytes, end).map_err(broken)
     }
 
     /// Reads a `tokenizer.json`, and its digest. In a prepared folder documents end as they do there.
     pub fn read(path: &Path) -> Result<(Tokenizer, Digest)> {
-        let bytes = std::fs::read(path).map_err(at(path))?;
+        let bytes = tokenizer_file::read(path)?;
         let digest = Digest::of(&bytes);
         let beside = path.parent().and_then(|folder| Manifest::read(folder).ok());
         let end = beside.filter(|manifest| manifest.tokenizer == digest);
@@ -208,11 +229,7 @@ impl Tokenizer {
 
     /// Why a text cannot be encoded in bounded memory, if it cannot: as the end of a sentence.
     pub(crate) fn refuses(&self, text: &str) -> Option<String> {
-        let longest = self.pieces(text).into_iter().map(str::len).max().unwrap_or_default();
-        let most = cuts::PIECE_BYTES_MAX;
-        (longest > most).then(|| {
-            format!("has {longest} bytes in which this tokenizer cannot be cut, more than {most}: split it")
-        })
+        cuts::refuses(self.is_cut, text)
     }
 
     /// Ids of one of them.

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use hm_data::*;
 
-use crate::place::{Place, lines};
+use crate::place::{Place, lines, never};
 
 fn counts(domain: &DomainEntry) -> (u64, u64) {
     let held_out = domain.validation.as_ref().map_or(0, |entry| entry.documents);
@@ -59,11 +59,103 @@ fn the_minimum_is_for_domains_held_out_by_hash() {
         .held_out("named_val.jsonl", &lines("held", 1));
     place.spec.validation = HoldOut { fraction: 0.1, minimum_documents: 29 };
     let refusal = place.refusal();
-    assert!(refusal.starts_with("domain `few` holds out "), "{refusal}");
-    assert!(refusal.contains("fewer than the minimum of 29"), "{refusal}");
+    assert!(refusal.contains("holds out too few documents: domain `few` "), "{refusal}");
+    assert!(refusal.contains(" of 30; asked for are 29 "), "{refusal}");
+    assert!(refusal.contains("`few` has too few documents to hold out of"), "{refusal}");
     place.spec.validation.fraction = 1.5;
     let refusal = place.refusal();
     assert_eq!(refusal, "data.validation.fraction is 1.5: must be at least 0 and below 1");
+}
+
+/// What preparation and its estimate refuse, which must be the same.
+fn refused_twice(place: &Place) -> String {
+    let estimated = estimate(&place.spec, &place.root(), Watch { tell: &mut |_| {}, stop: &never });
+    let refusal = place.refusal();
+    assert_eq!(estimated.unwrap_err().to_string(), refusal);
+    refusal
+}
+
+#[test]
+fn all_domains_that_hold_out_too_little_are_told_with_a_fraction_that_does() {
+    let mut place = Place::new()
+        .train("a.jsonl", &lines("some", 60))
+        .train("b.jsonl", &lines("other", 60))
+        .train("c.jsonl", &lines("many", 2000));
+    place.spec.validation = HoldOut { fraction: 0.02, minimum_documents: 4 };
+    let refusal = refused_twice(&place);
+    assert!(refusal.contains("domain `a` ") && refusal.contains("domain `b` "), "{refusal}");
+    assert!(!refusal.contains("`c`"), "{refusal}");
+    let (_, fraction) = refusal.split_once("data.validation.fraction 0.0").unwrap();
+    let (_, fraction) = fraction.split_once("data.validation.fraction ").unwrap_or(("", fraction));
+    let fraction = fraction.split_once(" would do").unwrap().0;
+    place.spec.validation.fraction = fraction.rsplit(' ').next().unwrap().parse().unwrap();
+    let manifest = place.prepare().manifest;
+    assert!(manifest.domains.iter().all(|domain| counts(domain).1 >= 4), "{fraction}");
+}
+
+#[test]
+fn a_minimum_is_asked_of_what_is_prepared_and_makes_no_second_copy() {
+    let mut place = Place::new().train("a.jsonl", &lines("a", 60));
+    place.spec.validation = HoldOut { fraction: 0.2, minimum_documents: 1 };
+    let first = place.prepare();
+    place.spec.validation.minimum_documents = 0;
+    assert_eq!(place.prepare(), first);
+    place.spec.validation.minimum_documents = 59;
+    let refusal = refused_twice(&place);
+    assert!(refusal.contains("asked for are 59"), "{refusal}");
+    assert_eq!(place.folders().len(), 1);
+}
+
+#[test]
+fn a_stray_file_does_not_hide_what_ails_the_source() {
+    let texts: String = (0..90).map(|n| format!("{{\"body\":\"text {n}\"}}\n")).collect();
+    let mut place = Place::new().train("a.jsonl", &texts);
+    std::fs::write(place.path("0.jsonl"), "stray notes\n").unwrap();
+    place.spec.sources[0].path = "*.jsonl".to_owned();
+    let refusal = refused_twice(&place);
+    let sentence = "91 bad lines or objects; 90 of them as in a.jsonl: line 1 has no text: it has body; is it `text_field: body`?";
+    assert!(refusal.ends_with(sentence), "{refusal}");
+}
+
+#[test]
+fn a_domain_of_which_no_line_can_be_used_is_told_as_lost() {
+    let mut place = Place::new().train("a.jsonl", &lines("a", 30));
+    std::fs::write(place.path("b.jsonl"), "no line\n".repeat(60)).unwrap();
+    place.spec.sources[0].path = "*.jsonl".to_owned();
+    let watch = Watch { tell: &mut |_| {}, stop: &never };
+    let guess = estimate(&place.spec, &place.root(), watch).unwrap().manifest;
+    let made = place.prepare().manifest;
+    assert!(made.warnings[0].starts_with("LOST: domain `b`: no line of its files"), "{made:?}");
+    assert_eq!((guess.warnings, guess.files), (made.warnings, made.files));
+}
+
+#[test]
+fn a_copy_in_one_domain_is_refused_packed_or_not_and_across_domains_told() {
+    let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    packed.write_all(lines("a", 30).as_bytes()).unwrap();
+    let mut place = Place::new().train("a.jsonl", &lines("a", 30));
+    std::fs::write(place.path("a.jsonl.gz"), packed.finish().unwrap()).unwrap();
+    place.spec.sources[0].path = "*.jsonl*".to_owned();
+    let refusal = refused_twice(&place);
+    assert!(
+        refusal.starts_with("a.jsonl.gz has the documents of a.jsonl, for domain `a`"),
+        "{refusal}"
+    );
+    std::fs::rename(place.path("a.jsonl.gz"), place.path("b.jsonl.gz")).unwrap();
+    let warnings = place.prepare().manifest.warnings;
+    let sentence =
+        "b.jsonl.gz has the documents of a.jsonl: domain `a` and domain `b` hold the same text";
+    assert_eq!(warnings, [sentence]);
+}
+
+#[test]
+fn a_text_that_its_tokenizer_cannot_take_counts_the_same_when_looked_at_and_encoded() {
+    let place = Place::new().train("a.jsonl", &lines("a", 30));
+    let knot = format!("{{\"text\":\"{}\"}}\n", "a".repeat(17 << 20));
+    let place = place.train("b.jsonl", &knot);
+    let refusal = refused_twice(&place);
+    assert!(refusal.contains("b.jsonl gave no document with text"), "{refusal}");
+    assert!(refusal.contains("document 1 has 17825792 bytes in which this tokenizer"), "{refusal}");
 }
 
 #[test]
@@ -78,7 +170,11 @@ fn a_source_that_gives_no_document_is_named_with_what_was_read() {
     let refusal = Place { spec, ..place }.refusal();
     assert!(refusal.contains("odd_*.jsonl gave no document with text: read 2 files"), "{refusal}");
     assert!(refusal.contains("1 documents without text, 2 bad lines or objects"), "{refusal}");
-    assert!(refusal.contains("odd_a.jsonl: line 1 has no text: it has content"), "{refusal}");
+    let first = "the first in odd_a.jsonl: line 1 has no text: it has content; is it `text_field: content`?";
+    assert!(
+        refusal.contains(first) || refusal.contains("1 of them as in odd_a.jsonl: line 1 has"),
+        "{refusal}"
+    );
 }
 
 #[test]
@@ -152,18 +248,21 @@ fn truncated_files_are_counted_or_stop_the_preparation() {
     }
 }
 
-#[cfg(target_os = "linux")]
 #[test]
-fn a_vocabulary_that_is_not_reached_is_told_with_numbers() {
+fn a_vocabulary_that_is_typed_and_not_reached_is_refused_with_numbers() {
     let mut place = Place::new().train("a.jsonl", &lines("a", 9));
+    let most = place.prepare().manifest.vocabulary;
+    assert!(most < 400, "without a number, what the text gives");
     place.spec.vocabulary = Some(4000);
-    let manifest = place.prepare().manifest;
-    assert!(manifest.vocabulary < 400);
     let sentence =
-        format!("the text gives a vocabulary of {} tokens, not 4000", manifest.vocabulary);
-    assert!(manifest.warnings[0].starts_with(&sentence), "{:?}", manifest.warnings);
-    place.spec.vocabulary = Some(265);
-    assert_eq!(place.prepare().manifest.warnings, Vec::<String>::new());
+        format!("data.vocabulary is 4000: must be at most {most}, which is what the text");
+    let refusal = refused_twice(&place);
+    assert!(refusal.starts_with(&sentence) && refusal.ends_with("give more text"), "{refusal}");
+    place.spec.vocabulary = Some(most as usize);
+    assert_eq!(place.prepare().manifest.vocabulary, most);
+    place.spec.tokenizer_bytes_max = 20;
+    let refusal = refused_twice(&place);
+    assert!(refusal.ends_with("raise data.tokenizer_bytes_max above 20"), "{refusal}");
 }
 
 /// A prepared place whose own tokenizer, in other bytes, is now the given one.

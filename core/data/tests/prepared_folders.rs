@@ -145,6 +145,7 @@ fn an_estimate_is_close_writes_nothing_and_gives_way_to_what_is_prepared() {
         .train("large.jsonl", &text(40_000))
         .held_out("small_val.jsonl", &text(50).replace("some", "held"));
     place.spec.validation.fraction = 0.1;
+    place.spec.vocabulary = Some(300);
     let estimated = || {
         let watch = Watch { tell: &mut |_| {}, stop: &never };
         estimate(&place.spec, &place.root(), watch).unwrap()
@@ -167,6 +168,57 @@ fn an_estimate_is_close_writes_nothing_and_gives_way_to_what_is_prepared() {
     assert_eq!(guess.manifest.vocabulary, made.manifest.vocabulary);
     let known = estimated();
     assert_eq!((known.is_prepared, known.manifest), (true, made.manifest));
+}
+
+#[test]
+fn an_estimate_knows_every_domain_that_a_name_says_and_says_where_a_field_may_hide_one() {
+    let mut place = Place::new().train("part-0.jsonl", "");
+    for number in 0..300 {
+        std::fs::write(
+            place.path(&format!("part-{number}.jsonl")),
+            lines(&format!("w{number}"), 8),
+        )
+        .unwrap();
+    }
+    place.spec.sources[0].path = "part-*.jsonl".to_owned();
+    let estimated = |place: &Place| {
+        let watch = Watch { tell: &mut |_| {}, stop: &never };
+        estimate(&place.spec, &place.root(), watch).unwrap()
+    };
+    let guess = estimated(&place);
+    assert_eq!((guess.manifest.domains.len(), guess.all_domains_known), (300, true));
+    let line = |lang: &str, number: usize| {
+        format!("{{\"text\":\"{}\",\"lang\":\"{lang}\"}}\n", format!("{number} words ").repeat(60))
+    };
+    let text: String = (0..16_000).map(|n| line(if n < 8000 { "en" } else { "zh" }, n)).collect();
+    let mut place = Place::new().train("a.jsonl", &text);
+    place.spec.sources[0].domain_field = Some("lang".to_owned());
+    place.spec.sources[0].domain_from = None;
+    let guess = estimated(&place);
+    assert_eq!((guess.manifest.domains.len(), guess.all_domains_known), (1, false));
+}
+
+#[test]
+fn an_estimate_of_packed_files_is_close() {
+    let line = |number: u64| {
+        let noise = number.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        format!("{{\"text\":\"{noise:x} some words {number} that are alike {}\"}}\n", noise % 977)
+    };
+    let text: Vec<u8> = (0..2000).map(line).collect::<String>().into_bytes();
+    let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    std::io::Write::write_all(&mut packed, &text).unwrap();
+    let (gzip, zstd) = (packed.finish().unwrap(), zstd::encode_all(&text[..], 3).unwrap());
+    for (name, bytes) in [("plain", &text), ("gzip", &gzip), ("zstd", &zstd)] {
+        let mut place = Place::new().train("part-0.jsonl", "");
+        for number in 0..200 {
+            std::fs::write(place.path(&format!("part-{number}.jsonl")), bytes).unwrap();
+        }
+        place.spec.sources[0].path = "part-*.jsonl".to_owned();
+        let watch = Watch { tell: &mut |_| {}, stop: &never };
+        let guess = estimate(&place.spec, &place.root(), watch).unwrap().manifest;
+        let documents: u64 = guess.domains.iter().map(|domain| domain.segments[0].documents).sum();
+        assert!((documents as f64 / 400_000.0 - 1.0).abs() < 0.1, "{name}: {documents}");
+    }
 }
 
 #[test]

@@ -69,7 +69,8 @@ impl Prepared {
                 SegmentEntry { stem, digest, documents, tokens, bytes: tokens }
             });
             let segments = segments.collect();
-            DomainEntry { name: domain.to_string(), segments, validation: None }
+            let name = domain.to_string();
+            DomainEntry { name, segments, validation: None, held_out_by_hash: true }
         });
         let manifest = Manifest {
             spec: Digest::ZERO,

@@ -8,6 +8,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use hm_data::FoundText;
 use hm_serve::Token;
 use hm_store::Store;
 use hm_train::DeviceChoice;
@@ -96,17 +97,15 @@ fn install_plugins(workplace: &Workplace, store: &Store, folder: Option<&Path>) 
 fn run_file(workplace: &Workplace, args: &DemoArgs) -> Result<RunFile> {
     workplace.make_data_dir()?;
     let found = text::find(&workplace.data_dir.join("demo"))?;
-    let sources: Vec<_> = found
-        .iter()
-        .map(
-            |text| serde_json::json!({"path": text.path, "format": "jsonl", "domain": text.domain}),
-        )
-        .collect();
+    let source = |text: &FoundText, path: &Path, split: &str| serde_json::json!({"path": path, "format": "jsonl", "domain": text.domain, "split": split});
+    let both =
+        |text| [source(text, &text.path, "train"), source(text, &text.held_out, "validation")];
+    let sources: Vec<_> = found.iter().flat_map(both).collect();
     let DemoArgs { preset, steps, .. } = args;
     let quarter = (steps / 4).max(1);
     let file = serde_json::json!({
         "name": format!("demo-{preset}-{steps}"),
-        "data": {"vocabulary": 4096, "validation": {"fraction": 0.05, "minimum_documents": 4}, "sources": sources},
+        "data": {"sources": sources},
         "model": {"preset": preset},
         "training": {"steps": steps, "sequences_per_step": 8, "learning_rate": 1e-3},
         "validation": {"every_steps": quarter, "sequences_per_domain": 4},

@@ -45,6 +45,8 @@ pub(crate) async fn print(
     println!("  hm db psql -- -c 'select * from decision order by seq desc limit 5'");
     println!("  hm audit {} --json                  the proof, for a machine", row.name);
     println!("  hm serve                                     the page on its own");
-    println!("  hm train -c examples/two-shapes.yaml         a run of your own; see examples/");
+    println!(
+        "  hm train -c run.yaml                         a run of your own, from examples/jsonl-folder.yaml"
+    );
     Ok(())
 }

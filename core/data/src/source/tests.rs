@@ -7,17 +7,26 @@ use std::path::PathBuf;
 
 use super::*;
 use crate::error::DataError;
-use crate::reading::Document;
+use crate::reading::{Document, OnBadLine};
 use crate::spec::tests::source;
 
 fn spec(format: Format) -> SourceSpec {
     SourceSpec { format, ..source("") }
 }
 
+fn manner(on_bad: OnBadLine) -> Manner<'static> {
+    Manner { on_bad, stop: &|| false, bytes_max: u64::MAX }
+}
+
+/// The first bad line's sentence.
+fn first_bad(report: &ReadReport) -> &str {
+    &report.reasons[0].first
+}
+
 fn read(spec: &SourceSpec, path: &Path, on_bad: OnBadLine) -> (Vec<Document>, Result<ReadReport>) {
     let mut documents = Vec::new();
     let naming = spec.naming(path);
-    let report = spec.read((path, "shown"), &naming, on_bad, &|| false, &mut |document, _| {
+    let report = spec.read((path, "shown"), &naming, manner(on_bad), &mut |document, _| {
         documents.push(document);
         Ok(ControlFlow::Continue(()))
     });
@@ -65,7 +74,9 @@ fn bad_lines_are_counted_and_the_first_is_named() {
     let (documents, report) = read(&spec(Format::Jsonl), &path, OnBadLine::Skip);
     let report = report.unwrap();
     assert_eq!((report.documents, report.blank, report.bad), (2, 1, 3));
-    assert!(report.first_bad.unwrap().starts_with("line 2 is not JSON"));
+    let kinds: Vec<&str> = report.reasons.iter().map(|kind| kind.kind.as_str()).collect();
+    assert_eq!(kinds, ["is not JSON", "is no JSON object", "is not UTF-8"]);
+    assert!(first_bad(&report).starts_with("line 2 is not JSON"));
     assert_eq!(report.cut_short, None);
     assert_eq!(documents[2], document("books", "two"));
     let stopped = read(&spec(Format::Jsonl), &path, OnBadLine::Stop).1.unwrap_err();
@@ -77,7 +88,7 @@ fn a_line_that_is_not_utf8_is_named() {
     let (_folder, path) = write("books.jsonl", b"{\"text\":\"\xff\"}\n{\"text\":\"two\"}");
     let (documents, report) = read(&spec(Format::Jsonl), &path, OnBadLine::Skip);
     assert_eq!(documents.len(), 1);
-    assert!(report.unwrap().first_bad.unwrap().starts_with("line 1 is not UTF-8"));
+    assert!(first_bad(&report.unwrap()).starts_with("line 1 is not UTF-8"));
 }
 
 #[test]
@@ -87,7 +98,7 @@ fn a_plain_file_cut_within_its_last_line_loses_that_line_only() {
     let (documents, report) = read(&spec(Format::Jsonl), &path, OnBadLine::Skip);
     let report = report.unwrap();
     assert_eq!((documents.len(), report.documents, report.bad), (2, 2, 1));
-    assert!(report.first_bad.unwrap().starts_with("line 3 is not JSON"));
+    assert!(first_bad(&report).starts_with("line 3 is not JSON"));
 }
 
 #[test]
@@ -116,7 +127,7 @@ fn truncated_gz_and_zst_keep_what_stands_before_the_cut_and_say_where_it_is() {
             }
             let place = format!("line {}: the file is truncated", documents.len() + 1);
             assert!(report.cut_short.as_ref().unwrap().starts_with(&place), "{report:?}");
-            assert_eq!(report.cut_short, report.first_bad);
+            assert_eq!(report.cut_short.as_deref(), Some(first_bad(&report)));
             let error = read(&spec(Format::Jsonl), &path, OnBadLine::Stop).1.unwrap_err();
             let sentence = error.to_string();
             assert!(sentence.contains(&name) && sentence.contains(&place), "{sentence}");
@@ -195,8 +206,8 @@ fn a_bad_object_of_a_wudao_array_costs_only_itself() {
     );
     let (documents, report) = read(&spec(Format::Wudao), &path, OnBadLine::Skip);
     let report = report.unwrap();
-    assert_eq!((report.bad, documents.len(), report.cut_short), (3, 1, None));
-    assert!(report.first_bad.unwrap().starts_with("object 1 is not UTF-8"));
+    assert_eq!((report.bad, documents.len(), &report.cut_short), (3, 1, &None));
+    assert!(first_bad(&report).starts_with("object 1 is not UTF-8"));
     assert_eq!(documents[0].text, "kept");
 }
 
@@ -217,7 +228,7 @@ fn half_a_text_is_no_document() {
     assert!(report.unwrap().cut_short.is_some());
     let (_folder, path) = write("latin.txt", b"caf\xe9");
     let report = read(&spec(Format::Text), &path, OnBadLine::Skip).1.unwrap();
-    assert!(report.first_bad.unwrap().starts_with("is not UTF-8"));
+    assert!(first_bad(&report).starts_with("is not UTF-8"));
 }
 
 #[test]
@@ -226,12 +237,11 @@ fn reading_ends_when_no_more_is_wanted() {
     let (_folder, path) = write("long.jsonl", &lines);
     let (mut taken, mut position) = (0, 0);
     let (spec, naming) = (spec(Format::Jsonl), Naming::Named("long".to_owned()));
-    let report =
-        spec.read((&path, "long"), &naming, OnBadLine::Stop, &|| false, &mut |_, bytes| {
-            taken += 1;
-            position = bytes;
-            Ok(if taken == 3 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
-        });
+    let report = spec.read((&path, "long"), &naming, manner(OnBadLine::Stop), &mut |_, bytes| {
+        taken += 1;
+        position = bytes;
+        Ok(if taken == 3 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
+    });
     assert_eq!((report.unwrap().documents, taken), (3, 3));
     assert!(0 < position && position < lines.len() as u64 / 10, "{position} bytes were read");
 }
@@ -249,9 +259,70 @@ fn texts_and_domains_come_from_the_fields_that_are_named() {
     let by_folder = SourceSpec { domain_from: Some(DomainFrom::Folder), ..spec(Format::Jsonl) };
     let folder = path.parent().unwrap().file_name().unwrap().to_str().unwrap();
     assert_eq!(read(&by_folder, &path, OnBadLine::Stop).0[0].domain, folder);
+    let said = |spec: SourceSpec| read(&spec, &path, OnBadLine::Stop).1.unwrap_err().to_string();
     let missing = SourceSpec { text_field: Some("content".into()), ..spec(Format::Jsonl) };
-    let said = read(&missing, &path, OnBadLine::Stop).1.unwrap_err().to_string();
-    assert!(said.contains("line 1 has no content: it has text, page, lang, score"), "{said}");
+    let sentence =
+        "line 1 has no content: it has text, page, lang, score; is it `text_field: text`?";
+    assert!(said(missing.clone()).contains(sentence), "{}", said(missing));
+    let language = SourceSpec { domain_field: Some("language".into()), ..spec(Format::Jsonl) };
+    assert!(said(language).ends_with("did you mean `domain_field: lang`?"));
+    assert!(
+        said(spec(Format::Pile))
+            .ends_with("name the field with `domain_field`, or the domain with `domain`")
+    );
+}
+
+#[test]
+fn files_of_another_layout_are_told_once_with_what_reads_them() {
+    for (bytes, format, sentence) in [
+        (ARRAY, Format::Jsonl, "is one JSON array, not an object a line: `format: wudao` reads"),
+        (b"[\n  {\"text\": \"x\"},\n  {}\n]", Format::Pile, "is one JSON array"),
+        (b"{\n  \"text\": \"x\"\n}\n", Format::Jsonl, "is one JSON object over several lines"),
+        (b"{\"content\": \"x\"}\n", Format::Wudao, "not a JSON array; `format: jsonl` reads"),
+    ] {
+        let (_folder, path) = write("odd.json", bytes);
+        let report = read(&spec(format), &path, OnBadLine::Skip).1.unwrap();
+        assert_eq!((report.documents, report.bad), (0, 1));
+        assert!(first_bad(&report).contains(sentence), "{report:?}");
+    }
+    for line in [&b"[1, 2]\n{\"text\":\"x\"}"[..], b"{\"text\":\n{\"text\":\"x\"}"] {
+        let (_folder, path) = write("a.jsonl", line);
+        assert_eq!(read(&spec(Format::Jsonl), &path, OnBadLine::Skip).0.len(), 1);
+    }
+}
+
+#[test]
+fn a_packed_file_is_unpacked_whatever_it_is_called() {
+    let lines = many_lines();
+    for packed in [gzip(&lines), zstd(&lines)] {
+        for name in ["a.jsonl", "a.jsonl.GZ", "a.zstd", "a.jsonl.gz", "a.jsonl.zst"] {
+            let (_folder, path) = write(name, &packed);
+            let (documents, _) = read(&spec(Format::Jsonl), &path, OnBadLine::Stop);
+            assert_eq!(documents.len(), 20_000, "{name}");
+        }
+    }
+    let (_folder, path) = write("a.jsonl", b"PAR1\x15\x04");
+    let said = read(&spec(Format::Jsonl), &path, OnBadLine::Skip).1.unwrap_err().to_string();
+    assert!(said.contains("a.jsonl: is Parquet, which is not read here"), "{said}");
+}
+
+#[test]
+fn how_often_the_part_that_was_read_is_in_the_file_is_known_packed_or_not() {
+    let lines = many_lines();
+    let packed = |bytes: &[u8]| [bytes.to_vec(), gzip(bytes), zstd(bytes)];
+    let few = packed(&lines).map(|bytes| (bytes, 20_000.0));
+    let many = packed(&lines.repeat(10)).map(|bytes| (bytes, 200_000.0));
+    for (bytes, due) in few.into_iter().chain(many) {
+        let (_folder, path) = write("a.jsonl", &bytes);
+        let (mut taken, naming) = (0f64, Naming::Named("a".to_owned()));
+        let report =
+            spec(Format::Jsonl).read((&path, ""), &naming, manner(OnBadLine::Stop), &mut |_, _| {
+                taken += 1.0;
+                Ok(if taken == 300.0 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
+            });
+        let all = taken * report.unwrap().in_part.unwrap();
+        assert!((all / due - 1.0).abs() < 0.1, "{all} for {due}");
+    }
 }
 
 #[test]
@@ -334,7 +405,8 @@ fn reading_ends_when_it_is_asked_to_even_among_bad_lines() {
     };
     let (spec, naming) = (spec(Format::Jsonl), Naming::Named("bad".to_owned()));
     let take = &mut |_, _| Ok(ControlFlow::Continue(()));
-    let stopped = spec.read((&path, "bad"), &naming, OnBadLine::Skip, &stop, take);
+    let manner = Manner { stop: &stop, ..manner(OnBadLine::Skip) };
+    let stopped = spec.read((&path, "bad"), &naming, manner, take);
     assert!(matches!(stopped, Err(DataError::Stopped)));
     assert_eq!(asked.get(), 5);
 }

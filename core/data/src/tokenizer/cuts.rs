@@ -64,6 +64,27 @@ fn added_tokens_stay_whole(json: &Value) -> bool {
     })
 }
 
+/// Why a text cannot be encoded in bounded memory, if it cannot, by a tokenizer that is trained here: as the
+/// end of a sentence.
+pub(crate) fn own_refuses(text: &str) -> Option<String> {
+    refuses(true, text)
+}
+
+/// The same, by one that is cut or not.
+pub(super) fn refuses(is_cut: bool, text: &str) -> Option<String> {
+    let most = PIECE_BYTES_MAX;
+    if text.len() <= most {
+        return None;
+    }
+    let pieces = if is_cut { pieces(text, PIECE_BYTES) } else { vec![text] };
+    let longest = pieces.into_iter().map(str::len).max().unwrap_or_default();
+    (longest > most).then(|| {
+        format!(
+            "has {longest} bytes in which this tokenizer cannot be cut, more than {most}: split it"
+        )
+    })
+}
+
 /// `text` in pieces of about `bytes`; one without a place to cut is longer.
 pub(super) fn pieces(text: &str, bytes: usize) -> Vec<&str> {
     let (mut pieces, mut rest) = (Vec::new(), text);

@@ -18,7 +18,7 @@ impl Place {
         let folder = tempfile::tempdir().unwrap();
         let spec = PrepareSpec {
             sources: Vec::new(),
-            vocabulary: Some(300),
+            vocabulary: None,
             tokenizer: None,
             end_of_document: None,
             tokenizer_bytes_max: 1 << 16,
