@@ -75,14 +75,23 @@ fn named_domains(file: &RunFile) -> Option<Vec<&str>> {
 /// Shares that are shares, and together no more than a whole; whether they are all of it is known with
 /// the domains.
 fn check_mixture(file: &RunFile, faults: &mut Faults) {
+    let sum: f64 = file.mixture.values().sum();
+    // Relative weights, as other trainers take them, or so many percent: only a person can tell.
+    let are_weights = sum.is_finite() && file.mixture.len() > 1;
     let mut all_are_shares = true;
     for (domain, &value) in &file.mixture {
         if let Some(must) = no_share(value) {
             all_are_shares = false;
+            let must = match are_weights && value > 1.0 {
+                true => format!(
+                    "{must}; weights on another scale are divided by their sum, and these sum to {}",
+                    sum_of_typed(sum)
+                ),
+                false => must.to_owned(),
+            };
             faults.add(key_of("mixture", domain), value, must);
         }
     }
-    let sum: f64 = file.mixture.values().sum();
     if let Some(must) = no_whole(sum, false).filter(|_| all_are_shares) {
         let value = format!("a set of shares that sum to {}", sum_of_typed(sum));
         faults.add("mixture", value, must);
