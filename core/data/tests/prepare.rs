@@ -260,9 +260,9 @@ fn a_vocabulary_that_is_typed_and_not_reached_is_refused_with_numbers() {
     assert!(refusal.starts_with(&sentence) && refusal.ends_with("give more text"), "{refusal}");
     place.spec.vocabulary = Some(most as usize);
     assert_eq!(place.prepare().manifest.vocabulary, most);
-    place.spec.tokenizer_bytes_max = 20;
+    place.spec.tokenizer_bytes_max = 4;
     let refusal = refused_twice(&place);
-    assert!(refusal.ends_with("raise data.tokenizer_bytes_max above 20"), "{refusal}");
+    assert!(refusal.ends_with("raise data.tokenizer_bytes_max above 4"), "{refusal}");
 }
 
 /// A prepared place whose own tokenizer, in other bytes, is now the given one.
