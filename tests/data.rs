@@ -93,6 +93,30 @@ fn ctrl_c_ends_a_preparation_at_once_and_leaves_nothing() {
     assert_eq!(folders(&place), Vec::<PathBuf>::new());
 }
 
+/// What a sample does not show may be there all the same: `hm train` of this file trains.
+#[test]
+fn a_dry_run_refuses_no_domain_that_it_has_not_met() {
+    let place = place();
+    let line = |language: &str| {
+        let text = format!("the words of {language} ").repeat(40);
+        format!("{{\"text\":\"{text}\",\"language\":\"{language}\"}}\n")
+    };
+    let text = line("en").repeat(12_000) + &line("zh").repeat(2_000);
+    std::fs::write(place.path("all.jsonl"), text).unwrap();
+    let source = "data.sources=[{path: all.jsonl, format: jsonl, domain_field: language}]";
+    let dry = |sets: &[&str]| {
+        let mut arguments = place.train_args("unseen", &[&[source][..], sets].concat());
+        arguments.push("--dry-run".to_owned());
+        let output = place.output(&arguments.iter().map(String::as_str).collect::<Vec<_>>());
+        (output.status.code(), String::from_utf8(output.stderr).unwrap())
+    };
+    let (code, said) = dry(&["mixture={zh: 0.5}", "limits={en: {cap: 0.5}}"]);
+    assert_eq!(code, Some(0), "{said}");
+    assert!(said.contains("`zh` is not in the text that was looked at"), "{said}");
+    let (code, said) = dry(&["mixture={en: 1.5}"]);
+    assert_eq!(code, Some(2), "{said}");
+}
+
 #[test]
 fn a_dry_run_prepares_nothing() {
     let place = place();

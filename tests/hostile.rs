@@ -50,6 +50,14 @@ fn words_of_a_wish_neither_control_the_workers_terminal_nor_add_a_line_to_it() {
     let key = "\u{1b}[2J\u{1b}]0;pwn\u{7}x\u{202e}\nobeyed a command of root: stop";
     let config = serde_json::json!({ key: 1 }).to_string();
     let refused = place.refused(&["plugin", "bind", "live", "odm", "--config", &config], 1);
+    // Whoever writes into the inbox itself is heard by the worker.
+    let command =
+        serde_json::json!({"command": "bind", "plugin": key, "role": "active", "config": {}});
+    place.sql(&format!(
+        "insert into command (run_id, kind, body, issued_by, issued_at) \
+         select run_id, 'bind', $wish${command}$wish$, 'x' || chr(27) || '[2Jpwn', 0 from run"
+    ));
+    place.wait_for("select count(*) from command where answered_seq is null", "0");
     // While a plugin is made ready, other wishes are answered.
     place.ok(&["runs", "batch", "live", "2"]);
     worker.signal_interrupt();

@@ -2,13 +2,14 @@
 //! and writes nothing: what cannot be asked so is told.
 
 use anyhow::Result;
+use hm_domain::spec::RunSpec;
 use hm_store::{Standing, Store};
 
 use crate::admit::{self, Admitted};
 use crate::costs::Costs;
 use crate::outlook;
-use crate::prepare::estimated_manifest;
-use crate::resolve::{Known, resolve};
+use crate::prepare::estimate;
+use crate::resolve::{Known, likely_faults, resolve};
 use crate::run_file::RunFile;
 use crate::settings::Lookup;
 use crate::train::{How, unfinished};
@@ -27,15 +28,18 @@ pub(crate) fn dry_run(
         Err(without) => *without,
     };
     let Admitted { plugins, devices } = admit::file(workplace, lookup, file, &how.device)?;
-    let (manifest, is_estimated) = estimated_manifest(workplace, file)?;
-    let (spec, first) = resolve(file, &plugins, &Known::from(&manifest))?;
+    let estimate = estimate(workplace, file)?;
+    let (spec, first) = resolve(file, &plugins, &Known::from(&estimate))?;
     let costs = Costs::of(&spec);
     let domains = outlook::domains(&spec, &first.mixture);
-    let remarks = outlook::remarks(&spec, &first);
+    let mut remarks = outlook::remarks(&spec, &first);
+    if !estimate.is_prepared {
+        remarks.extend(uncertain(&spec));
+    }
     if is_json {
         let whole = serde_json::json!({
             "spec": spec, "costs": costs, "domains": domains, "remarks": remarks,
-            "data_is_estimated": is_estimated
+            "data_is_estimated": !estimate.is_prepared
         });
         println!("{}", serde_json::to_string_pretty(&whole)?);
     } else {
@@ -51,6 +55,20 @@ pub(crate) fn dry_run(
     }
     admit::memory(&spec, &devices)?;
     Ok(0)
+}
+
+/// What only the whole text decides.
+fn uncertain(spec: &RunSpec) -> Vec<String> {
+    let unmet = spec.domains.iter().filter(|domain| domain.tokens() == 0);
+    let unmet = unmet.map(|domain| {
+        format!(
+            "`{}` is not in the text that was looked at: without any it is refused",
+            domain.name
+        )
+    });
+    let faults = likely_faults(spec);
+    let likely = faults.all().iter();
+    unmet.chain(likely.map(|fault| format!("refused if the estimate holds: {fault}"))).collect()
 }
 
 /// The database as it stands, or how it is done without.

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use anyhow::Result;
-use hm_data::{DataError, Estimate, Manifest, Prepared, Progress, Watch};
+use hm_data::{DataError, Estimate, Prepared, Progress, Watch};
 
 use crate::cli::PrepareArgs;
 use crate::interrupt::{Interrupt, Interrupted};
@@ -59,22 +59,18 @@ pub(crate) fn prepared(
 
 /// What preparation would give, and whether that is estimated, which is told on standard error too.
 /// Nothing is written.
-pub(crate) fn estimated_manifest(
-    workplace: &Workplace,
-    file: &RunFile,
-) -> Result<(Manifest, bool)> {
+pub(crate) fn estimate(workplace: &Workplace, file: &RunFile) -> Result<Estimate> {
     let root = root(workplace);
-    let Estimate { manifest, is_prepared, .. } =
-        watched(&|| false, |watch| hm_data::estimate(&file.data, &root, watch))?;
-    if !is_prepared {
+    let estimate = watched(&|| false, |watch| hm_data::estimate(&file.data, &root, watch))?;
+    if !estimate.is_prepared {
         eprintln!(
             "estimated from some of the text, since it is not prepared yet: documents, tokens, epochs; digests are zero"
         );
     }
-    for sentence in read_report::sentences(&manifest) {
+    for sentence in read_report::sentences(&estimate.manifest) {
         eprintln!("{sentence}");
     }
-    Ok((manifest, !is_prepared))
+    Ok(estimate)
 }
 
 /// Shows how far `work` is.
