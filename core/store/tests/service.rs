@@ -187,7 +187,7 @@ async fn run_whose_worker_has_lost_its_connection_is_held_as_long_as_that_lives(
     nobody_writes(&bench.store).await;
     bench.store.acquire_writer(RUN).await.unwrap().release().await.unwrap();
     assert_eq!(
-        bench.rows("select holder_began from run_head").await,
+        bench.rows(&format!("select holder_began from run_head where run_id = '{RUN}'")).await,
         [r#"{"holder_began": null}"#]
     );
 }
