@@ -9,8 +9,8 @@ use clap::{Args, Parser, Subcommand};
 use hm_domain::id::RunId;
 
 pub(crate) use self::runs::RunsCommand;
-use crate::audit::Level;
-use crate::chat::Template;
+use crate::steer::audit::Level;
+use crate::weights::chat::Template;
 
 /// Change your data mixture mid-run, know exactly why it changed, and prove it.
 #[derive(Debug, Parser)]

@@ -4,56 +4,20 @@
 #[macro_use]
 mod terminal;
 
-mod admit;
-mod audit;
-mod backend;
-mod chat;
-mod checkpoints;
 mod cli;
-mod costs;
+mod corpora;
 mod database;
 mod demo;
-mod dry_run;
-mod ended;
-mod environment;
-mod export;
-mod free_memory;
-mod generate;
-mod import;
-mod inbox;
+mod forecast;
 mod interrupt;
-mod kept_states;
-mod memory;
-mod model_choice;
-mod notices;
-mod outlook;
+mod page;
 mod plugins;
-mod preparations;
-mod prepare;
 mod progress;
-mod read_report;
-mod registry;
-mod resolve;
-mod resume;
-mod run_end;
 mod run_file;
-mod run_loop;
-mod runs;
 mod runtime;
-mod serve;
-mod settings;
-mod shares;
-mod spec_change;
-mod throughput;
-mod timeline;
-mod train;
-mod training_choice;
-mod typed;
-mod typed_again;
-mod validations;
+mod steer;
 mod weights;
-mod wishes;
-mod worker;
+mod work;
 mod workplace;
 
 use std::process::ExitCode;
@@ -85,7 +49,7 @@ fn program() -> u8 {
         .log_internal_errors(false)
         .with_writer(|| terminal::Log)
         .init();
-    let code = prepare::or_interrupted(run(Cli::parse())).unwrap_or_else(|error| {
+    let code = corpora::prepare::or_interrupted(run(Cli::parse())).unwrap_or_else(|error| {
         eprintln!("hm: {}", sentence(&error));
         2
     });
@@ -111,15 +75,15 @@ fn run(cli: Cli) -> Result<u8> {
     let workplace = &Workplace::open(cli.data_dir)?;
     match cli.command {
         Command::Demo(args) => demo::demo(workplace, &args),
-        Command::Prepare(args) => prepare::prepare(workplace, &args),
-        Command::Train(args) => train::train(workplace, &args),
-        Command::Import(args) => import::import(&args),
-        Command::Export(args) => export::export(workplace, &args),
-        Command::Generate(args) => generate::generate(workplace, &args),
-        Command::Serve(args) => serve::serve(workplace, &args),
-        Command::Audit(args) => audit::run(workplace, &args),
+        Command::Prepare(args) => corpora::prepare::prepare(workplace, &args),
+        Command::Train(args) => work::train::train(workplace, &args),
+        Command::Import(args) => weights::import::import(&args),
+        Command::Export(args) => weights::export::export(workplace, &args),
+        Command::Generate(args) => weights::generate::generate(workplace, &args),
+        Command::Serve(args) => page::serve::serve(workplace, &args),
+        Command::Audit(args) => steer::audit::run(workplace, &args),
         Command::Plugin(command) => plugins::run(workplace, command),
-        Command::Runs(command) => runs::run(workplace, command),
+        Command::Runs(command) => steer::runs::run(workplace, command),
         Command::Db(command) => database::run(workplace, command),
     }
 }

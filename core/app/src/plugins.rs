@@ -12,7 +12,7 @@ use hm_serve::{CheckResult, UploadVerdict};
 use hm_store::{PluginRow, Store, StoreError};
 
 use crate::cli::PluginCommand;
-use crate::runs;
+use crate::steer::runs;
 use crate::terminal;
 use crate::workplace::{Workplace, user};
 

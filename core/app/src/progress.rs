@@ -8,7 +8,7 @@ use hm_domain::step::TrainReport;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::terminal;
-use crate::throughput::Throughput;
+use crate::work::throughput::Throughput;
 
 /// Steps between lines where there is no terminal.
 const LINE_EVERY_STEPS: u64 = 50;

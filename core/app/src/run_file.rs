@@ -2,6 +2,15 @@
 //!
 //! How it is read from text is in `typed`, and what is wrong with its values in `settings`.
 
+pub(crate) mod model_choice;
+pub(crate) mod resolve;
+pub(crate) mod settings;
+pub(crate) mod shares;
+pub(crate) mod spec_change;
+pub(crate) mod training_choice;
+pub(crate) mod typed;
+pub(crate) mod typed_again;
+
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow};
@@ -11,10 +20,8 @@ use hm_domain::spec::{CheckpointSpec, Limits, OptimizerSpec, RulesSpec, Validati
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::model_choice::ModelChoice;
-use crate::settings;
-use crate::training_choice::TrainingChoice;
-use crate::typed;
+use crate::run_file::model_choice::ModelChoice;
+use crate::run_file::training_choice::TrainingChoice;
 
 /// A run as typed.
 #[derive(Clone, Debug, Deserialize, Serialize)]

@@ -1,5 +1,10 @@
 //! Weights by what people call them, and the tokenizer that goes with them.
 
+pub(crate) mod chat;
+pub(crate) mod export;
+pub(crate) mod generate;
+pub(crate) mod import;
+
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow, bail};

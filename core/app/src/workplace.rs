@@ -7,8 +7,8 @@ use hm_domain::plugin::Limits;
 use hm_host::Host;
 use hm_store::{FoundRun, Store};
 
-use crate::registry::Registry;
 use crate::runtime::Runtime;
+use crate::work::registry::Registry;
 
 /// One per process.
 pub(crate) struct Workplace {

@@ -13,15 +13,15 @@ use hm_serve::Token;
 use hm_store::Store;
 use hm_train::DeviceChoice;
 
-use crate::audit::{self, Level};
 use crate::cli::DemoArgs;
 use crate::interrupt::Interrupt;
+use crate::page::serve::Page;
 use crate::plugins;
-use crate::run_end::Outcome;
 use crate::run_file::RunFile;
-use crate::serve::Page;
-use crate::train::{How, Trained, run_to_its_end};
-use crate::typed_again::typed_again;
+use crate::run_file::typed_again::typed_again;
+use crate::steer::audit::{self, Level};
+use crate::work::run_end::Outcome;
+use crate::work::train::{How, Trained, run_to_its_end};
 use crate::workplace::{Workplace, user};
 
 /// Plugins of the demo's run: a policy that steers, a detector that watches.

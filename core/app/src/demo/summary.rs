@@ -5,9 +5,9 @@ use hm_domain::event::Event;
 use hm_domain::id::RunId;
 use hm_store::Store;
 
-use crate::audit::Report;
-use crate::run_end::Outcome;
-use crate::validations;
+use crate::page::validations;
+use crate::steer::audit::Report;
+use crate::work::run_end::Outcome;
 
 /// Prints the summary of an ended run.
 pub(crate) async fn print(

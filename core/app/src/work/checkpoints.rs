@@ -11,7 +11,7 @@ use hm_domain::event::{CheckpointSaved, PassedOver};
 use hm_domain::state::RunState;
 use hm_train::{TrainError, Trainer};
 
-use crate::resume::CaughtUp;
+use crate::work::resume::CaughtUp;
 
 /// The checkpoints of one run.
 pub(crate) struct Checkpoints {

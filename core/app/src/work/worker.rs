@@ -17,17 +17,17 @@ use hm_domain::state::RunState;
 use hm_store::{Journal, JournalLimits, Namesakes, Store, StoreError, WriterLease};
 use hm_train::{Devices, InitialWeights, Trainer};
 
-use crate::admit::{begun_with, same};
-use crate::checkpoints::Checkpoints;
-use crate::environment::environment;
 use crate::interrupt::{Interrupt, Interrupted};
-use crate::notices::Notices;
-use crate::preparations::Preparations;
 use crate::progress::RunProgress;
-use crate::registry::Registry;
-use crate::resume::{self, CaughtUp};
-use crate::run_loop::Run;
-use crate::throughput::Throughput;
+use crate::work::admit::{begun_with, same};
+use crate::work::checkpoints::Checkpoints;
+use crate::work::environment::environment;
+use crate::work::notices::Notices;
+use crate::work::preparations::Preparations;
+use crate::work::registry::Registry;
+use crate::work::resume::{self, CaughtUp};
+use crate::work::run_loop::Run;
+use crate::work::throughput::Throughput;
 use crate::workplace::Workplace;
 
 /// How soon work that takes long is asked to end.

@@ -15,15 +15,15 @@ use hm_domain::step::LossSums;
 use hm_store::Journal;
 use hm_train::{TrainError, Trainer};
 
-use crate::checkpoints::Checkpoints;
-use crate::inbox::{Inbox, Wish};
+use crate::forecast::outlook;
 use crate::interrupt::Interrupt;
-use crate::notices::Notices;
-use crate::outlook;
-use crate::preparations::Preparations;
 use crate::progress::RunProgress;
-use crate::registry::Registry;
-use crate::run_end::Outcome;
+use crate::work::checkpoints::Checkpoints;
+use crate::work::inbox::{Inbox, Wish};
+use crate::work::notices::Notices;
+use crate::work::preparations::Preparations;
+use crate::work::registry::Registry;
+use crate::work::run_end::Outcome;
 
 /// One run in the hands of this worker.
 pub(crate) struct Run {

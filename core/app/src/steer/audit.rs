@@ -11,7 +11,7 @@ use rayon::prelude::*;
 use serde::Serialize;
 
 use crate::cli::AuditArgs;
-use crate::registry::Registry;
+use crate::work::registry::Registry;
 use crate::workplace::Workplace;
 
 /// How deep an audit goes. Each level includes those before it.

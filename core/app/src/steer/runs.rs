@@ -10,9 +10,9 @@ use hm_domain::knobs::{check_batch_size, check_peak};
 use hm_store::{FoundRun, RunRow, Store, StoreError};
 
 use crate::cli::RunsCommand;
-use crate::shares::shares;
+use crate::run_file::shares::shares;
+use crate::steer::wishes::{Fate, LEFT, Unsaved, ask};
 use crate::terminal;
-use crate::wishes::{Fate, LEFT, Unsaved, ask};
 use crate::workplace::{Workplace, user};
 
 /// How long a living worker's answer is waited for. It answers at its next step boundary.

@@ -11,9 +11,9 @@ use hm_domain::shares::{no_share, no_whole};
 use hm_domain::spec::{PluginSpec, check_decision_lag};
 use hm_store::Store;
 
-use crate::registry::{Unfit, installed};
-use crate::resolve::check_keys;
+use crate::run_file::resolve::check_keys;
 use crate::run_file::{PluginChoice, RunFile};
+use crate::work::registry::{Unfit, installed};
 use crate::workplace::Workplace;
 
 /// Where plugins are looked up.

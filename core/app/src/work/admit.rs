@@ -9,13 +9,13 @@ use hm_domain::spec::{PluginSpec, RunSpec};
 use hm_store::{Store, StoreError};
 use hm_train::{DeviceChoice, Devices, MemoryPlan, TrainError};
 
-use crate::free_memory::{free_memory, without_plugins};
-use crate::memory;
-use crate::registry::Registry;
-use crate::resolve::{Known, resolve};
+use crate::forecast::free_memory::{free_memory, without_plugins};
+use crate::forecast::memory;
 use crate::run_file::RunFile;
-use crate::settings::{self, Lookup};
-use crate::spec_change::difference;
+use crate::run_file::resolve::{Known, resolve};
+use crate::run_file::settings::{self, Lookup};
+use crate::run_file::spec_change::difference;
+use crate::work::registry::Registry;
 use crate::workplace::Workplace;
 
 /// What is known before any text is read.

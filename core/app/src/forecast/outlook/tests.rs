@@ -6,7 +6,7 @@ use super::*;
 
 /// 100 steps of 8 sequences of 4 tokens, of two domains of 100.
 fn spec() -> RunSpec {
-    serde_json::from_str(include_str!("../../../store/tests/spec.json")).unwrap()
+    serde_json::from_str(include_str!("../../../../store/tests/spec.json")).unwrap()
 }
 
 fn state(spec: &RunSpec) -> RunState {

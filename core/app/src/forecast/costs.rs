@@ -4,8 +4,8 @@ use hm_domain::precision::Precision;
 use hm_domain::spec::RunSpec;
 use hm_train::{MemoryPlan, flops_per_token, largest_micro_batch};
 
-use crate::free_memory::{FreeMemory, free_memory};
-use crate::memory::shown;
+use crate::forecast::free_memory::{FreeMemory, free_memory};
+use crate::forecast::memory::shown;
 
 /// What a worker's process takes beside the model: the program's parts that train and write the log, and its
 /// connections. This and the next two were measured, of the release build on x86-64; how much of a program's

@@ -6,9 +6,9 @@ use anyhow::Result;
 use hm_data::{DataError, Estimate, Prepared, Progress, Watch};
 
 use crate::cli::PrepareArgs;
+use crate::corpora::read_report;
 use crate::interrupt::{Interrupt, Interrupted};
 use crate::progress;
-use crate::read_report;
 use crate::run_file::RunFile;
 use crate::workplace::Workplace;
 

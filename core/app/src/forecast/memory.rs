@@ -4,7 +4,7 @@ use anyhow::{Result, bail};
 use hm_domain::spec::RunSpec;
 use hm_train::{MemoryPlan, PRESETS, largest_micro_batch, preset};
 
-use crate::free_memory::{Bound, FreeMemory};
+use crate::forecast::free_memory::{Bound, FreeMemory};
 
 /// By how much a plan may be off, as `hm train --dry-run` promises and a test holds it to.
 const TOLERANCE: f64 = 0.1;

@@ -11,7 +11,7 @@ use hm_domain::spec::{DomainSpec, RunSpec};
 use hm_domain::state::RunState;
 use serde::Serialize;
 
-use crate::resolve::some;
+use crate::run_file::resolve::some;
 
 /// Epochs beyond which repeated data is worth markedly less than new data (Muennighoff and others,
 /// arXiv 2305.16264, section 5: up to four are nearly as good).

@@ -12,7 +12,7 @@ use hm_domain::state::RunState;
 use hm_store::Store;
 
 use crate::interrupt::{Interrupt, Interrupted};
-use crate::registry::Registry;
+use crate::work::registry::Registry;
 use crate::workplace::Workplace;
 
 /// Plugin states as the log keeps them, with the calls that followed each.

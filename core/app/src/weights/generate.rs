@@ -7,11 +7,11 @@ use anyhow::{Context, Result, bail};
 use hm_data::Tokenizer;
 use hm_train::{Choice, Chooser, Devices, Generator};
 
-use crate::chat;
 use crate::cli::GenerateArgs;
 use crate::interrupt::Interrupt;
 use crate::progress;
 use crate::terminal;
+use crate::weights::chat;
 use crate::weights::find;
 use crate::workplace::Workplace;
 

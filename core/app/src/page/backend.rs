@@ -18,11 +18,11 @@ use hm_serve::{
 use hm_store::{PluginRow, RunRow, Store, StoreError};
 use serde_json::Value;
 
+use crate::page::timeline::{self, Names};
+use crate::page::validations::{self, mean};
 use crate::plugins;
-use crate::registry::Registry;
-use crate::timeline::{self, Names};
-use crate::validations::{self, mean};
-use crate::wishes::{Fate, Unsaved, ask};
+use crate::steer::wishes::{Fate, Unsaved, ask};
+use crate::work::registry::Registry;
 
 /// Newest events that a page's timeline starts from.
 const TIMELINE_EVENTS: u64 = 4096;

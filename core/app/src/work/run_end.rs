@@ -13,9 +13,9 @@ use hm_domain::event::*;
 use hm_domain::mentor::Decided;
 use hm_train::{SavedCheckpoint, TrainError};
 
-use crate::checkpoints::has_no_room;
-use crate::inbox::Inbox;
-use crate::run_loop::Run;
+use crate::work::checkpoints::has_no_room;
+use crate::work::inbox::Inbox;
+use crate::work::run_loop::Run;
 
 /// Pauses between the tries of a run's last checkpoint: a disk that is full for a moment costs nothing,
 /// and nobody waits long for one that stays full.

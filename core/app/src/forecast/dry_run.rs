@@ -5,14 +5,14 @@ use anyhow::Result;
 use hm_domain::spec::RunSpec;
 use hm_store::{Standing, Store};
 
-use crate::admit::{self, Admitted};
-use crate::costs::Costs;
-use crate::outlook;
-use crate::prepare::estimate;
-use crate::resolve::{Known, likely_faults, resolve};
+use crate::corpora::prepare::estimate;
+use crate::forecast::costs::Costs;
+use crate::forecast::outlook;
 use crate::run_file::RunFile;
-use crate::settings::Lookup;
-use crate::train::{How, unfinished};
+use crate::run_file::resolve::{Known, likely_faults, resolve};
+use crate::run_file::settings::Lookup;
+use crate::work::admit::{self, Admitted};
+use crate::work::train::{How, unfinished};
 use crate::workplace::Workplace;
 
 /// The spec goes to standard output, what it costs to standard error; with --json both to the former.

@@ -7,7 +7,7 @@ use hm_domain::event::Ending;
 use hm_domain::id::RunId;
 use hm_store::Store;
 
-use crate::typed_again::typed_beside;
+use crate::run_file::typed_again::typed_beside;
 use crate::workplace::Workplace;
 
 /// An ended run, as far as its weights go.

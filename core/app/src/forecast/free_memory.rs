@@ -108,8 +108,8 @@ fn too_little_for_plugins(limits: &[FreeMemory], taken: u64) -> Option<String> {
     (left < PLUGIN_SPACE_BYTES).then(|| {
         format!(
             "plugins will hardly load: a call reserves up to {} of address space, most of which it never uses, and beside the run {} are left {}; raise that limit, or train without plugins",
-            crate::memory::shown(PLUGIN_SPACE_BYTES),
-            crate::memory::shown(left),
+            crate::forecast::memory::shown(PLUGIN_SPACE_BYTES),
+            crate::forecast::memory::shown(left),
             space.bound
         )
     })

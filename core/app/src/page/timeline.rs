@@ -11,7 +11,7 @@ use hm_domain::settings::number;
 use hm_domain::step::Verdict;
 use hm_serve::{TimelineEntry, TimelineKind};
 
-use crate::outlook::rules_in_words;
+use crate::forecast::outlook::rules_in_words;
 
 /// What numbers in events are called.
 #[derive(Clone, Debug, Default)]

@@ -6,7 +6,7 @@ use std::sync::mpsc::{Receiver, TryRecvError, channel};
 
 use hm_domain::command::{Asked, Candidate, Command};
 
-use crate::registry::Registry;
+use crate::work::registry::Registry;
 
 type Prepared = Result<Candidate, String>;
 

@@ -7,8 +7,8 @@ use anyhow::{Context, Result};
 use hm_serve::{Door, PublicUrl, Token};
 use tokio::net::TcpListener;
 
-use crate::backend::StoreBackend;
 use crate::cli::ServeArgs;
+use crate::page::backend::StoreBackend;
 use crate::terminal;
 use crate::workplace::Workplace;
 

@@ -9,21 +9,21 @@ use hm_store::{Namesakes, RunRow, Store};
 use hm_train::DeviceChoice;
 use indicatif::HumanDuration;
 
-use crate::admit::{self, Admitted};
 use crate::cli::TrainArgs;
-use crate::dry_run::dry_run;
-use crate::ended::Ended;
-use crate::inbox::Inbox;
+use crate::corpora::prepare::prepared;
+use crate::corpora::read_report;
+use crate::forecast::dry_run::dry_run;
+use crate::forecast::outlook;
 use crate::interrupt::Interrupt;
-use crate::outlook;
-use crate::prepare::prepared;
-use crate::read_report;
-use crate::resolve::{Known, resolve};
-use crate::run_end::Outcome;
 use crate::run_file::RunFile;
-use crate::settings::Lookup;
-use crate::typed_again::{typed_again, typed_again_for};
-use crate::worker::{Means, Worker};
+use crate::run_file::resolve::{Known, resolve};
+use crate::run_file::settings::Lookup;
+use crate::run_file::typed_again::{typed_again, typed_again_for};
+use crate::work::admit::{self, Admitted};
+use crate::work::ended::Ended;
+use crate::work::inbox::Inbox;
+use crate::work::run_end::Outcome;
+use crate::work::worker::{Means, Worker};
 use crate::workplace::Workplace;
 
 /// How to train, beside what the run file says.

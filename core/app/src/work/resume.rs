@@ -13,10 +13,10 @@ use hm_store::Store;
 use hm_train::Trainer;
 use serde_json::Value;
 
-use crate::checkpoints::{Checkpoints, TakenUp};
 use crate::interrupt::{Interrupt, Interrupted};
-use crate::kept_states::KeptStates;
 use crate::progress::Steady;
+use crate::work::checkpoints::{Checkpoints, TakenUp};
+use crate::work::kept_states::KeptStates;
 use crate::workplace::Workplace;
 
 /// Events read at once: what memory holds of the log.

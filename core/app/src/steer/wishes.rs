@@ -10,7 +10,7 @@ use hm_domain::state::RunState;
 use hm_store::{Put, RunRow, Store, StoreError};
 use serde_json::Value;
 
-use crate::registry::installed;
+use crate::work::registry::installed;
 
 /// Events of a log that are folded at once.
 const PAGE_EVENTS: u64 = 2048;

@@ -1,0 +1,4 @@
+//! From corpora to token shards, and what was lost on the way.
+
+pub(crate) mod prepare;
+pub(crate) mod read_report;

@@ -1,0 +1,5 @@
+//! A run from outside: asked, steered and audited by whoever has the database.
+
+pub(crate) mod audit;
+pub(crate) mod runs;
+pub(crate) mod wishes;
