@@ -239,7 +239,7 @@ pub(crate) struct ServeArgs {
     #[arg(long, default_value = hm_serve::DEFAULT_ADDRESS, value_parser = address, value_name = "ADDRESS")]
     pub(crate) listen: SocketAddr,
     /// Token that writing wants; made at random unless given. What is typed here every user of the machine
-    /// can see, unlike what HM_TOKEN holds: HM_TOKEN=$(cat token) hm serve
+    /// can see, unlike what `HM_TOKEN` holds: `HM_TOKEN=$(cat token) hm serve`
     #[arg(long, env = "HM_TOKEN", hide_env_values = true)]
     pub(crate) token: Option<String>,
     /// Address by which browsers reach the page, such as that of a proxy before it; may be repeated
