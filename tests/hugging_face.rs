@@ -193,6 +193,12 @@ fn what_cannot_be_exported_imported_or_started_from_is_refused_by_name() {
     assert!(!place.path("out").exists());
 
     place.moved("export", "first", "model", &[]);
+    let unread = place.text("model");
+    let due = format!("Hugging Face: `hm import {unread} --output my-weights` makes");
+    refused(
+        &["generate", &unread, "--prompt", "a"],
+        &["neither a folder of `hm import` nor", &due],
+    );
     place.moved("import", &place.text("model"), "weights", &[]);
     let refused = |sets: &[&str], sentence: &str| {
         let error = place.train_refused_under(sets);

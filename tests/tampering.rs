@@ -71,6 +71,21 @@ fn changed_weight_is_named_although_the_chain_is_forged() {
     assert_ne!(first["logged"], first["found"]);
 }
 
+/// The hash covers what the row says of the step beside what the event says of it.
+#[test]
+fn row_of_another_step_than_its_event_is_named() {
+    let place = trained();
+    place.tamper(&format!("update event set step = 7 where seq = 60 and {RUN}"));
+    let report = place.audit("run", &[], 1);
+    assert_eq!(report["first"]["seq"], 60);
+    forge(&place, 60, |_| true);
+    let report = place.audit("run", &["--level", "chain"], 0);
+    assert_eq!(report["verdict"], "proved", "the chain is made anew over the row's step");
+    let report = place.audit("run", &[], 1);
+    assert_eq!(report["first"]["seq"], 60);
+    assert!(report["first"].to_string().contains("the row is of step 7"), "{report}");
+}
+
 /// A rate that neither the spec nor a command gives, in a chain that holds.
 #[test]
 fn changed_learning_rate_is_named_although_the_chain_is_forged() {

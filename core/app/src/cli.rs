@@ -128,7 +128,7 @@ pub(crate) struct TrainArgs {
     #[arg(long)]
     pub(crate) new: bool,
     /// Go on with this one of several runs of the name
-    #[arg(long, value_name = "ID", conflicts_with = "new")]
+    #[arg(long, value_name = "ID", conflicts_with = "new", value_parser = run_id)]
     pub(crate) run: Option<RunId>,
     /// Print what would be trained and what it would cost, and stop
     #[arg(long)]
@@ -155,6 +155,10 @@ fn address(text: &str) -> Result<SocketAddr, String> {
          [::1]:7400"
             .to_owned()
     })
+}
+
+fn run_id(text: &str) -> Result<RunId, String> {
+    text.parse().map_err(|_| "it must be the whole id of a run, as `hm runs ls` has it".to_owned())
 }
 
 fn positive(text: &str) -> Result<f64, String> {
@@ -363,6 +367,14 @@ mod tests {
         for bad in ["7511", "localhost", "localhost:port", ":7511", "example.org:80"] {
             assert!(address(bad).unwrap_err().contains("such as 127.0.0.1:7400"), "{bad}");
         }
+    }
+
+    #[test]
+    fn run_to_go_on_with_is_named_by_its_whole_id() {
+        for bad in ["twin", "019ac2f1", ""] {
+            assert!(run_id(bad).unwrap_err().contains("the whole id of a run"), "{bad}");
+        }
+        assert!(run_id(&RunId::SYSTEM.to_string()).is_ok());
     }
 
     fn without_example(command: &clap::Command, path: &str) -> Vec<String> {

@@ -15,6 +15,7 @@ use hm_domain::spec::RunSpec;
 use hm_store::Store;
 use hm_train::{ExportSource, InitialWeights, TrainError};
 
+use crate::run_file::model_choice::to_be_imported;
 use crate::workplace::Workplace;
 
 /// Weights that were found by name.
@@ -84,7 +85,8 @@ fn run_of_checkpoint(folder: &Path) -> Option<(RunId, PathBuf)> {
 fn run_called(workplace: &Workplace, store: &Store, name: &str) -> Result<RunId> {
     match workplace.find_run(store, name) {
         Err(error) if Path::new(name).is_dir() => Err(error.context(format!(
-            "the folder {name} is neither a folder of `hm import` nor a checkpoint in the folder of its run"
+            "the folder {name} is neither a folder of `hm import` nor a checkpoint in the folder of its run{}",
+            to_be_imported(Path::new(name))
         ))),
         found => Ok(found?.run_id),
     }
@@ -111,7 +113,11 @@ fn checkpoints(
         None => workplace.data_dir.join("checkpoints").join(id.to_string()),
     };
     let mut found = Vec::new();
-    for row in workplace.runtime.block_on(store.checkpoints(id))? {
+    let mut rows = workplace.runtime.block_on(store.checkpoints(id))?;
+    if wanted.is_none() {
+        pass_over_doubtful(&mut rows);
+    }
+    for row in rows {
         let missing = || format!("the checkpoint on record is {row}");
         let folder = parent.join(row["folder"].as_str().with_context(missing)?);
         if wanted.as_ref().map_or_else(|| folder.is_dir(), |wanted| *wanted == folder) {
@@ -125,6 +131,19 @@ fn checkpoints(
         Some(folder) => bail!("the log of run {id} names no checkpoint {}", folder.display()),
         None => bail!("run {id} has no checkpoint in {}", parent.display()),
     }
+}
+
+/// Weights that gave no numbers are taken last, unless a person names them.
+fn pass_over_doubtful(rows: &mut [serde_json::Value]) {
+    let is_doubtful = |row: &serde_json::Value| row["doubtful"] == true;
+    if rows.first().is_some_and(is_doubtful) && !rows.iter().all(is_doubtful) {
+        eprintln!(
+            "the checkpoint of step {} is passed over: its weights gave no finite loss; name its folder to \
+             take it all the same",
+            rows[0]["step"]
+        );
+    }
+    rows.sort_by_key(is_doubtful);
 }
 
 fn named_tokenizer(path: &Path, expected: Digest) -> Result<PathBuf> {

@@ -79,18 +79,12 @@ pub enum DataError {
         commonest: String,
     },
     /// A domain has nothing to train on.
-    #[error(
-        "domain `{domain}` has no training documents: {held_out} held out, {blank} without text, {dropped} whose text is held out elsewhere"
-    )]
+    #[error("domain `{domain}` has no training documents: {why}")]
     EmptyDomain {
         /// The domain.
         domain: String,
-        /// Its documents that are held out.
-        held_out: u64,
-        /// Its documents without text.
-        blank: u64,
-        /// Its documents with the text of one that is held out by a source with `split: validation`.
-        dropped: u64,
+        /// Where its documents went, and what would do.
+        why: String,
     },
     /// Settings of the run file that cannot be.
     #[error(transparent)]
@@ -110,12 +104,10 @@ pub enum DataError {
         remedies: String,
     },
     /// A text that would count twice in a domain.
-    #[error("{what}, for {domain}: its text would count twice; name it once")]
+    #[error("{what}: the text would count twice; name it once")]
     Twice {
-        /// The files, in a sentence.
+        /// The files and where they meet, in a sentence.
         what: String,
-        /// Where they meet.
-        domain: String,
     },
     /// A mixture or checkpoint that belongs to other data.
     #[error(

@@ -92,20 +92,24 @@ pub fn estimate(spec: &PrepareSpec, root: &Path, watch: Watch<'_>) -> Result<Est
     warnings.extend(looked.warnings);
     let sample = looked.sample;
     // One that is yet to be trained has no digest.
-    let (tokenizer, digest) = match given {
+    let (tokenizer, digest, vocabulary) = match given {
         Some(given) => {
             refuse_losses(&given.tokenizer, &sample, &|| meter.go_on())?;
-            (given.tokenizer, Digest::of(&given.json))
+            let vocabulary = given.tokenizer.vocabulary();
+            (given.tokenizer, Digest::of(&given.json), vocabulary)
         }
         None => {
             let texts: Vec<String> = sample.into_iter().map(|(_, text)| text).collect();
             let trained = Tokenizer::train(&texts, spec.vocabulary())?;
-            match refuse_unreached(spec, &trained, looked.sample_is_all) {
-                Err(refused) if looked.is_all => return Err(refused),
-                Err(refused) => warnings.push(format!("in the text that was looked at, {refused}")),
-                Ok(()) => {}
-            }
-            (trained, Digest::ZERO)
+            let found = trained.vocabulary();
+            let vocabulary = if looked.is_all {
+                warnings.extend(refuse_unreached(spec, &trained, looked.sample_is_all)?);
+                found
+            } else {
+                warnings.extend(unreached_in_part(spec.vocabulary(), found));
+                spec.vocabulary()
+            };
+            (trained, Digest::ZERO, vocabulary)
         }
     };
     let domains = looked
@@ -115,13 +119,22 @@ pub fn estimate(spec: &PrepareSpec, root: &Path, watch: Watch<'_>) -> Result<Est
     let manifest = Manifest {
         spec: Digest::ZERO,
         tokenizer: digest,
-        vocabulary: tokenizer.vocabulary() as u32,
+        vocabulary: vocabulary as u32,
         end_of_document: tokenizer.end_of_document().0.to_owned(),
         domains: domains.collect::<Result<_>>()?,
         files: looked.files,
         warnings,
     };
     Ok(Estimate { manifest, is_prepared: false, all_domains_known: looked.all_domains_known })
+}
+
+/// What to say where a part of the text gives a smaller vocabulary than is wanted of all of it.
+fn unreached_in_part(wanted: usize, found: usize) -> Option<String> {
+    (found < wanted).then(|| {
+        format!(
+            "a part of the text gives a vocabulary of {found} tokens; whether all of it gives {wanted}, with which the model is reckoned here, is known after `hm prepare`"
+        )
+    })
 }
 
 /// What lies prepared for exactly this, as far as it is known without reading much.
@@ -254,8 +267,9 @@ fn look(
     let unknown = Unknown::of(inputs, &reports);
     let known = |domain: &str| unknown.knows(domain);
     let named = sides.named_domains().clone();
-    tally.refuse_untrainable(&spec.validation, &named, &known)?;
+    tally.refuse_untrainable(&spec.validation, inputs, &named, &known)?;
     warnings.extend(tally.lost(inputs, &known));
+    warnings.extend(tally.json_as_text());
     warnings.extend(few_held_out(spec, &domains, &named, &known)?);
     let files = chosen.iter().map(|(place, _)| reports[*place].clone()).collect();
     let sample = sample.finish();
@@ -355,4 +369,18 @@ fn entry(
     let validation = (seen.held_out.documents > 0.0).then(|| segment(seen.held_out));
     let segments = vec![segment(seen.train)];
     Ok(DomainEntry { name, segments, validation, held_out_by_hash })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_vocabulary_that_a_part_of_the_text_does_not_reach_is_told_and_no_order_given() {
+        assert_eq!(unreached_in_part(4000, 4000), None);
+        let told = unreached_in_part(4000, 2893).unwrap();
+        assert!(told.starts_with("a part of the text gives a vocabulary of 2893 tokens"), "{told}");
+        assert!(told.contains("4000") && told.contains("hm prepare"), "{told}");
+        assert!(!told.contains("must"), "{told}");
+    }
 }

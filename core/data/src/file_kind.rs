@@ -39,12 +39,19 @@ const UNREAD: [(&[u8], &str, &str); 15] = [
 const UNREAD_ENDINGS: [(&str, &str); 4] =
     [("br", "Brotli"), ("lzma", "lzma"), ("sz", "Snappy"), ("z", "compress")];
 
-/// By the first bytes, whatever the file is called; a file that says nothing is what its ending says.
+/// By the first bytes, whatever the file is called: one that begins with text is plain. A file whose bytes
+/// say nothing is what its ending says.
 pub(crate) fn packing(path: &Path, head: &[u8]) -> Packing {
     match head {
         [0x1f, 0x8b, ..] => Packing::Gzip,
         // A frame, or one to be skipped.
         [0x28, 0xb5, 0x2f, 0xfd, ..] | [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..] => Packing::Zstd,
+        // Text begins with no control character but white space; half a gzip header does.
+        [first, ..] if is_text(head) && (*first >= b' ' || first.is_ascii_whitespace()) => {
+            Packing::Plain
+        }
+        // What is of another kind is told as that.
+        _ if unread(path, head).is_some() => Packing::Plain,
         _ => match ending(path).as_str() {
             "gz" => Packing::Gzip,
             "zst" => Packing::Zstd,
@@ -53,15 +60,19 @@ pub(crate) fn packing(path: &Path, head: &[u8]) -> Packing {
     }
 }
 
+/// Whether bytes are UTF-8, the last character perhaps cut.
+fn is_text(head: &[u8]) -> bool {
+    let cut_or_whole = |error: std::str::Utf8Error| error.error_len().is_none();
+    !head.contains(&0) && std::str::from_utf8(head).map_or_else(cut_or_whole, |_| true)
+}
+
 fn ending(path: &Path) -> String {
     path.extension().map(|ending| ending.to_string_lossy().to_lowercase()).unwrap_or_default()
 }
 
 /// What a file is and what to do with it, if it is not read here; `head` is what it begins with, unpacked.
 pub(crate) fn unread(path: &Path, head: &[u8]) -> Option<String> {
-    let cut_or_whole = |error: std::str::Utf8Error| error.error_len().is_none();
-    let is_text =
-        !head.contains(&0) && std::str::from_utf8(head).map_or_else(cut_or_whole, |_| true);
+    let is_text = is_text(head);
     // A text may begin with the letters of ORC or LZIP, but hardly with these.
     let is_certain = !is_text || head.starts_with(b"PAR1");
     let by_bytes = UNREAD.iter().find(|(first, ..)| is_certain && head.starts_with(first));
@@ -118,6 +129,11 @@ mod tests {
             ("a.gz", b"\x50\x2a\x4d\x18", Packing::Zstd),
             ("a.jsonl.GZ", b"", Packing::Gzip),
             ("a.jsonl", b"{", Packing::Plain),
+            ("a.jsonl.gz", b"{\"text\":1}", Packing::Plain),
+            ("a.jsonl.zst", b"\n{", Packing::Plain),
+            ("a.jsonl.gz", b"PK\x03\x04\x14\0", Packing::Plain),
+            ("a.jsonl.gz", b"\x1f", Packing::Gzip),
+            ("a.jsonl.gz", b"\0\0\x99", Packing::Gzip),
         ] {
             assert_eq!(packing(Path::new(name), head), packing_is, "{name}");
         }

@@ -66,6 +66,28 @@ impl<'a> Object<'a> {
         texts.map(|(key, value)| (String::from_utf8_lossy(key).into_owned(), value.len())).collect()
     }
 
+    /// The same of objects one level down, by the names of both with a dot between.
+    pub(crate) fn inner_texts(&self) -> Vec<(String, usize)> {
+        let inner = self.fields.iter().filter(|(_, value)| value.starts_with(b"{"));
+        inner
+            .flat_map(|(key, value)| {
+                let outer = String::from_utf8_lossy(key);
+                let texts = Object::parse(value).map(|object| object.texts()).unwrap_or_default();
+                texts.into_iter().map(move |(name, length)| (format!("{outer}.{name}"), length))
+            })
+            .collect()
+    }
+
+    /// The first field that is a list of objects.
+    pub(crate) fn list_of_objects(&self) -> Option<String> {
+        let is_list = |value: &[u8]| {
+            let inner = value.strip_prefix(b"[").map(<[u8]>::trim_ascii_start);
+            inner.is_some_and(|inner| inner.starts_with(b"{"))
+        };
+        let (key, _) = self.fields.iter().find(|(_, value)| is_list(value))?;
+        Some(String::from_utf8_lossy(key).into_owned())
+    }
+
     /// Names of the first few fields.
     pub(crate) fn names(&self, most: usize) -> Vec<String> {
         let name = |(key, _): &(&[u8], &[u8])| String::from_utf8_lossy(key).into_owned();

@@ -49,12 +49,25 @@ impl Layout {
         Ok(Document { domain, text: body, replaced })
     }
 
-    /// What to say of the field that may hold the text: one of the usual ones, or else the longest.
+    /// What to say of the field that may hold the text: one of the usual ones, here or one level down, or
+    /// else the longest. A conversation is in none.
     fn text_instead(&self, object: &Object<'_>) -> String {
-        let texts = object.texts();
-        let usual = USUAL_TEXTS.iter().find_map(|usual| texts.iter().find(|(n, _)| n == usual));
-        let found = usual.or_else(|| texts.iter().max_by_key(|(_, length)| *length));
-        found.map_or_else(String::new, |(name, _)| format!("; is it `text_field: {name}`?"))
+        let (texts, inner) = (object.texts(), object.inner_texts());
+        let is_usual = |name: &str, usual: &str| name.rsplit('.').next() == Some(usual);
+        let of = |texts: &[(String, usize)]| {
+            let find = |usual: &&str| texts.iter().find(|(name, _)| is_usual(name, usual)).cloned();
+            USUAL_TEXTS.iter().find_map(find)
+        };
+        if let Some((name, _)) = of(&texts).or_else(|| of(&inner)) {
+            return format!("; is it `text_field: {name}`?");
+        }
+        if let Some(name) = object.list_of_objects() {
+            return format!(
+                "; {name} is a list of objects: lists of messages are not read, so make each one text"
+            );
+        }
+        let longest = texts.into_iter().chain(inner).max_by_key(|(_, length)| *length);
+        longest.map_or_else(String::new, |(name, _)| format!("; is it `text_field: {name}`?"))
     }
 
     fn domain(&self, object: &Object<'_>) -> Result<String, Unusable> {
@@ -95,5 +108,34 @@ fn domain_instead(object: &Object<'_>, field: &str) -> String {
     match names.max_by(|a, b| alike(a).total_cmp(&alike(b))).filter(|name| alike(name) > ALIKE) {
         Some(name) => format!("; did you mean `domain_field: {name}`?"),
         None => "; name the field with `domain_field`, or the domain with `domain`".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn said(object: &str) -> String {
+        let naming = Naming::Named("a".to_owned());
+        let layout = Layout { text: "text".to_owned(), title: None, naming };
+        match layout.document(object.as_bytes()) {
+            Err(Unusable::Bad(reason)) => reason,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_text_one_level_down_is_named_and_a_list_of_messages_is_told() {
+        let inner = said(r#"{"id":"0123456789","data":{"lang":"en","text":"x"}}"#);
+        assert!(inner.ends_with("; is it `text_field: data.text`?"), "{inner}");
+        let own = said(r#"{"body":"x","data":{"text":"x"}}"#);
+        assert!(own.ends_with("; is it `text_field: body`?"), "{own}");
+        let list = said(r#"{"id":"0123456789","messages":[ {"role":"user","content":"x"}]}"#);
+        assert!(
+            list.contains("messages is a list of objects: lists of messages are not"),
+            "{list}"
+        );
+        let longest = said(r#"{"id":"x","page":{"words":"longer words"},"tags":["a"]}"#);
+        assert!(longest.ends_with("; is it `text_field: page.words`?"), "{longest}");
     }
 }

@@ -212,7 +212,7 @@ fn make(
         }
         None => {
             let trained = train(spec, sample, listing.inputs.len(), meter)?;
-            refuse_unreached(spec, &trained, sample_is_all)?;
+            warnings.extend(refuse_unreached(spec, &trained, sample_is_all)?);
             let json = trained.to_json()?.into_bytes();
             // As it will be read: with the end mark that the spec names.
             let end = spec.end_of_document.as_deref();
@@ -242,9 +242,8 @@ fn make(
     warnings.extend(shards.losses.told()?);
     let domains = shards.finish(sides.named_domains())?;
     if let Some(domain) = domains.iter().find(|domain| domain.segments.is_empty()) {
-        let held_out = domain.validation.as_ref().map_or(0, |entry| entry.documents);
-        let domain = domain.name.clone();
-        return Err(DataError::EmptyDomain { domain, held_out, blank: 0, dropped: 0 });
+        let (domain, why) = (domain.name.clone(), "none was encoded".to_owned());
+        return Err(DataError::EmptyDomain { domain, why });
     }
     let manifest = Manifest {
         spec: key,
@@ -285,16 +284,26 @@ fn train(
     }
 }
 
-/// Refuses a vocabulary that is smaller than typed; where none is typed, the usual one is a bound.
-/// `is_all` says whether the sample is all text.
+/// What part of a vocabulary that is typed may be taken for it: a model of a few rows less is the one
+/// that was meant.
+const NEARLY: f64 = 0.9;
+
+/// Refuses a vocabulary that is much smaller than typed, and gives a warning where it is a little smaller;
+/// where none is typed, the usual one is a bound. `is_all` says whether the sample is all text.
 pub(crate) fn refuse_unreached(
     spec: &PrepareSpec,
     trained: &Tokenizer,
     is_all: bool,
-) -> Result<()> {
-    let (Some(wanted), found) = (spec.vocabulary, trained.vocabulary()) else { return Ok(()) };
+) -> Result<Option<String>> {
+    let (Some(wanted), found) = (spec.vocabulary, trained.vocabulary()) else { return Ok(None) };
     if found >= wanted {
-        return Ok(());
+        return Ok(None);
+    }
+    if found as f64 >= wanted as f64 * NEARLY {
+        return Ok(Some(format!(
+            "the tokenizer has {found} tokens, not the {wanted} of data.vocabulary: no more pairs come twice \
+             in the text"
+        )));
     }
     let more = if is_all {
         "give more text".to_owned()

@@ -14,8 +14,10 @@ use crate::source::Split;
 
 /// Pairs of files that a warning names.
 const PAIRS_TOLD_MAX: usize = 3;
-/// Fewer documents that are alike are no copied file: single ones repeat in any corpus.
-const COPY_DOCUMENTS_MIN: u64 = 2;
+/// Fewer documents that are alike are no copied file, and neither is less text: short ones repeat in any
+/// corpus.
+const COPY_DOCUMENTS_MIN: u64 = 16;
+const COPY_BYTES_MIN: u64 = 16 << 10;
 
 /// What tells one file from another, whatever it is called.
 #[cfg(unix)]
@@ -37,6 +39,7 @@ fn identity(path: &Path) -> Result<std::path::PathBuf> {
 pub(crate) fn refuse_files(inputs: &mut Vec<Input<'_>>) -> Result<Vec<String>> {
     let mut seen: BTreeMap<_, Vec<usize>> = BTreeMap::new();
     let (mut again, mut across, mut left_out) = (Vec::new(), Vec::new(), Vec::new());
+    let mut refused = Vec::new();
     for (place, input) in inputs.iter().enumerate() {
         let text = (identity(&input.path)?, input.source.text_from(), is_held_out(input));
         let same = seen.entry(text).or_default();
@@ -47,13 +50,14 @@ pub(crate) fn refuse_files(inputs: &mut Vec<Input<'_>>) -> Result<Vec<String>> {
                 left_out.push(place);
                 continue;
             }
-            (Some(first), _) => {
-                return Err(twice_in_one_domain(first, input, "is the same file as"));
-            }
+            (Some(first), _) => refused.push((first, input)),
             (None, Some(first)) => across.push((&inputs[*first], input)),
             (None, None) => {}
         }
         same.push(place);
+    }
+    if let Some(what) = told(&refused, |pair| in_one_domain(*pair, "is the same file as")) {
+        return Err(DataError::Twice { what });
     }
     let mut warnings = Vec::new();
     if let Some(pairs) = told(&again, |(first, second)| format!("{second} is {first}")) {
@@ -81,14 +85,13 @@ fn domain(input: &Input<'_>) -> String {
     }
 }
 
-fn twice_in_one_domain(first: &Input<'_>, second: &Input<'_>, how: &'static str) -> DataError {
-    let (domain, first, second) = (domain(second), first.shown.clone(), second.shown.clone());
-    let what = if first == second {
-        format!("{second} is named by two sources")
+fn in_one_domain((first, second): (&Input<'_>, &Input<'_>), how: &str) -> String {
+    let (domain, first, second) = (domain(second), &first.shown, &second.shown);
+    if first == second {
+        format!("{second} is named by two sources, for {domain}")
     } else {
-        format!("{second} {how} {first}")
-    };
-    DataError::Twice { what, domain }
+        format!("{second} {how} {first}, for {domain}")
+    }
 }
 
 fn in_two_domains((first, second): (&Input<'_>, &Input<'_>), how: &str) -> String {
@@ -116,48 +119,66 @@ fn told<T>(pairs: &[T], one: impl Fn(&T) -> String) -> Option<String> {
 pub(crate) struct Copies<'a> {
     inputs: &'a [Input<'a>],
     hashes: Vec<DefaultHasher>,
+    bytes: Vec<u64>,
 }
 
 impl<'a> Copies<'a> {
     pub(crate) fn new(inputs: &'a [Input<'a>]) -> Copies<'a> {
-        Copies { inputs, hashes: vec![DefaultHasher::new(); inputs.len()] }
+        let files = inputs.len();
+        Copies { inputs, hashes: vec![DefaultHasher::new(); files], bytes: vec![0; files] }
     }
 
     /// One more document of the input at `place`.
     pub(crate) fn document(&mut self, place: usize, text: &str) {
+        self.bytes[place] += text.len() as u64;
         self.hashes[place].write_usize(text.len());
         self.hashes[place].write(text.as_bytes());
     }
 
-    /// Tells which files hold the same documents in the same order; `reports` are those of the inputs.
+    /// Tells which files hold the same documents in the same order; `reports` are those of the inputs. What
+    /// one pattern finds may well be alike, and is only told.
     ///
     /// # Errors
-    /// When two such files go to one domain.
+    /// When two such files of two sources go to one domain.
     pub(crate) fn refuse(self, reports: &[ReadReport]) -> Result<Vec<String>> {
-        let mut seen: BTreeMap<(u64, u64, bool), &Input<'_>> = BTreeMap::new();
-        let mut across = Vec::new();
-        for ((input, report), hash) in self.inputs.iter().zip(reports).zip(self.hashes) {
-            if report.documents < COPY_DOCUMENTS_MIN || report.in_part.is_some() {
+        let mut seen: BTreeMap<(u64, u64, bool), Vec<&Input<'_>>> = BTreeMap::new();
+        let (mut refused, mut within, mut across) = (Vec::new(), Vec::new(), Vec::new());
+        for (place, (input, report)) in self.inputs.iter().zip(reports).enumerate() {
+            if !is_substantial(report.documents, self.bytes[place]) || report.in_part.is_some() {
                 continue;
             }
-            let content = (hash.finish(), report.documents, is_held_out(input));
-            match seen.get(&content) {
-                Some(first) if meet(first, input) => {
-                    return Err(twice_in_one_domain(first, input, "has the documents of"));
+            let content = (self.hashes[place].finish(), report.documents, is_held_out(input));
+            let same = seen.entry(content).or_default();
+            let twice = same.iter().copied().find(|other| meet(other, input));
+            match (twice, same.first().copied()) {
+                (Some(first), _) if std::ptr::eq(first.source, input.source) => {
+                    within.push((first, input));
                 }
-                Some(first) => {
+                (Some(first), _) => refused.push((first, input)),
+                (None, Some(first)) => {
                     // One file under two names has been told before.
                     if identity(&first.path)? != identity(&input.path)? {
-                        across.push((*first, input));
+                        across.push((first, input));
                     }
+                    same.push(input);
                 }
-                None => _ = seen.insert(content, input),
+                (None, None) => same.push(input),
             }
         }
-        Ok(told(&across, |pair| in_two_domains(*pair, "has the documents of"))
-            .into_iter()
-            .collect())
+        let how = "has the documents of";
+        if let Some(what) = told(&refused, |pair| in_one_domain(*pair, how)) {
+            return Err(DataError::Twice { what });
+        }
+        let within = told(&within, |pair| in_one_domain(*pair, how))
+            .map(|pairs| format!("TWICE: {pairs}: the text counts twice; remove one of the two"));
+        let across = told(&across, |pair| in_two_domains(*pair, how));
+        Ok(within.into_iter().chain(across).collect())
     }
+}
+
+/// Whether so much that is alike is a copied file.
+fn is_substantial(documents: u64, bytes: u64) -> bool {
+    documents >= COPY_DOCUMENTS_MIN && bytes >= COPY_BYTES_MIN
 }
 
 #[cfg(test)]
@@ -223,5 +244,12 @@ mod tests {
         let answers = SourceSpec { text_field: Some("answer".into()), ..x.clone() };
         let held_out = SourceSpec { split: Split::Validation, ..x.clone() };
         assert_eq!(listed(folder.path(), vec![x, answers, held_out]), Ok((3, Vec::new())));
+    }
+
+    #[test]
+    fn a_few_short_documents_that_are_alike_are_no_copy() {
+        assert!(!is_substantial(2, 1 << 20));
+        assert!(!is_substantial(1000, 16_000));
+        assert!(is_substantial(16, 16 << 10));
     }
 }

@@ -51,9 +51,8 @@ impl Sampler {
                 .map(|segment| open(&segment.stem))
                 .collect::<Result<Vec<_>>>()?;
             if segments.iter().all(|shard| shard.documents() == 0) {
-                let held_out = domain.validation.as_ref().map_or(0, |entry| entry.documents);
-                let domain = domain.name.clone();
-                return Err(DataError::EmptyDomain { domain, held_out, blank: 0, dropped: 0 });
+                let (domain, why) = (domain.name.clone(), "none was prepared".to_owned());
+                return Err(DataError::EmptyDomain { domain, why });
             }
             let validation = match &domain.validation {
                 Some(segment) => Some(open(&segment.stem)?),

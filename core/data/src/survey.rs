@@ -54,8 +54,9 @@ pub(crate) fn survey<'a>(
     refuse_empty_sources(spec, inputs, &reports)?;
     let mut warnings = copies.refuse(&reports)?;
     let known = |_: &str| true;
-    tally.refuse_untrainable(&spec.validation, sides.named_domains(), &known)?;
+    tally.refuse_untrainable(&spec.validation, inputs, sides.named_domains(), &known)?;
     warnings.extend(tally.lost(inputs, &known));
+    warnings.extend(tally.json_as_text());
     let sample = sample.finish();
     let sample_is_all = sample.iter().map(|(_, text)| text.len()).sum::<usize>() == bytes;
     Ok(Survey { sides, sample, sample_is_all, warnings })

@@ -47,8 +47,9 @@ fn what_is_validated_on_by_name_is_not_trained_on() {
         .train("a.jsonl", &lines("same", 9))
         .train("b.jsonl", &lines("other", 9))
         .held_out("a_val.jsonl", &lines("same", 9));
-    let sentence = "domain `a` has no training documents: 9 held out, 0 without text, 9 whose text is held out elsewhere";
-    assert_eq!(place.refusal(), sentence);
+    let refusal = place.refusal();
+    let sentence = "domain `a` has no training documents: the text of 9 of its documents is held out by a_val.jsonl, with `split: validation`";
+    assert!(refusal.starts_with(sentence), "{refusal}");
 }
 
 #[test]
@@ -130,22 +131,58 @@ fn a_domain_of_which_no_line_can_be_used_is_told_as_lost() {
 }
 
 #[test]
-fn a_copy_in_one_domain_is_refused_packed_or_not_and_across_domains_told() {
-    let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
-    packed.write_all(lines("a", 30).as_bytes()).unwrap();
-    let mut place = Place::new().train("a.jsonl", &lines("a", 30));
-    std::fs::write(place.path("a.jsonl.gz"), packed.finish().unwrap()).unwrap();
-    place.spec.sources[0].path = "*.jsonl*".to_owned();
+fn a_domain_of_files_that_are_all_held_out_is_refused_with_the_domain_that_they_are_for() {
+    let mut place = Place::new()
+        .train("train.jsonl", &lines("own", 40))
+        .held_out("val.jsonl", &lines("held", 9));
     let refusal = refused_twice(&place);
+    let sentence = "domain `val` has no training documents: all its 9 documents are held out by";
+    assert!(refusal.starts_with(sentence), "{refusal}");
+    assert!(refusal.ends_with("as `domain: train`"), "{refusal}");
+    place.spec.sources[1].domain = Some("train".to_owned());
+    place.spec.sources[1].domain_from = None;
+    assert_eq!(counts(&place.prepare().manifest.domains[0]), (40, 9));
+}
+
+#[test]
+fn a_copy_in_one_domain_is_refused_across_sources_packed_or_not_and_told_within_one() {
+    let text = lines(&"a long line ".repeat(60), 30);
+    let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    packed.write_all(text.as_bytes()).unwrap();
+    let packed = packed.finish().unwrap();
+    let mut place = Place::new().train("a.jsonl", &text).source(
+        "a.jsonl.gz",
+        "a.jsonl.gz",
+        &packed,
+        Split::Train,
+    );
+    let refusal = refused_twice(&place);
+    let sentence = "a.jsonl.gz has the documents of a.jsonl, for domain `a`";
+    assert!(refusal.starts_with(sentence), "{refusal}");
+    place.spec.sources.pop();
+    place.spec.sources[0].path = "*.jsonl*".to_owned();
+    let warnings = place.prepare().manifest.warnings;
     assert!(
-        refusal.starts_with("a.jsonl.gz has the documents of a.jsonl, for domain `a`"),
-        "{refusal}"
+        warnings.iter().any(|told| told.starts_with(&format!("TWICE: {sentence}"))),
+        "{warnings:?}"
     );
     std::fs::rename(place.path("a.jsonl.gz"), place.path("b.jsonl.gz")).unwrap();
     let warnings = place.prepare().manifest.warnings;
     let sentence =
         "b.jsonl.gz has the documents of a.jsonl: domain `a` and domain `b` hold the same text";
     assert_eq!(warnings, [sentence]);
+}
+
+#[test]
+fn short_files_that_are_alike_are_no_copies() {
+    let mut place = Place::new().train("a.jsonl", "");
+    for day in ["a-1.jsonl", "a-2.jsonl", "a-3.jsonl"] {
+        std::fs::write(place.path(day), "{\"text\":\"No news today.\"}\n".repeat(2)).unwrap();
+    }
+    place.spec.sources[0].path = "a-*.jsonl".to_owned();
+    place.spec.sources[0].domain = Some("days".to_owned());
+    place.spec.sources[0].domain_from = None;
+    assert_eq!(counts(&place.prepare().manifest.domains[0]), (6, 0));
 }
 
 #[test]
@@ -206,7 +243,7 @@ fn a_domain_of_which_every_document_is_empty_is_refused_by_name() {
     let mut place = Place::new().train("pile.jsonl", &pile);
     place.spec.sources[0].format = Format::Pile;
     place.spec.sources[0].domain_from = None;
-    let sentence = "domain `void` has no training documents: 0 held out, 2 without text, 0 whose text is held out elsewhere";
+    let sentence = "domain `void` has no training documents: 2 without text, and no others";
     assert_eq!(place.refusal(), sentence);
 }
 
@@ -249,7 +286,7 @@ fn truncated_files_are_counted_or_stop_the_preparation() {
 }
 
 #[test]
-fn a_vocabulary_that_is_typed_and_not_reached_is_refused_with_numbers() {
+fn a_vocabulary_that_is_typed_and_missed_by_far_is_refused_with_numbers() {
     let mut place = Place::new().train("a.jsonl", &lines("a", 9));
     let most = place.prepare().manifest.vocabulary;
     assert!(most < 400, "without a number, what the text gives");
@@ -260,7 +297,13 @@ fn a_vocabulary_that_is_typed_and_not_reached_is_refused_with_numbers() {
     assert!(refusal.starts_with(&sentence) && refusal.ends_with("give more text"), "{refusal}");
     place.spec.vocabulary = Some(most as usize);
     assert_eq!(place.prepare().manifest.vocabulary, most);
-    place.spec.tokenizer_bytes_max = 4;
+    // A few less are told.
+    place.spec.vocabulary = Some(most as usize + 2);
+    let Prepared { manifest, .. } = place.prepare();
+    assert_eq!(manifest.vocabulary, most);
+    let told = format!("has {most} tokens, not the {} of data.vocabulary", most + 2);
+    assert!(manifest.warnings.iter().any(|warning| warning.contains(&told)), "{manifest:?}");
+    (place.spec.vocabulary, place.spec.tokenizer_bytes_max) = (Some(4000), 4);
     let refusal = refused_twice(&place);
     assert!(refusal.ends_with("raise data.tokenizer_bytes_max above 4"), "{refusal}");
 }

@@ -56,19 +56,22 @@ impl NonFinite {
         }
     }
 
-    fn failure(&self, proven: Option<&CheckpointSaved>) -> Option<String> {
+    /// Whether the newest steps gave no numbers, and not for the sake of a loss scale that comes down.
+    fn is_serious(&self) -> bool {
+        self.counted > 0
+    }
+
+    fn failure(&self, proven: Option<&CheckpointSaved>) -> String {
         let NonFinite { in_a_row, since, .. } = *self;
         let kept = proven.map_or("there is no checkpoint from before them".to_owned(), |saved| {
             let CheckpointSaved { step, folder, .. } = saved;
             format!("the newest checkpoint from before them is that of step {step} ({folder})")
         });
-        (self.counted >= NON_FINITE_STEPS_MAX).then(|| {
-            format!(
-                "loss or gradients of {in_a_row} steps in a row, since step {since}, were no finite \
-                 numbers and nothing was learned from them: try a smaller training.learning_rate, a \
-                 longer warm-up or a smaller optimizer.clip_norm; {kept}"
-            )
-        })
+        format!(
+            "loss or gradients of {in_a_row} steps in a row, since step {since}, were no finite \
+             numbers and nothing was learned from them: try a smaller training.learning_rate, a \
+             longer warm-up or a smaller optimizer.clip_norm; {kept}"
+        )
     }
 }
 
@@ -78,10 +81,12 @@ impl RunState {
         if let Some(due) = &self.must_end {
             return Some(self.with_skipped(due.clone()));
         }
-        if let Some(reason) = self.non_finite.failure(self.proven.as_ref()) {
-            return Some(Due::new(Ending::Failed, reason));
-        }
         let done = self.next_step >= self.spec.training.steps;
+        let has_failed = self.non_finite.counted >= NON_FINITE_STEPS_MAX
+            || (done && self.non_finite.is_serious() && self.validation_gave_none());
+        if has_failed {
+            return Some(Due::new(Ending::Failed, self.non_finite.failure(self.proven.as_ref())));
+        }
         let completed = || Due::new(Ending::Completed, "all steps are done".to_owned());
         done.then(|| self.with_skipped(completed()))
     }
@@ -90,6 +95,11 @@ impl RunState {
     /// place of weights that are known to give some.
     pub fn learns_nothing(&self) -> bool {
         self.non_finite.in_a_row > 0
+    }
+
+    /// Whether the weights as they are have been validated, and gave no numbers.
+    fn validation_gave_none(&self) -> bool {
+        self.validated == Some(self.next_step) && !self.validation_gave_numbers
     }
 
     /// Says how many steps came to nothing: whoever looks at the end alone is to hear of it.

@@ -16,7 +16,7 @@ use crate::precision::LossScale;
 use crate::rules;
 use crate::settings::Faults;
 use crate::spec::RunSpec;
-use crate::step::Verdict;
+use crate::step::{LossSums, Verdict};
 
 /// What a run is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -89,6 +89,8 @@ pub struct RunState {
     pub validation_due: bool,
     /// Steps trained before the last validation.
     pub validated: Option<u64>,
+    /// Whether that gave a finite loss: whatever the steps before it did, the weights give numbers.
+    pub validation_gave_numbers: bool,
     /// Whether limits that leave no mixture have given way, and that was said: until a person sets
     /// another mixture or batch.
     pub limits_gave_way: bool,
@@ -154,6 +156,7 @@ impl RunState {
             bindings: BTreeMap::new(),
             validation_due: false,
             validated: None,
+            validation_gave_numbers: false,
             limits_gave_way: false,
             checkpoint: None,
             failed: None,
@@ -211,6 +214,8 @@ impl RunState {
             Event::ValidationRecorded(validation) => {
                 self.validation_due = false;
                 self.validated = Some(validation.step);
+                let mut means = validation.losses.iter().filter_map(LossSums::mean).peekable();
+                self.validation_gave_numbers = means.peek().is_some() && means.all(f64::is_finite);
                 let seen = observe::validation(self, seq, validation);
                 self.remember(seen);
             }

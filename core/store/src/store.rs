@@ -93,6 +93,12 @@ impl StoredEvent {
     pub fn decode(&self) -> Result<Recorded> {
         let envelope = &self.envelope;
         let event = codec::decode(envelope.kind, envelope.schema_version, &self.payload)?;
+        if event.step() != envelope.step {
+            let shown = |step: Option<u64>| step.map_or("none".to_owned(), |step| step.to_string());
+            let (row, said) = (shown(envelope.step), shown(event.step()));
+            let why = format!("the row is of step {row}, its event of {said}");
+            return Err(StoreError::Corrupt(why));
+        }
         Ok(Recorded {
             seq: envelope.seq,
             attempt: envelope.attempt,

@@ -135,6 +135,9 @@ pub(crate) fn rules_in_words(rules: &[String]) -> String {
 /// What the rest of the run makes of its domains, where that may not be expected.
 fn ahead(situation: Situation<'_>, mixture: &Mixture) -> Vec<String> {
     let spec = situation.spec;
+    if situation.tokens_left == 0 {
+        return Vec::new();
+    }
     let domains = parts(situation, mixture);
     let all = situation.tokens_left / u64::from(spec.model.sequence_length.max(1));
     let is_bounded = |name: &str| {

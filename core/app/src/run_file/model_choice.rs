@@ -231,7 +231,7 @@ impl ModelChoice {
 }
 
 /// What to do with a folder that holds weights as Hugging Face keeps them.
-fn to_be_imported(folder: &Path) -> String {
+pub(crate) fn to_be_imported(folder: &Path) -> String {
     if folder.join("config.json").is_file() {
         let folder = folder.display();
         format!(", but of Hugging Face: `hm import {folder} --output my-weights` makes one of it")

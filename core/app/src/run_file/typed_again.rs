@@ -6,7 +6,7 @@ use std::ffi::OsString;
 use hm_domain::id::RunId;
 
 /// Flags of `hm train` that are not to be repeated.
-const MEANT_ONCE: [&str; 2] = ["--new", "--accept-divergence"];
+const MEANT_ONCE: [&str; 3] = ["--new", "--accept-divergence", "--dry-run"];
 
 /// The command of this process.
 pub(crate) fn typed_again() -> String {

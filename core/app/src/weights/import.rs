@@ -1,12 +1,18 @@
 //! `hm import`: a Hugging Face folder into weights that a run starts from.
 
-use anyhow::Result;
+use std::path::Path;
+
+use anyhow::{Result, bail};
 use hm_data::{Tokenizer, tokenizer_of_vocabulary_files};
+use hm_train::InitialWeights;
 
 use crate::cli::ImportArgs;
 use crate::progress;
 
 pub(crate) fn import(args: &ImportArgs) -> Result<u8> {
+    if let Some(reason) = not_of_hugging_face(&args.folder) {
+        bail!(reason);
+    }
     let tokenizer = if args.folder.join("tokenizer.json").is_file() {
         None
     } else {
@@ -39,4 +45,47 @@ pub(crate) fn import(args: &ImportArgs) -> Result<u8> {
         Some(Ok(_)) => {}
     }
     Ok(0)
+}
+
+/// Why a folder is none of Hugging Face, if nothing in it looks like one, and what to do with what it is.
+fn not_of_hugging_face(folder: &Path) -> Option<String> {
+    if folder.join("config.json").exists() {
+        return None;
+    }
+    let (is_folder, weights) = (folder.is_dir(), InitialWeights::are_in(folder));
+    let folder = folder.display();
+    if weights {
+        return Some(format!(
+            "{folder} holds weights that `hm import` made: a run starts from them as they are, with \
+             model: {{ from: {folder} }}"
+        ));
+    }
+    let reason = match is_folder {
+        true => format!("{folder} has no config.json"),
+        false => format!("there is no folder {folder}"),
+    };
+    Some(format!(
+        "{reason}: a Hugging Face folder is wanted, with config.json and safetensors; of a run or a \
+         checkpoint `hm export {folder} --output my-model` makes one"
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_no_folder_of_hugging_face_is_told_what_to_do_with_it() {
+        let nobody = not_of_hugging_face(Path::new("no-run-here")).unwrap();
+        assert!(nobody.starts_with("there is no folder no-run-here: a Hugging"), "{nobody}");
+        assert!(nobody.contains("`hm export no-run-here --output my-model`"), "{nobody}");
+        let folder = tempfile::tempdir().unwrap();
+        let empty = not_of_hugging_face(folder.path()).unwrap();
+        assert!(empty.contains("has no config.json: a Hugging Face folder"), "{empty}");
+        std::fs::write(folder.path().join("weights.json"), "{}").unwrap();
+        let imported = not_of_hugging_face(folder.path()).unwrap();
+        assert!(imported.contains("as they are, with model: { from: "), "{imported}");
+        std::fs::write(folder.path().join("config.json"), "{}").unwrap();
+        assert_eq!(not_of_hugging_face(folder.path()), None);
+    }
 }

@@ -14,7 +14,7 @@ use crate::workplace::Workplace;
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Ended {
     id: RunId,
-    /// Newest checkpoint on record that is on this machine, and its step.
+    /// Newest checkpoint on this machine from which a step has given numbers, else the newest, and its step.
     checkpoint: Option<(u64, PathBuf)>,
 }
 
@@ -22,7 +22,8 @@ impl Ended {
     /// Of this run.
     pub(crate) async fn of(workplace: &Workplace, store: &Store, id: RunId) -> Result<Ended> {
         let folder = workplace.data_dir.join("checkpoints").join(id.to_string());
-        let saved = store.checkpoints(id).await?;
+        let mut saved = store.checkpoints(id).await?;
+        saved.sort_by_key(|row| row["doubtful"] == true);
         let here = saved.iter().find_map(|row| {
             let step = row["step"].as_u64()?;
             let path = folder.join(row["folder"].as_str()?);
@@ -70,9 +71,8 @@ impl Ended {
             (_, Some((step, folder))) => {
                 let export = export(&folder.to_string_lossy());
                 format!(
-                    ": change first what it failed of, such as training.learning_rate; its newest \
-                     checkpoint is of step {step}, and where its weights are still good: {export}, \
-                     {again}"
+                    ": change first what it failed of, such as training.learning_rate; to begin from \
+                     its weights of step {step}, {export}, {again}"
                 )
             }
             (_, None) => {

@@ -97,6 +97,11 @@ impl Run {
         let step = self.mentor.state().next_step;
         if ending == Ending::Completed && !self.validated_at(step) {
             self.validate()?;
+            // Which may show that it has failed.
+            let now_due = self.mentor.state().ending_due();
+            if let Some(due) = now_due.filter(|due| due.ending != ending) {
+                return self.finish(due);
+            }
         }
         let state = self.mentor.state();
         if ending == Ending::Failed && state.learns_nothing() && state.proven.is_some() {

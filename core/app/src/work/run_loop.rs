@@ -18,6 +18,7 @@ use hm_train::{TrainError, Trainer};
 use crate::forecast::outlook;
 use crate::interrupt::Interrupt;
 use crate::progress::RunProgress;
+use crate::run_file::typed_again::typed_beside;
 use crate::work::checkpoints::Checkpoints;
 use crate::work::inbox::{Inbox, Wish};
 use crate::work::notices::Notices;
@@ -53,6 +54,7 @@ impl Run {
             return self.give_up(broken);
         }
         self.remove_strays(newest);
+        let mut said_paused = false;
         loop {
             for wish in inbox.drain() {
                 self.hear(wish)?;
@@ -66,10 +68,17 @@ impl Run {
             }
             let state = self.mentor.state();
             if state.phase == Phase::Paused {
+                if !said_paused {
+                    let (step, run) = (state.next_step, self.id);
+                    let resume = typed_beside(&["runs", "resume", &run.to_string()]);
+                    self.progress.say(&format!("paused at step {step}; it goes on with: {resume}"));
+                    said_paused = true;
+                }
                 self.journal.check()?;
                 inbox.wait();
                 continue;
             }
+            said_paused = false;
             if state.next_step == 0 && !self.validated_at(0) {
                 self.validate()?;
             }

@@ -216,7 +216,8 @@ fn unfinished_too(others: &[&RunRow]) -> String {
     let one = |run: &&RunRow| {
         let RunRow { run_id, next_step, steps, .. } = run;
         format!(
-            "; another of that name is unfinished at step {next_step} of {steps}, go on with it: {}",
+            "; another of that name is unfinished at step {next_step} of {steps}, go on with it, under the \
+             settings it was begun with: {}",
             typed_again_for(RunId(*run_id))
         )
     };

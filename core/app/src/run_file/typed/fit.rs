@@ -9,7 +9,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 use serde_path_to_error::{Path, Segment};
 
-use super::words::{expected, must, nearest, quoted, told, unknown};
+use super::words::{expected, must, quoted, told, unknown};
 
 /// Most faults of one file that are looked for: more of them say that it is another file altogether.
 const ROUNDS_MAX: usize = 1000;
@@ -89,9 +89,9 @@ pub(crate) fn read<T: DeserializeOwned + Serialize>(mut value: Value) -> Fit<T> 
             let Some(Value::Object(fields)) = place(&mut value, above) else { break };
             let Some(found) = fields.remove(last) else { break };
             let known: Vec<&str> = quoted(expected(&message)).collect();
-            let best = nearest(last, &known);
-            faults.add(key(&steps), told(&found), unknown(last, best, &known));
-            meant.extend(best.map(|best| key(&[above, &[best.to_owned()]].concat())));
+            let (must, keys) = unknown(&steps, &known, key);
+            faults.add(key(&steps), told(&found), must);
+            meant.extend(keys);
         } else {
             let known = stands_in(&steps);
             let Some(found) = place(&mut value, &steps) else { break };

@@ -115,6 +115,31 @@ fn fewer_are_told_at_the_end_and_a_good_one_between_them_begins_the_count_anew()
 }
 
 #[test]
+fn run_whose_last_steps_and_validation_give_no_numbers_has_failed() {
+    let validated = |loss_sum: f64| {
+        let mut run = Run::start();
+        run.steps_with_loss(97, 2.0);
+        run.checkpoint();
+        run.steps_with_loss(1, 2.0);
+        run.steps_with_loss(2, f64::NAN);
+        // Of the steps alone nobody knows whether it was the batch or the weights.
+        assert_eq!(run.due().unwrap().ending, Ending::Completed);
+        let losses = vec![crate::step::LossSums { loss_sum, loss_square_sum: 1.0, tokens: 8 }; 2];
+        run.event(Event::ValidationRecorded(ValidationRecorded { step: 100, losses }));
+        let due = run.due().unwrap();
+        run.finish(due.ending, &due.reason);
+        assert_eq!(run.audit(), Proofs::default());
+        due
+    };
+    let Due { ending, reason } = validated(f64::NAN);
+    assert_eq!(ending, Ending::Failed);
+    for part in ["2 steps in a row, since step 98", "that of step 97 (97)"] {
+        assert!(reason.contains(part), "{reason}");
+    }
+    assert_eq!(validated(16.0).ending, Ending::Completed);
+}
+
+#[test]
 fn overflow_that_a_smaller_loss_scale_may_help_does_not_count() {
     let mut spec = spec(2);
     spec.training.precision = Precision::F16;
