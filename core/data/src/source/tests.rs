@@ -149,12 +149,11 @@ fn corrupt_gz_and_zst_are_noticed() {
 }
 
 #[test]
-fn a_file_that_is_not_what_its_ending_says_gives_nothing_and_says_so() {
+fn a_file_is_read_as_what_it_is_whatever_its_ending_says() {
     for name in ["plain.jsonl.gz", "plain.jsonl.zst"] {
         let (_folder, path) = write(name, b"{\"text\":\"one\"}\n");
         let (documents, report) = read(&spec(Format::Jsonl), &path, OnBadLine::Skip);
-        assert!(documents.is_empty());
-        assert!(report.unwrap().cut_short.unwrap().starts_with("line 1: the file is truncated"));
+        assert_eq!((documents.len(), report.unwrap().cut_short), (1, None), "{name}");
     }
 }
 
