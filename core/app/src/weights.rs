@@ -9,7 +9,6 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow, bail};
 use hm_data::{Manifest, Tokenizer};
-use hm_domain::event::Event;
 use hm_domain::id::{Digest, RunId};
 use hm_domain::spec::RunSpec;
 use hm_store::Store;
@@ -63,7 +62,7 @@ pub(crate) fn find(workplace: &Workplace, name: &str, tokenizer: Option<&Path>) 
         Some((id, folder)) => (id, Some(folder)),
         None => (run_called(workplace, &store, name)?, None),
     };
-    let spec = spec_of(workplace, &store, id)?;
+    let spec = workplace.begun_with(&store, id)?;
     let on_record = checkpoints(workplace, &store, id, wanted)?;
     let tokenizer = match tokenizer {
         Some(path) => named_tokenizer(path, spec.tokenizer)?,
@@ -90,14 +89,6 @@ fn run_called(workplace: &Workplace, store: &Store, name: &str) -> Result<RunId>
         ))),
         found => Ok(found?.run_id),
     }
-}
-
-fn spec_of(workplace: &Workplace, store: &Store, id: RunId) -> Result<RunSpec> {
-    let first = workplace.runtime.block_on(store.read(id, 0, 1))?.into_iter().next();
-    let Some(Event::RunStarted(started)) = first.map(|recorded| recorded.event) else {
-        bail!("the log of run {id} does not begin with run-started");
-    };
-    Ok(serde_json::from_str(&started.spec)?)
 }
 
 /// The wanted checkpoint, or all of the run that are on disk, the newest first: step, folder, and the

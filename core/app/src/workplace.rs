@@ -2,8 +2,11 @@
 
 use std::path::PathBuf;
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result, anyhow, bail};
+use hm_domain::event::Event;
+use hm_domain::id::RunId;
 use hm_domain::plugin::Limits;
+use hm_domain::spec::RunSpec;
 use hm_host::Host;
 use hm_store::{FoundRun, Store};
 
@@ -72,6 +75,15 @@ impl Workplace {
             );
         }
         Ok(found)
+    }
+
+    /// The spec in the first event of a run's log.
+    pub(crate) fn begun_with(&self, store: &Store, id: RunId) -> Result<RunSpec> {
+        let first = self.runtime.block_on(store.read(id, 0, 1))?.into_iter().next();
+        let Some(Event::RunStarted(started)) = first.map(|recorded| recorded.event) else {
+            bail!("the log of run {id} does not begin with run-started");
+        };
+        Ok(serde_json::from_str(&started.spec)?)
     }
 }
 

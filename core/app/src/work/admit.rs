@@ -2,7 +2,6 @@
 //! the same.
 
 use anyhow::{Result, bail};
-use hm_domain::event::Event;
 use hm_domain::id::RunId;
 use hm_domain::settings::Faults;
 use hm_domain::spec::{PluginSpec, RunSpec};
@@ -71,7 +70,7 @@ pub(crate) fn unfinished(
     if let Some(holder) = workplace.runtime.block_on(store.writer(id))? {
         return Err(StoreError::Held { run_id: id, holder }.into());
     }
-    let compared = begun_with(workplace, store, id).and_then(|then| {
+    let compared = workplace.begun_with(store, id).and_then(|then| {
         // What does not fit the old data may fit the new.
         match resolve(file, plugins, &Known::from(&then)) {
             Ok((now, _)) => same(&then, &now),
@@ -86,15 +85,6 @@ pub(crate) fn unfinished(
         }
     }
     compared
-}
-
-/// The spec in the first event of a run's log.
-pub(crate) fn begun_with(workplace: &Workplace, store: &Store, id: RunId) -> Result<RunSpec> {
-    let first = workplace.runtime.block_on(store.read(id, 0, 1))?.into_iter().next();
-    let Some(Event::RunStarted(started)) = first.map(|recorded| recorded.event) else {
-        bail!("the log of run {id} does not begin with run-started");
-    };
-    Ok(serde_json::from_str(&started.spec)?)
 }
 
 /// Refuses to go on with a run under another spec than its own.

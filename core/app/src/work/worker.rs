@@ -19,7 +19,7 @@ use hm_train::{Devices, InitialWeights, Trainer};
 
 use crate::interrupt::{Interrupt, Interrupted};
 use crate::progress::RunProgress;
-use crate::work::admit::{begun_with, same};
+use crate::work::admit::same;
 use crate::work::checkpoints::Checkpoints;
 use crate::work::environment::environment;
 use crate::work::notices::Notices;
@@ -205,7 +205,7 @@ impl<'a> Worker<'a> {
         if let Some((seq, reason)) = chain.broken {
             bail!("the log of run {id} is damaged at seq {seq}: {reason}");
         }
-        let then = begun_with(self.workplace, &self.store, id)?;
+        let then = self.workplace.begun_with(&self.store, id)?;
         same(&then, spec)?;
         Ok(then)
     }
