@@ -182,8 +182,8 @@ impl Store {
     pub async fn checkpoints(&self, run_id: RunId) -> Result<Vec<serde_json::Value>> {
         self.objects("select to_jsonb(t) - 'run_id' || jsonb_build_object('digest', encode(digest, 'hex'), 'doubtful', \
              coalesce((select m.loss in ('NaN', 'Infinity', '-Infinity') or m.gradient_norm in ('NaN', 'Infinity') \
-             from step_metric m where m.run_id = t.run_id and m.step in (t.step, t.step - 1) \
-             order by m.attempt desc, m.step desc limit 1), false)) \
+             from step_metric m where m.run_id = t.run_id and m.attempt = t.attempt and m.step in (t.step, t.step - 1) \
+             order by m.step desc limit 1), false)) \
              from checkpoint t where run_id = $1 order by seq desc limit $2", run_id, u32::MAX).await
     }
 
