@@ -8,6 +8,7 @@ use hm_domain::id::RunId;
 use hm_store::Store;
 
 use crate::run_file::typed_again::typed_beside;
+use crate::weights::good_first;
 use crate::workplace::Workplace;
 
 /// An ended run, as far as its weights go.
@@ -23,7 +24,7 @@ impl Ended {
     pub(crate) async fn of(workplace: &Workplace, store: &Store, id: RunId) -> Result<Ended> {
         let folder = workplace.data_dir.join("checkpoints").join(id.to_string());
         let mut saved = store.checkpoints(id).await?;
-        saved.sort_by_key(|row| row["doubtful"] == true);
+        good_first(&mut saved);
         let here = saved.iter().find_map(|row| {
             let step = row["step"].as_u64()?;
             let path = folder.join(row["folder"].as_str()?);
