@@ -14,7 +14,7 @@ const ENDLESS: &str = "training.steps=10000000";
 const PLAIN: [&str; 2] = [ENDLESS, "plugins=[]"];
 
 impl Place {
-    fn refused_training(&self, name: &str, sets: &[&str], code: i32) -> String {
+    pub(crate) fn refused_training(&self, name: &str, sets: &[&str], code: i32) -> String {
         let args = self.train_args(name, sets);
         self.refused(&args.iter().map(String::as_str).collect::<Vec<_>>(), code)
     }
@@ -397,23 +397,4 @@ fn run_that_cannot_be_taken_up_says_why_in_its_log() {
     let state = place.state("run");
     let due = "interrupted||the run could not be taken up: on a CPU this must not be";
     assert!(state.starts_with(due), "{state}");
-}
-
-#[test]
-fn same_command_after_the_end_says_what_happened_and_how_to_go_on() {
-    let place = Place::with_run_file();
-    let sets = ["plugins=[]", "training.steps=4"];
-    place.train("run", &sets);
-    for again in [sets, ["plugins=[]", "training.steps=8"]] {
-        let text = place.refused_training("run", &again, 2);
-        let due = "has ended already: completed at step 4 of 4";
-        for part in [due, "ago (all steps are done)", "--new", "hm export", "hm import"] {
-            assert!(text.contains(part), "{text}");
-        }
-    }
-    assert_eq!(place.sql("select count(*) from run"), "1");
-    let mut args = place.train_args("run", &sets);
-    args.push("--new".to_owned());
-    place.ok(&args.iter().map(String::as_str).collect::<Vec<_>>());
-    assert_eq!(place.sql("select count(*), count(ending) from run"), "2|2");
 }

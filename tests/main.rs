@@ -2,6 +2,7 @@
 //! real browser.
 
 mod admission;
+mod after_the_end;
 mod bad_input;
 mod costs;
 mod data;

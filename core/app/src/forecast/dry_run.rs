@@ -48,7 +48,8 @@ pub(crate) fn dry_run(
         outlook::print(&domains, &remarks);
     }
     if let Some(store) = lookup.store() {
-        match if how.new { None } else { unfinished(workplace, store, file, how.run)? } {
+        match if how.new { None } else { unfinished(workplace, store, (file, &plugins), how.run)? }
+        {
             Some(id) => admit::unfinished(workplace, store, id, (file, &plugins))?,
             None => admit::plugins_begin(&workplace.registry(store)?, &spec)?,
         }

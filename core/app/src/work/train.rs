@@ -5,6 +5,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use anyhow::{Context as _, Result, bail};
 use hm_data::Prepared;
 use hm_domain::id::RunId;
+use hm_domain::spec::{PluginSpec, RunSpec};
 use hm_store::{Namesakes, RunRow, Store};
 use hm_train::DeviceChoice;
 use indicatif::HumanDuration;
@@ -18,6 +19,7 @@ use crate::interrupt::Interrupt;
 use crate::run_file::RunFile;
 use crate::run_file::resolve::{Known, resolve};
 use crate::run_file::settings::Lookup;
+use crate::run_file::spec_change::difference;
 use crate::run_file::typed_again::{typed_again, typed_again_for};
 use crate::work::admit::{self, Admitted};
 use crate::work::ended::Ended;
@@ -129,7 +131,8 @@ pub(crate) fn run_to_its_end(
 ) -> Result<Trained> {
     let Admitted { plugins, devices } =
         admit::file(workplace, Lookup::In(store), file, &how.device)?;
-    let unfinished = if how.new { None } else { unfinished(workplace, store, file, how.run)? };
+    let unfinished =
+        if how.new { None } else { unfinished(workplace, store, (file, &plugins), how.run)? };
     if let Some(id) = unfinished {
         admit::unfinished(workplace, store, id, (file, &plugins))?;
     }
@@ -172,11 +175,12 @@ pub(crate) fn run_to_its_end(
 
 /// The run to go on with: the newest of the file's name, unless another is wanted; none where there never
 /// was one. One that has ended is not begun again by the same command typed again, and an older one is
-/// not gone on with in its place: either would train something else without a word.
+/// not gone on with in its place: either would train something else without a word. Where the command is
+/// another one, so is the run that it begins, and that is said.
 pub(crate) fn unfinished(
     workplace: &Workplace,
     store: &Store,
-    file: &RunFile,
+    (file, plugins): (&RunFile, &[PluginSpec]),
     wanted: Option<RunId>,
 ) -> Result<Option<RunId>> {
     let name = &file.name;
@@ -201,14 +205,31 @@ pub(crate) fn unfinished(
         return Ok(Some(id));
     };
     let reason = reason.as_ref().map_or(String::new(), |reason| format!(" ({reason})"));
-    let ended = workplace.runtime.block_on(Ended::of(workplace, store, id))?;
-    bail!(
-        "run `{name}` ({id}) has ended already: {ending} at step {next_step} of {steps}, {} \
-         ago{reason}; --new starts another run of that name from step 0{}{}",
-        since(*last_at),
-        ended.ways_on(ending),
-        unfinished_too(&others)
-    )
+    let ways_on = workplace.runtime.block_on(Ended::of(workplace, store, id))?.ways_on(ending);
+    let has_ended = format!(
+        "run `{name}` ({id}) has ended already: {ending} at step {next_step} of {steps}, {} ago{reason}",
+        since(*last_at)
+    );
+    if wanted.is_none() && others.is_empty() {
+        let then = workplace.begun_with(store, id)?;
+        if let Some(differs) = typed_otherwise(&then, file, plugins) {
+            eprintln!(
+                "{has_ended}; this is another run of that name, from step 0, since {differs}{ways_on}"
+            );
+            return Ok(None);
+        }
+    }
+    let others = unfinished_too(&others);
+    bail!("{has_ended}; --new starts another run of that name from step 0{ways_on}{others}")
+}
+
+/// What the file says otherwise than a run of its name was begun with, as far as that is typed.
+fn typed_otherwise(then: &RunSpec, file: &RunFile, plugins: &[PluginSpec]) -> Option<String> {
+    match resolve(file, plugins, &Known::from(then)) {
+        Ok((now, _)) => difference(then, &now),
+        // What does not fit the data of then is meant for other data.
+        Err(misfit) => Some(format!("it does not fit that run's data: {misfit}")),
+    }
 }
 
 /// Tells of other runs of a name, which a person may mean, and how to go on with one.
