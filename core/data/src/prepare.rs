@@ -35,7 +35,7 @@ use crate::tokenizer_file;
 use crate::whole_file;
 
 /// Changes when the same files and settings give other shards.
-const VERSION: &str = "heurimentor.prepare.v3";
+const VERSION: &str = "heurimentor.prepare.v4";
 /// Between looks at whether to stop while a tokenizer is trained.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 

@@ -11,7 +11,8 @@ use serde::{Deserialize, Serialize};
 use crate::bad_lines::{self, BadLines, kind_of};
 use crate::error::{DataError, Result};
 
-/// Bytes of the longest line, object or text file that is read (256 MiB): memory holds one document.
+/// Bytes of the longest line or object that is read, and of the longest part of a text (256 MiB): memory
+/// holds one document.
 pub(crate) const DOCUMENT_BYTES_MAX: usize = 256 << 20;
 
 /// What to do with a line, object or file that cannot be used.
@@ -78,6 +79,8 @@ pub struct ReadReport {
     pub reasons: Vec<BadLines>,
     /// Where and why reading ended before the file's end: what stands behind is lost.
     pub cut_short: Option<String>,
+    /// Documents that a text file longer than memory should hold was divided into.
+    pub divided: u64,
     /// Characters that no text can hold (halves of surrogate pairs) and that became U+FFFD.
     pub replaced: u64,
     /// Where reading ended before the file did, because no more was wanted: how many times what was read is

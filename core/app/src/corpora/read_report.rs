@@ -29,6 +29,7 @@ pub(crate) fn sentences(manifest: &Manifest) -> Vec<String> {
         }
     };
     total(|file| file.blank, "without text, left out");
+    total(|file| file.divided, "documents that longer text files were divided into");
     total(|file| file.replaced, "halves of characters in the text, replaced by U+FFFD");
     total(
         |file| file.in_validation,
