@@ -219,7 +219,7 @@ fn stop_of_a_run_that_nobody_trains_loses_no_step() {
     let steps = place.steps("killed");
     let left = place.refused(&["runs", "stop", "killed"], 3);
     let due = format!("steps 0 to {} are in no checkpoint: the next `hm train`", steps - 1);
-    assert!(left.contains(&due) && left.contains("--discard"), "{left}");
+    assert!(left.contains(&due) && left.contains("hm runs end "), "{left}");
     assert!(place.state("killed").starts_with("running|"));
     let said = place.train("killed", &sets);
     assert!(said.contains("ended: stopped by"), "{said}");

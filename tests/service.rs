@@ -68,7 +68,7 @@ fn wish_to_a_run_that_nobody_trains_is_answered_at_once() {
     place.wait_for_step("gone", 30);
     drop(worker);
     place.refused(&["runs", "pause", "gone"], 3);
-    let ended = place.ok(&["runs", "stop", "gone", "--discard", "--reason", "enough"]);
+    let ended = place.ok(&["runs", "end", "gone", "--reason", "enough"]);
     let last = place.steps("gone") - 1;
     let lost = format!("steps 0 to {last} are in no checkpoint and are lost");
     assert!(ended.contains("ended at step") && ended.contains(&lost), "{ended}");

@@ -2,4 +2,5 @@
 
 pub(crate) mod audit;
 pub(crate) mod runs;
+pub(crate) mod show;
 pub(crate) mod wishes;

@@ -14,8 +14,8 @@ pub struct RunSummary {
     pub name: String,
     /// running, paused, interrupted or ended.
     pub status: String,
-    /// Who trains it: host and process. None where nobody does, which its log cannot say.
-    pub worker: Option<String>,
+    /// Who trains it, which its log cannot say.
+    pub worker: WorkerView,
     /// How it ended: completed, stopped, halted or failed.
     pub ending: Option<String>,
     /// Why it is not running, in a sentence.
@@ -32,6 +32,17 @@ pub struct RunSummary {
     pub started_at_us: i64,
     /// Time of the newest event, in microseconds since the Unix epoch.
     pub last_at_us: i64,
+}
+
+/// The worker of a run.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct WorkerView {
+    /// none, working, waiting (it has lost the database and may come back) or dead.
+    pub standing: String,
+    /// Host and process.
+    pub holder: Option<String>,
+    /// When it was last heard of, in microseconds since the Unix epoch.
+    pub heard_at_us: Option<i64>,
 }
 
 /// One run in full.

@@ -92,6 +92,19 @@ pub enum StoreError {
         /// Host and process.
         holder: String,
     },
+    /// Another worker owned the run a moment ago.
+    #[error(
+        "{holder} had run {run_id} a moment ago and may come back: stop that worker first, or wait {seconds} s, \
+         after which it counts as dead"
+    )]
+    MayComeBack {
+        /// The run.
+        run_id: RunId,
+        /// Host and process.
+        holder: String,
+        /// How long it is waited for.
+        seconds: u64,
+    },
     /// ES001.
     #[error("run {0} is finished and takes no more events")]
     Sealed(RunId),

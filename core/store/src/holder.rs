@@ -6,8 +6,7 @@
 pub(crate) struct Holder {
     /// Host and process, for people.
     pub(crate) name: String,
-    /// When it began, in clock ticks after its machine did; none where that is not known, or once it has
-    /// given the stream back.
+    /// When it began, in clock ticks after its machine did; none where that is not known.
     pub(crate) began: Option<i64>,
 }
 
@@ -18,14 +17,13 @@ impl Holder {
         Holder { name: name(process), began: began(process) }
     }
 
-    /// Whether it is a process of this host that has not ended. A number that another process has by now
-    /// is told by when that began. Of other hosts nothing is known.
-    pub(crate) fn lives(&self) -> bool {
+    /// Whether the process has not ended, where it is one of this host. A number that another process has
+    /// by now is told by when that began. Of other hosts nothing is known.
+    pub(crate) fn lives(&self) -> Option<bool> {
         let number = self.name.strip_prefix("process ").and_then(|rest| rest.split_once(' '));
-        let Some(process) = number.and_then(|(number, _)| number.parse().ok()) else {
-            return false;
-        };
-        self.name == name(process) && self.began.is_some() && self.began == began(process)
+        let process: u32 = number.and_then(|(number, _)| number.parse().ok())?;
+        let is_here = self.name == name(process) && self.began.is_some();
+        is_here.then(|| self.began == began(process))
     }
 }
 
@@ -55,23 +53,24 @@ mod tests {
 
     #[test]
     fn process_lives_until_it_has_ended_and_only_the_one_that_began_then() {
-        assert!(Holder::here().lives());
+        assert_eq!(Holder::here().lives(), Some(true));
         let mut other = Command::new("sleep").arg("60").spawn().unwrap();
         let holder = Holder { name: name(other.id()), began: began(other.id()) };
-        assert!(holder.began.is_some() && holder.lives());
+        assert_eq!(holder.lives(), Some(true));
         let reused = Holder { began: holder.began.map(|ticks| ticks - 1), ..holder.clone() };
-        let given_back = Holder { began: None, ..holder.clone() };
+        assert_eq!(reused.lives(), Some(false));
+        let unknown = Holder { began: None, ..holder.clone() };
         let elsewhere = Holder { name: format!("{}-not", holder.name), ..holder.clone() };
-        for gone in [reused, given_back, elsewhere] {
-            assert!(!gone.lives(), "{gone:?}");
+        for other in [unknown, elsewhere] {
+            assert_eq!(other.lives(), None, "{other:?}");
         }
         other.kill().unwrap();
         // Ended, and not buried yet.
         while began(other.id()).is_some() {
             std::thread::yield_now();
         }
-        assert!(!holder.lives());
+        assert_eq!(holder.lives(), Some(false));
         other.wait().unwrap();
-        assert!(!holder.lives());
+        assert_eq!(holder.lives(), Some(false));
     }
 }

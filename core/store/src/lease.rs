@@ -3,8 +3,7 @@
 //! The lock lives as long as the lease's own connection; the epoch outlives it and fences whoever
 //! comes back late. Appending is one transaction with the projections.
 
-use std::collections::BTreeMap;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use hm_domain::chain::Envelope;
 use hm_domain::event::{Event, Recorded};
@@ -17,6 +16,7 @@ use crate::error::{Result, StoreError};
 use crate::holder::Holder;
 use crate::projection;
 use crate::store::{Head, Store, StoredEvent, head, now_us};
+use crate::worker::{BEAT, Worker, workers};
 
 /// One writer of one stream. Dropping it closes its connection and so gives the stream back.
 #[derive(Debug)]
@@ -26,6 +26,8 @@ pub struct WriterLease {
     head: Head,
     options: PgConnectOptions,
     connection: Option<PgConnection>,
+    /// When this worker let itself be heard last.
+    heard: Instant,
 }
 
 /// Whether a run may begin beside an unfinished one of its name.
@@ -117,14 +119,21 @@ impl Store {
             return Err(StoreError::Sealed(run_id));
         }
         let mut connection = self.options.connect().await?;
+        // Looked at before the lock is tried: one that comes back for it must not find it taken.
+        let worker = workers(&mut connection, &[run_id]).await?.remove(&run_id.0);
+        match worker {
+            // One of this process that was let go is known here to be over.
+            Some(Worker::Waiting { holder, .. }) if holder == Holder::here().name => {}
+            Some(Worker::Waiting { holder, dead_in_s: Some(seconds), .. }) => {
+                return Err(StoreError::MayComeBack { run_id, holder, seconds });
+            }
+            Some(Worker::Waiting { holder, .. }) => {
+                return Err(StoreError::Held { run_id, holder });
+            }
+            Some(Worker::Working { .. } | Worker::Dead { .. } | Worker::None) | None => {}
+        }
         if !try_lock(&mut connection, run_id).await? {
             let holder = self.head(run_id).await?.holder;
-            return Err(StoreError::Held { run_id, holder });
-        }
-        let living = living_holders(&mut connection, &[run_id]).await?.remove(&run_id.0);
-        // One of this process that was let go is known here to be over.
-        if let Some(holder) = living.filter(|holder| *holder != Holder::here().name) {
-            connection.close().await?;
             return Err(StoreError::Held { run_id, holder });
         }
         let head = take(&mut connection, run_id).await?;
@@ -134,32 +143,8 @@ impl Store {
 
     fn lease(&self, run_id: RunId, head: Head, connection: PgConnection) -> WriterLease {
         let (epoch, options) = (head.writer_epoch, self.options.clone());
-        WriterLease { run_id, epoch, head, options, connection: Some(connection) }
-    }
-
-    /// The runs whose writers are alive: they hold their streams' locks, or are processes of this host
-    /// that have lost them with their connections. In the order of `run_ids`.
-    pub async fn held(&self, run_ids: &[RunId]) -> Result<Vec<bool>> {
-        let keys: Vec<i64> = run_ids.iter().map(|run_id| lock_key(*run_id)).collect();
-        let held: Vec<i64> = sqlx::query_scalar(
-            "select (classid::bigint << 32) | objid::bigint from pg_locks where locktype = 'advisory' \
-             and objsubid = 1 and granted \
-             and database = (select oid from pg_database where datname = current_database())",
-        )
-        .fetch_all(&self.pool)
-        .await?;
-        let living = living_holders(&mut *self.pool.acquire().await?, run_ids).await?;
-        let is_held =
-            |(run_id, key): (&RunId, &i64)| held.contains(key) || living.contains_key(&run_id.0);
-        Ok(run_ids.iter().zip(&keys).map(is_held).collect())
-    }
-
-    /// Who writes this run now, if anybody does.
-    pub async fn writer(&self, run_id: RunId) -> Result<Option<String>> {
-        match self.held(&[run_id]).await?[0] {
-            true => Ok(Some(self.head(run_id).await?.holder)),
-            false => Ok(None),
-        }
+        let connection = Some(connection);
+        WriterLease { run_id, epoch, head, options, connection, heard: Instant::now() }
     }
 }
 
@@ -192,9 +177,11 @@ impl WriterLease {
         Ok(batch.into_iter().map(|chained| chained.recorded).collect())
     }
 
-    /// Appends events that are chained already, with the blobs they name.
+    /// Appends events that are chained already, with the blobs they name. Lets itself be heard from time to
+    /// time, also where there are none.
     pub(crate) async fn append_chained(&mut self, batch: &[&Chained]) -> Result<()> {
         let run_id = self.run_id;
+        let is_to_be_heard = self.heard.elapsed() >= BEAT;
         let connection = self.connection().await?;
         let mut transaction = connection.begin().await?;
         for blob in batch.iter().flat_map(|chained| &chained.blobs) {
@@ -205,7 +192,14 @@ impl WriterLease {
             let events: Vec<&Recorded> = batch.iter().map(|chained| &chained.recorded).collect();
             projection::project(&mut transaction, run_id, &events).await?;
         }
+        if is_to_be_heard {
+            let beat = "update worker set heard_at = clock_timestamp() where run_id = $1";
+            sqlx::query(beat).bind(run_id.0).execute(&mut *transaction).await?;
+        }
         transaction.commit().await?;
+        if is_to_be_heard {
+            self.heard = Instant::now();
+        }
         if let Some(last) = batch.last() {
             self.head.next_seq = last.stored.envelope.seq + 1;
             self.head.chain = last.stored.hash;
@@ -244,7 +238,8 @@ impl WriterLease {
     pub async fn release(mut self) -> Result<()> {
         if let Some(mut connection) = self.connection.take() {
             sqlx::query(
-                "update run_head set holder_began = null where run_id = $1 and writer_epoch = $2",
+                "delete from worker using run_head h \
+                 where worker.run_id = $1 and h.run_id = $1 and h.writer_epoch = $2",
             )
             .bind(self.run_id.0)
             .bind(self.epoch as i64)
@@ -265,7 +260,9 @@ impl WriterLease {
 async fn take(connection: &mut PgConnection, run_id: RunId) -> Result<Head> {
     let Holder { name, began } = Holder::here();
     let row = sqlx::query(
-        "update run_head set writer_epoch = writer_epoch + 1, holder = $2, holder_began = $3 \
+        "with heard as (insert into worker (run_id) values ($1) \
+             on conflict (run_id) do update set heard_at = clock_timestamp()) \
+         update run_head set writer_epoch = writer_epoch + 1, holder = $2, holder_began = $3 \
          where run_id = $1 returning next_seq, chain, writer_epoch, sealed, holder",
     )
     .bind(run_id.0)
@@ -274,24 +271,6 @@ async fn take(connection: &mut PgConnection, run_id: RunId) -> Result<Head> {
     .fetch_one(connection)
     .await?;
     head(&row)
-}
-
-/// Processes of this host that took unfinished runs last, have not given them back, and live.
-async fn living_holders(
-    connection: &mut PgConnection,
-    run_ids: &[RunId],
-) -> Result<BTreeMap<uuid::Uuid, String>> {
-    let taken: Vec<(uuid::Uuid, String, i64)> = sqlx::query_as(
-        "select run_id, holder, holder_began from run_head \
-         where run_id = any($1) and not sealed and holder_began is not null",
-    )
-    .bind(run_ids.iter().map(|run_id| run_id.0).collect::<Vec<_>>())
-    .fetch_all(connection)
-    .await?;
-    let holders =
-        taken.into_iter().map(|(id, name, began)| (id, Holder { name, began: Some(began) }));
-    let living = holders.filter(|(_, holder)| holder.lives());
-    Ok(living.map(|(id, holder)| (id, holder.name)).collect())
 }
 
 /// Refuses a name that an unfinished run has. Until the transaction ends nobody else begins one.
@@ -368,7 +347,7 @@ async fn try_lock(connection: &mut PgConnection, run_id: RunId) -> Result<bool> 
 }
 
 /// The advisory lock's number: from a hash, so that it is unlike other programs' small numbers.
-fn lock_key(run_id: RunId) -> i64 {
+pub(crate) fn lock_key(run_id: RunId) -> i64 {
     key(&format!("heurimentor.writer {run_id}"))
 }
 

@@ -13,6 +13,7 @@ mod private_postgres;
 mod projection;
 mod store;
 mod views;
+mod worker;
 
 pub use commands::{Put, StoredCommand};
 pub use error::{Result, StoreError};
@@ -24,3 +25,4 @@ pub use private_postgres::{
 };
 pub use store::{ChainReport, FoundRun, Head, Store, StoredEvent};
 pub use views::{MetricPoint, Metrics, RunRow};
+pub use worker::Worker;

@@ -7,7 +7,7 @@ mod samples;
 use cluster::{Bench, Cluster, RUN, bench};
 use hm_domain::event::{Ending, Event, RunFinished};
 use hm_domain::id::RunId;
-use hm_store::{FoundRun, Namesakes, PrivatePostgres, Put, Store, StoreError, WriterLease};
+use hm_store::{FoundRun, Namesakes, PrivatePostgres, Put, Store, StoreError, Worker, WriterLease};
 use samples::started;
 
 fn other_run() -> RunId {
@@ -144,9 +144,15 @@ async fn wish_is_put_down_while_a_workers_transaction_hangs() {
 async fn living_worker_is_seen_and_one_that_is_gone_is_not() {
     let bench = bench().await;
     let lease = bench.begin(started(2)).await;
-    let holder = bench.store.writer(RUN).await.unwrap();
-    assert!(holder.unwrap().contains(&std::process::id().to_string()));
-    assert_eq!(bench.store.held(&[other_run(), RUN]).await.unwrap(), [false, true]);
+    let [other, worker] = &bench.store.workers(&[other_run(), RUN]).await.unwrap()[..] else {
+        panic!("one each");
+    };
+    assert_eq!(*other, Worker::None);
+    assert!(
+        matches!(worker, Worker::Working { holder, .. }
+        if holder.contains(&std::process::id().to_string())),
+        "{worker:?}"
+    );
     lease.release().await.unwrap();
     nobody_writes(&bench.store).await;
 }
@@ -154,7 +160,7 @@ async fn living_worker_is_seen_and_one_that_is_gone_is_not() {
 /// Waits until nobody does: the server takes a moment to end a session.
 async fn nobody_writes(store: &Store) {
     for _ in 0..500 {
-        if store.writer(RUN).await.unwrap().is_none() {
+        if store.worker(RUN).await.unwrap().living().is_none() {
             return;
         }
         tokio::time::sleep(std::time::Duration::from_millis(10)).await;
@@ -165,8 +171,7 @@ async fn nobody_writes(store: &Store) {
 #[tokio::test(flavor = "multi_thread")]
 async fn run_whose_worker_has_lost_its_connection_is_held_as_long_as_that_lives() {
     let mut bench = bench().await;
-    bench.begin(started(2)).await.release().await.unwrap();
-    nobody_writes(&bench.store).await;
+    drop(bench.begin(started(2)).await);
     // As another process of this host left it that waits for the database: no lock, not given back.
     let mut other = std::process::Command::new("sleep").arg("600").spawn().unwrap();
     let stat = std::fs::read_to_string(format!("/proc/{}/stat", other.id())).unwrap();
@@ -175,8 +180,14 @@ async fn run_whose_worker_has_lost_its_connection_is_held_as_long_as_that_lives(
     let (was, is) = (format!("process {here} "), format!("process {} ", other.id()));
     let taken = "update run_head set holder = replace(holder, ";
     bench.sql(&format!("{taken} '{was}', '{is}'), holder_began = {began}")).await.unwrap();
-    let writer = bench.store.writer(RUN).await.unwrap();
-    assert!(writer.unwrap().starts_with(&is));
+    while matches!(bench.store.worker(RUN).await.unwrap(), Worker::Working { .. }) {
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+    let worker = bench.store.worker(RUN).await.unwrap();
+    assert!(
+        matches!(&worker, Worker::Waiting { holder, dead_in_s: None, .. } if holder.starts_with(&is)),
+        "{worker:?}"
+    );
     let refusal = bench.store.acquire_writer(RUN).await.unwrap_err();
     assert!(
         matches!(&refusal, StoreError::Held { holder, .. } if holder.starts_with(&is)),
@@ -184,12 +195,35 @@ async fn run_whose_worker_has_lost_its_connection_is_held_as_long_as_that_lives(
     );
     other.kill().unwrap();
     other.wait().unwrap();
-    nobody_writes(&bench.store).await;
-    bench.store.acquire_writer(RUN).await.unwrap().release().await.unwrap();
-    assert_eq!(
-        bench.rows(&format!("select holder_began from run_head where run_id = '{RUN}'")).await,
-        [r#"{"holder_began": null}"#]
+    let worker = bench.store.worker(RUN).await.unwrap();
+    assert!(
+        matches!(&worker, Worker::Dead { holder, .. } if holder.starts_with(&is)),
+        "{worker:?}"
     );
+    bench.store.acquire_writer(RUN).await.unwrap().release().await.unwrap();
+    assert_eq!(bench.store.worker(RUN).await.unwrap(), Worker::None, "it was given back");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn worker_of_another_host_is_waited_for_and_then_counts_as_dead() {
+    let mut bench = bench().await;
+    drop(bench.begin(started(2)).await);
+    let elsewhere = "process 7 on elsewhere";
+    bench.sql(&format!("update run_head set holder = '{elsewhere}'")).await.unwrap();
+    while matches!(bench.store.worker(RUN).await.unwrap(), Worker::Working { .. }) {
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+    let heard = "update worker set heard_at = clock_timestamp()";
+    bench.sql(heard).await.unwrap();
+    let refusal = bench.store.acquire_writer(RUN).await.unwrap_err();
+    assert!(
+        matches!(&refusal, StoreError::MayComeBack { holder, seconds: 1..=16, .. } if holder == elsewhere),
+        "{refusal}"
+    );
+    bench.sql(&format!("{heard} - interval '1 minute'")).await.unwrap();
+    let worker = bench.store.worker(RUN).await.unwrap();
+    assert!(matches!(&worker, Worker::Dead { holder, .. } if holder == elsewhere), "{worker:?}");
+    bench.store.acquire_writer(RUN).await.unwrap().release().await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -6,7 +6,7 @@ export interface RunSummary {
   id: string;
   name: string;
   status: string;
-  worker: string | null;
+  worker: { standing: 'none' | 'working' | 'waiting' | 'dead'; holder: string | null; heard_at_us: number | null };
   ending: string | null;
   reason: string | null;
   step: number;

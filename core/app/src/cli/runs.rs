@@ -12,6 +12,15 @@ pub(crate) enum RunsCommand {
         #[arg(long)]
         json: bool,
     },
+    /// Show one run: its state, who trains it, its mixture, plugins, newest checkpoint and what waits
+    #[command(after_help = "Examples:\n  hm runs show my-run\n  hm runs show my-run --json")]
+    Show {
+        /// Run: its name or id
+        run: String,
+        /// Print it as JSON
+        #[arg(long)]
+        json: bool,
+    },
     /// Wait at the next step boundary
     #[command(after_help = "Example:\n  hm runs pause my-run")]
     Pause {
@@ -32,16 +41,24 @@ pub(crate) enum RunsCommand {
     },
     /// End the run, with all its steps in a checkpoint
     #[command(
-        after_help = "Its worker saves and ends it. A run that no worker holds is ended on the spot where its newest checkpoint\nholds every step; else the next `hm train` catches up with the log, saves and ends it (exit code 3), unless\n--discard says that the steps since that checkpoint may be lost.\n\nExamples:\n  hm runs stop my-run --reason \"the mixture was wrong\"\n  hm runs stop my-run --discard"
+        after_help = "Its worker saves and ends it. A run that no worker holds is ended on the spot where its newest checkpoint\nholds every step; else the next `hm train` catches up with the log, saves and ends it (exit code 3).\n\nExample:\n  hm runs stop my-run --reason \"the mixture was wrong\""
     )]
     Stop {
         /// Run: its name or id
         run: String,
-        /// End a run that no worker holds now, without the steps that no checkpoint holds
-        #[arg(long)]
-        discard: bool,
         /// Why, for the log
         #[arg(long, default_value = "", hide_default_value = true)]
+        reason: String,
+    },
+    /// End a run whose worker is dead, without the steps that no checkpoint holds
+    #[command(
+        after_help = "A run that a worker holds is refused: `hm runs stop` asks that to save and end it.\n\nExample:\n  hm runs end my-run --reason \"its machine is gone\""
+    )]
+    End {
+        /// Run: its name or id
+        run: String,
+        /// Why, for the log
+        #[arg(long)]
         reason: String,
     },
     /// Set the mixture by hand

@@ -13,9 +13,9 @@ use hm_domain::schedule::Shape;
 use hm_domain::spec::RunSpec;
 use hm_serve::{
     Answer, Backend, BackendError, BindingSummary, CommandAccepted, Metrics, PluginSummary,
-    RunDetail, RunSummary, SpecLine, TimelineEntry, UploadVerdict, Validation,
+    RunDetail, RunSummary, SpecLine, TimelineEntry, UploadVerdict, Validation, WorkerView,
 };
-use hm_store::{PluginRow, RunRow, Store, StoreError};
+use hm_store::{PluginRow, RunRow, Store, StoreError, Worker};
 use serde_json::Value;
 
 use crate::page::timeline::{self, Names};
@@ -49,6 +49,20 @@ fn run_id(text: &str) -> Result<RunId> {
     text.parse().map(RunId).map_err(|_| unknown())
 }
 
+fn worker_view(worker: &Worker) -> WorkerView {
+    let (standing, known) = match worker {
+        Worker::None => ("none", None),
+        Worker::Working { holder, heard_at } => ("working", Some((holder, heard_at))),
+        Worker::Waiting { holder, heard_at, .. } => ("waiting", Some((holder, heard_at))),
+        Worker::Dead { holder, heard_at } => ("dead", Some((holder, heard_at))),
+    };
+    WorkerView {
+        standing: standing.to_owned(),
+        holder: known.map(|(holder, _)| holder.clone()),
+        heard_at_us: known.map(|(_, heard_at)| *heard_at),
+    }
+}
+
 impl StoreBackend {
     /// Reads and writes `store`, checks uploads with the host of `registry`.
     pub(crate) fn new(store: Store, registry: Registry) -> StoreBackend {
@@ -68,13 +82,13 @@ impl StoreBackend {
         Ok(newest.map_err(internal)?.points.last().and_then(|point| point.loss))
     }
 
-    async fn summary(&self, row: RunRow) -> Result<RunSummary> {
+    async fn summary(&self, row: RunRow, worker: &Worker) -> Result<RunSummary> {
         Ok(RunSummary {
             id: row.run_id.to_string(),
             loss: self.newest_loss(&row).await?,
             name: row.name,
             status: row.state,
-            worker: self.store.writer(RunId(row.run_id)).await.map_err(internal)?,
+            worker: worker_view(worker),
             ending: row.ending,
             reason: row.reason,
             step: row.next_step.max(0) as u64,
@@ -99,7 +113,7 @@ impl StoreBackend {
         Ok(RunDetail {
             attempt: row.attempt as u32,
             domains: row.domains.clone(),
-            summary: self.summary(row).await?,
+            summary: self.summary(row, &self.store.worker(id).await?).await?,
             spec: spec_lines(&spec),
             mixture,
             mixture_version,
@@ -142,9 +156,12 @@ impl Backend for StoreBackend {
 
     fn runs(&self) -> Answer<'_, Vec<RunSummary>> {
         Box::pin(async {
+            let rows = self.store.runs().await.map_err(internal)?;
+            let ids: Vec<RunId> = rows.iter().map(|row| RunId(row.run_id)).collect();
+            let workers = self.store.workers(&ids).await.map_err(internal)?;
             let mut all = Vec::new();
-            for row in self.store.runs().await.map_err(internal)? {
-                all.push(self.summary(row).await?);
+            for (row, worker) in rows.into_iter().zip(&workers) {
+                all.push(self.summary(row, worker).await?);
             }
             Ok(all)
         })

@@ -1,16 +1,17 @@
-//! `hm runs`: list runs, and ask one for something.
+//! `hm runs`: ask a run for something.
 
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use hm_domain::command::Command;
 use hm_domain::event::Event;
-use hm_domain::id::RunId;
 use hm_domain::knobs::{check_batch_size, check_peak};
-use hm_store::{FoundRun, RunRow, Store, StoreError};
+use hm_store::{FoundRun, Store, StoreError};
 
 use crate::cli::RunsCommand;
 use crate::run_file::shares::shares;
+use crate::run_file::typed_again::typed_beside;
+use crate::steer::show;
 use crate::steer::wishes::{Fate, LEFT, Unsaved, ask};
 use crate::terminal;
 use crate::workplace::{Workplace, user};
@@ -29,15 +30,12 @@ const UNANSWERED: u8 = 3;
 
 pub(crate) fn run(workplace: &Workplace, command: RunsCommand) -> Result<u8> {
     match command {
-        RunsCommand::Ls { json } => list(workplace, json),
+        RunsCommand::Ls { json } => show::list(workplace, json),
+        RunsCommand::Show { run, json } => show::show(workplace, &run, json),
+        RunsCommand::End { run, reason } => end(workplace, &run, reason),
         RunsCommand::Pause { run, reason } => send(workplace, &run, &Command::Pause { reason }),
         RunsCommand::Resume { run, reason } => send(workplace, &run, &Command::Resume { reason }),
-        RunsCommand::Stop { run, discard, reason } => {
-            let unsaved = if discard { Unsaved::Discarded } else { Unsaved::Kept };
-            let store = workplace.store()?;
-            let found = workplace.find_run(&store, &run)?;
-            send_to(workplace, &store, &found, (&Command::Stop { reason }, unsaved))
-        }
+        RunsCommand::Stop { run, reason } => send(workplace, &run, &Command::Stop { reason }),
         RunsCommand::Mixture { run, shares, reason } => mixture(workplace, &run, &shares, reason),
         RunsCommand::LearningRate { run, peak, reason } => {
             let command = Command::SetLearningRate { peak, reason };
@@ -62,31 +60,19 @@ fn refused(kind: &str, reason: &str) -> u8 {
     REFUSED
 }
 
-fn list(workplace: &Workplace, json: bool) -> Result<u8> {
+/// Ends a run that nobody trains, whatever its checkpoints hold.
+fn end(workplace: &Workplace, run: &str, reason: String) -> Result<u8> {
     let store = workplace.store()?;
-    let rows = workplace.runtime.block_on(store.runs())?;
-    if json {
-        println!("{}", serde_json::to_string_pretty(&rows)?);
-        return Ok(0);
+    let found = workplace.find_run(&store, run)?;
+    let worker = workplace.runtime.block_on(store.worker(found.run_id))?;
+    if let Some(holder) = worker.living() {
+        let stop = typed_beside(&["runs", "stop", &found.run_id.to_string()]);
+        return Ok(refused(
+            "end",
+            &format!("{found} has a worker, {holder}: {stop} asks it to end"),
+        ));
     }
-    let ids: Vec<RunId> = rows.iter().map(|row| RunId(row.run_id)).collect();
-    let held = workplace.runtime.block_on(store.held(&ids))?;
-    let width = rows.iter().map(|row| row.name.chars().count()).max().unwrap_or(0).max(4);
-    println!("{:36}  {:width$}  {:19}  {:>15}", "ID", "NAME", "STATE", "STEP");
-    for (row, held) in rows.iter().zip(held) {
-        let step = format!("{}/{}", row.next_step, row.steps);
-        println!("{}  {:width$}  {:19}  {step:>15}", row.run_id, row.name, state(row, held));
-    }
-    Ok(0)
-}
-
-/// How a run is, in a word or two. The log cannot say that a worker died: it only falls silent.
-fn state(row: &RunRow, held: bool) -> String {
-    match &row.ending {
-        Some(ending) => ending.clone(),
-        None if held || row.state == "interrupted" => row.state.clone(),
-        None => format!("{}, no worker", row.state),
-    }
+    send_to(workplace, &store, &found, (&Command::Stop { reason }, Unsaved::Discarded))
 }
 
 fn mixture(workplace: &Workplace, run: &str, words: &[String], reason: String) -> Result<u8> {
@@ -154,7 +140,7 @@ fn wait(
             return Ok(code);
         }
         if worker_seen.elapsed() >= WORKER_POLL {
-            if workplace.runtime.block_on(store.writer(found.run_id))?.is_none() {
+            if workplace.runtime.block_on(store.worker(found.run_id))?.living().is_none() {
                 // It may have answered and gone since the last look.
                 let last = workplace.runtime.block_on(answer(store, found, kind, number))?;
                 return Ok(last.unwrap_or_else(|| left(kind, found, LEFT)));

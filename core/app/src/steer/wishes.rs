@@ -69,7 +69,7 @@ pub(crate) async fn ask(
         }
         Put::Ended => return Ok(Fate::Refused(ended(row))),
     };
-    if store.writer(id).await?.is_some() {
+    if store.worker(id).await?.living().is_some() {
         return Ok(Fate::Waits(number));
     }
     match command {
@@ -117,14 +117,16 @@ async fn stop(
             number,
             format!(
                 "{steps}: the next `hm train` catches up with its log, saves and ends it; \
-                 `hm runs stop {id} --discard` ends it now without them"
+                 `hm runs end {id} --reason WHY` ends it now without them"
             ),
         ));
     }
     let mut lease = match store.acquire_writer(id).await {
         Ok(lease) => lease,
         // A worker has just come, or has just ended the run: it answers.
-        Err(StoreError::Held { .. } | StoreError::Sealed(_)) => return Ok(Fate::Waits(number)),
+        Err(StoreError::Held { .. } | StoreError::MayComeBack { .. } | StoreError::Sealed(_)) => {
+            return Ok(Fate::Waits(number));
+        }
         Err(error) => return Err(error.into()),
     };
     // A worker that came and went meanwhile has answered, or the next one does.

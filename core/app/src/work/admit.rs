@@ -5,7 +5,7 @@ use anyhow::{Result, bail};
 use hm_domain::id::RunId;
 use hm_domain::settings::Faults;
 use hm_domain::spec::{PluginSpec, RunSpec};
-use hm_store::{Store, StoreError};
+use hm_store::{Store, StoreError, Worker};
 use hm_train::{DeviceChoice, Devices, MemoryPlan, TrainError};
 
 use crate::forecast::free_memory::{free_memory, without_plugins};
@@ -67,8 +67,12 @@ pub(crate) fn unfinished(
     id: RunId,
     (file, plugins): (&RunFile, &[PluginSpec]),
 ) -> Result<()> {
-    if let Some(holder) = workplace.runtime.block_on(store.writer(id))? {
-        return Err(StoreError::Held { run_id: id, holder }.into());
+    match workplace.runtime.block_on(store.worker(id))? {
+        // One of another host is waited for, when the run is taken up.
+        Worker::Waiting { dead_in_s: Some(_), .. } | Worker::Dead { .. } | Worker::None => {}
+        Worker::Working { holder, .. } | Worker::Waiting { holder, .. } => {
+            return Err(StoreError::Held { run_id: id, holder }.into());
+        }
     }
     let compared = workplace.begun_with(store, id).and_then(|then| {
         // What does not fit the old data may fit the new.

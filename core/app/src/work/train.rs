@@ -1,14 +1,11 @@
 //! `hm train`: prepare, find or start the run, catch up, train.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
-
 use anyhow::{Context as _, Result, bail};
 use hm_data::Prepared;
 use hm_domain::id::RunId;
 use hm_domain::spec::{PluginSpec, RunSpec};
 use hm_store::{Namesakes, RunRow, Store};
 use hm_train::DeviceChoice;
-use indicatif::HumanDuration;
 
 use crate::cli::TrainArgs;
 use crate::corpora::prepare::prepared;
@@ -21,6 +18,7 @@ use crate::run_file::resolve::{Known, resolve};
 use crate::run_file::settings::Lookup;
 use crate::run_file::spec_change::difference;
 use crate::run_file::typed_again::{typed_again, typed_again_for};
+use crate::steer::show::ago;
 use crate::work::admit::{self, Admitted};
 use crate::work::ended::Ended;
 use crate::work::inbox::Inbox;
@@ -208,7 +206,7 @@ pub(crate) fn unfinished(
     let ways_on = workplace.runtime.block_on(Ended::of(workplace, store, id))?.ways_on(ending);
     let has_ended = format!(
         "run `{name}` ({id}) has ended already: {ending} at step {next_step} of {steps}, {} ago{reason}",
-        since(*last_at)
+        ago(*last_at)
     );
     if wanted.is_none() && others.is_empty() {
         let then = workplace.begun_with(store, id)?;
@@ -243,10 +241,4 @@ fn unfinished_too(others: &[&RunRow]) -> String {
         )
     };
     others.iter().map(one).collect()
-}
-
-/// Time since then, as people say it.
-fn since(micros: i64) -> HumanDuration {
-    let then = UNIX_EPOCH + Duration::from_micros(micros.max(0) as u64);
-    HumanDuration(SystemTime::now().duration_since(then).unwrap_or_default())
 }

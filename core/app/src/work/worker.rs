@@ -19,6 +19,7 @@ use hm_train::{Devices, InitialWeights, Trainer};
 
 use crate::interrupt::{Interrupt, Interrupted};
 use crate::progress::RunProgress;
+use crate::terminal;
 use crate::work::admit::same;
 use crate::work::checkpoints::Checkpoints;
 use crate::work::environment::environment;
@@ -109,6 +110,29 @@ impl<'a> Worker<'a> {
         Ok(run)
     }
 
+    /// Takes the run. A worker of another host that was heard of a moment ago is given time to come back.
+    fn acquire(&self, id: RunId) -> Result<WriterLease> {
+        let mut is_told = false;
+        loop {
+            match self.workplace.runtime.block_on(self.store.acquire_writer(id)) {
+                Err(StoreError::MayComeBack { holder, seconds, .. }) => {
+                    if !is_told {
+                        eprintln!(
+                            "{} had this run a moment ago: unless it comes back, it is taken over in {seconds} s",
+                            terminal::line(&holder)
+                        );
+                        is_told = true;
+                    }
+                    std::thread::sleep(LOOK_INTERVAL);
+                }
+                taken => return Ok(taken?),
+            }
+            if self.interrupt.raised() {
+                bail!(Interrupted("before it was taken over"));
+            }
+        }
+    }
+
     /// Goes on with an unfinished run: refuses another spec, catches up, and says how it went.
     pub(crate) fn take_up(
         mut self,
@@ -117,7 +141,7 @@ impl<'a> Worker<'a> {
         accept_divergence: bool,
     ) -> Result<Run> {
         let (workplace, store) = (self.workplace, self.store.clone());
-        let lease = workplace.runtime.block_on(store.acquire_writer(id))?;
+        let lease = self.acquire(id)?;
         let begun_with = self.refuse_damaged_or_another(id, spec)?;
         let mut checkpoints = self.checkpoints(id)?;
         let caught_up = self.catch_up(id, &mut checkpoints, accept_divergence);

@@ -58,7 +58,11 @@ impl Fake {
             id: RUN.to_owned(),
             name: "aquila2-tiny".to_owned(),
             status: if step < STEPS { "running" } else { "ended" }.to_owned(),
-            worker: (step < STEPS).then(|| "host (process 7)".to_owned()),
+            worker: WorkerView {
+                standing: if step < STEPS { "working" } else { "none" }.to_owned(),
+                holder: (step < STEPS).then(|| "process 7 on host".to_owned()),
+                heard_at_us: (step < STEPS).then_some(0),
+            },
             ending: (step >= STEPS).then(|| "completed".to_owned()),
             reason: None,
             step,
