@@ -31,7 +31,7 @@ fn wish_to_a_run_that_nobody_trains_is_answered_at_once() {
     assert_eq!(place.sql(decided), "{0.75,0.25}less of it");
     // Killed: nobody says goodbye.
     drop(worker);
-    assert!(place.ok(&["runs", "ls"]).contains("running, no worker"));
+    assert!(place.ok(&["runs", "ls"]).contains("dead, last heard of "));
 
     let waits = place.refused(&["runs", "pause", "left"], 3);
     assert!(waits.contains("no worker holds run left (") && waits.contains("hm train"), "{waits}");
