@@ -9,7 +9,7 @@ export HM_WASM_TARGET ?= $(CACHE)/plugins
 export HM_COMPONENTS ?= $(CACHE)/components
 HM := $(CARGO_TARGET_DIR)/release/hm
 
-.PHONY: help setup web build plugins demo test verify-hf bench lint check-cuda build-cuda gpu-check
+.PHONY: help setup web build plugins demo test torture verify-hf bench lint check-cuda build-cuda gpu-check
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -32,6 +32,10 @@ demo: plugins ## Train on text of this machine, show the page, audit the result
 test: ## Run every test
 	@scripts/setup.sh --tests
 	@scripts/test.sh
+
+torture: ## Faults at random moments, many: FAULTS=200 SEED=1
+	@scripts/setup.sh --tests
+	HM_TORTURE_FAULTS=$(or $(FAULTS),200) HM_TORTURE_SEED=$(or $(SEED),1) cargo test --release --workspace --test product torture -- --nocapture
 
 verify-hf: ## Repeat the agreement with Hugging Face transformers live, in a private environment
 	@scripts/setup.sh

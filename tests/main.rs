@@ -19,5 +19,6 @@ mod place;
 mod service;
 mod signals;
 mod tampering;
+mod torture;
 mod weights;
 mod whole_loop;
