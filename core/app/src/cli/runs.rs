@@ -61,6 +61,23 @@ pub(crate) enum RunsCommand {
         #[arg(long)]
         reason: String,
     },
+    /// Go back to a checkpoint, as another attempt
+    #[command(
+        after_help = "Weights, moments, mixture, knobs and plugins are as they were at that checkpoint, whatever was set or bound\nsince; the data drawn since is drawn again, or passed over with --skip-data. Its worker does so at the next\nstep; without one the command waits for the next `hm train`. A run that has ended goes on by `hm runs fork`.\n\nExamples:\n  hm runs rollback my-run --to 2000 --reason \"the loss spiked at 2310\"\n  hm runs rollback my-run --to 2000 --skip-data"
+    )]
+    Rollback {
+        /// Run: its name or id
+        run: String,
+        /// The checkpoint's step: the next one to train
+        #[arg(long, value_name = "STEP")]
+        to: u64,
+        /// Pass over the data drawn since
+        #[arg(long)]
+        skip_data: bool,
+        /// Why, for the log
+        #[arg(long, default_value = "", hide_default_value = true)]
+        reason: String,
+    },
     /// Set the mixture by hand
     #[command(
         after_help = "By name, shares are parts of 1 as in a run file: domains that are not named keep among them what is left,\nin the proportions in force now. Without names give one share per domain in the run's order, on any scale.\n\nExamples:\n  hm runs mixture my-run web=0.5 code=0.3\n  hm runs mixture my-run 5 3 2 --reason \"more code\""

@@ -36,6 +36,9 @@ pub(crate) fn run(workplace: &Workplace, command: RunsCommand) -> Result<u8> {
         RunsCommand::Pause { run, reason } => send(workplace, &run, &Command::Pause { reason }),
         RunsCommand::Resume { run, reason } => send(workplace, &run, &Command::Resume { reason }),
         RunsCommand::Stop { run, reason } => send(workplace, &run, &Command::Stop { reason }),
+        RunsCommand::Rollback { run, to, skip_data, reason } => {
+            send(workplace, &run, &Command::Rollback { to, skip_data, reason })
+        }
         RunsCommand::Mixture { run, shares, reason } => mixture(workplace, &run, &shares, reason),
         RunsCommand::LearningRate { run, peak, reason } => {
             let command = Command::SetLearningRate { peak, reason };
