@@ -5,6 +5,7 @@ pub(crate) mod anchor;
 pub(crate) mod checkpoints;
 pub(crate) mod ended;
 pub(crate) mod environment;
+pub(crate) mod fork;
 pub(crate) mod inbox;
 pub(crate) mod kept_states;
 pub(crate) mod notices;

@@ -148,11 +148,10 @@ pub enum NotAParent {
 /// What a fork of `spec` goes on from: the parent's state at the checkpoint, with what the spec sets
 /// anew. A mixture, a peak or a batch set by hand or by a policy stays unless the spec's own differs
 /// from the parent's.
-pub(crate) fn forked(
-    spec: RunSpec,
-    prior: &Mixture,
-    parent: &Parent,
-) -> Result<RunState, NotAParent> {
+///
+/// # Errors
+/// A sentence that says what a fork cannot have.
+pub fn forked(spec: RunSpec, prior: &Mixture, parent: &Parent) -> Result<RunState, NotAParent> {
     let mut state = RunState::from_snapshot(&parent.state)?;
     let then = std::mem::replace(&mut state.spec, spec);
     let now = &state.spec;

@@ -30,6 +30,8 @@ pub(crate) struct Anchor {
     pub(crate) taken_up: Option<TakenUp>,
     /// Newer ones that are not whole.
     pub(crate) passed_over: Vec<PassedOver>,
+    /// Whether the run is a fork.
+    pub(crate) is_fork: bool,
     /// Parts of the log that lead to its end.
     way: Vec<Range<u64>>,
 }
@@ -66,9 +68,16 @@ impl Anchor {
         let keep = begun.spec.checkpoint.keep as usize;
         let (taken_up, passed_over) =
             checkpoints.take_up(candidates.iter().cloned(), keep, trainer);
-        say_what_is_passed_over(&passed_over, taken_up.as_ref(), &started);
-        let mut anchor =
-            Anchor { state: begun, verified_from: (0, Digest::ZERO), taken_up, passed_over, way };
+        let is_fork = matches!(&started, Event::RunStarted(RunStarted { parent: Some(_), .. }));
+        say_what_is_passed_over(&passed_over, taken_up.as_ref(), is_fork);
+        let mut anchor = Anchor {
+            state: begun,
+            verified_from: (0, Digest::ZERO),
+            taken_up,
+            passed_over,
+            is_fork,
+            way,
+        };
         match &anchor.taken_up {
             None => load_parent(workplace, &started, trainer)?,
             Some(TakenUp { seq, .. }) => {
@@ -141,7 +150,11 @@ pub(crate) fn return_point(
 }
 
 /// A fork without a checkpoint of its own begins with its parent's.
-fn load_parent(workplace: &Workplace, started: &Event, trainer: &mut Trainer) -> Result<()> {
+pub(crate) fn load_parent(
+    workplace: &Workplace,
+    started: &Event,
+    trainer: &mut Trainer,
+) -> Result<()> {
     let Event::RunStarted(RunStarted { parent: Some(parent), .. }) = started else { return Ok(()) };
     let Parent { run, checkpoint, .. } = parent;
     let folder = workplace.checkpoints_of(*run).join(&checkpoint.folder);
@@ -175,15 +188,10 @@ fn on_record_as(row: &Value) -> Result<OnRecord> {
     saved().context("a checkpoint on record cannot be read: rebuild it with `hm db rebuild`")
 }
 
-fn say_what_is_passed_over(
-    passed_over: &[PassedOver],
-    taken_up: Option<&TakenUp>,
-    started: &Event,
-) {
+fn say_what_is_passed_over(passed_over: &[PassedOver], taken_up: Option<&TakenUp>, is_fork: bool) {
     for PassedOver { step, reason, .. } in passed_over {
         eprintln!("the checkpoint of step {step} is passed over: {reason}");
     }
-    let is_fork = matches!(started, Event::RunStarted(RunStarted { parent: Some(_), .. }));
     match taken_up {
         _ if passed_over.is_empty() => {}
         Some(older) => eprintln!("the older one of step {} is whole", older.saved.step),

@@ -103,7 +103,7 @@ impl Run {
 }
 
 /// The steps that can be gone back to, for people.
-fn others(on_record: &[OnRecord]) -> String {
+pub(crate) fn others(on_record: &[OnRecord]) -> String {
     let mut steps: Vec<u64> = on_record.iter().map(|(_, saved)| saved.step).collect();
     steps.sort_unstable();
     steps.dedup();

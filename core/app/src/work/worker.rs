@@ -22,9 +22,10 @@ use crate::interrupt::{Interrupt, Interrupted};
 use crate::progress::RunProgress;
 use crate::terminal;
 use crate::work::admit::same;
-use crate::work::anchor::Anchor;
+use crate::work::anchor::{Anchor, load_parent};
 use crate::work::checkpoints::Checkpoints;
 use crate::work::environment::environment;
+use crate::work::kept_states::KeptStates;
 use crate::work::notices::Notices;
 use crate::work::preparations::Preparations;
 use crate::work::registry::Registry;
@@ -85,22 +86,36 @@ impl<'a> Worker<'a> {
         Ok(Worker { workplace, store, registry, trainer, sampler, speed, interrupt })
     }
 
-    /// Starts a new run and binds what its file asks for, before the first step.
-    pub(crate) fn start(self, spec: &RunSpec, prior: Mixture, namesakes: Namesakes) -> Result<Run> {
+    /// Starts a new run, from its parent's checkpoint if it is a fork, and binds what its file asks for,
+    /// before the first step.
+    pub(crate) fn start(
+        mut self,
+        spec: &RunSpec,
+        prior: Mixture,
+        parent: Option<Parent>,
+        namesakes: Namesakes,
+    ) -> Result<Run> {
         // What cannot be bound at all leaves no run behind.
         for plugin in &spec.plugins {
             let refused = |reason| anyhow!("plugin `{}` of the run file: {reason}", plugin.plugin);
             bind(plugin).check(spec).map_err(refused)?;
         }
-        let id = new_run_id();
-        let checkpoints = self.checkpoints(id)?;
         let started = Event::RunStarted(RunStarted {
             spec: serde_json::to_string(spec)?,
             prior,
             environment: environment(&self.trainer)?,
-            parent: None,
+            parent,
         });
         let state = RunState::start(&started)?;
+        load_parent(self.workplace, &started, &mut self.trainer)?;
+        self.sampler.restore(&state.cursors, &state.carries)?;
+        let (store, registry) = (&self.store, &self.registry);
+        let inherited = KeptStates::of(&state);
+        let inherited =
+            inherited.execute(&state, store, registry, self.workplace, &self.interrupt)?;
+        let left = bound_anew(&state);
+        let id = new_run_id();
+        let checkpoints = self.checkpoints(id)?;
         let starting = self.store.start_run(id, &spec.name, namesakes, started);
         let lease = self.workplace.runtime.block_on(starting).inspect_err(|_| {
             // Of a run that there is not; empty, or somebody else's and then it stays.
@@ -108,7 +123,10 @@ impl<'a> Worker<'a> {
         })?;
         let journal = self.journal(lease);
         let mut run = self.run(id, state, journal, checkpoints);
-        bind_all(&mut run, &spec.plugins)?;
+        for (binding, bytes) in inherited {
+            run.mentor.restore(binding, bytes);
+        }
+        bind_all(&mut run, &left)?;
         Ok(run)
     }
 
@@ -147,14 +165,14 @@ impl<'a> Worker<'a> {
         same(&workplace.begun_with(&store, id)?, spec)?;
         let mut checkpoints = self.checkpoints(id)?;
         let trainer = &mut self.trainer;
-        let anchor = Anchor::find(workplace, &store, id, &mut checkpoints, trainer);
-        let anchor = match anchor.and_then(|anchor| self.refuse_damaged(id, anchor)) {
-            Ok(anchor) => anchor,
+        let anchor = match Anchor::find(workplace, &store, id, &mut checkpoints, trainer) {
+            Ok(anchor) => self.refuse_damaged(id, anchor)?,
             Err(error) => {
                 self.leave_word(lease, &error);
                 return Err(error);
             }
         };
+        let is_fork = anchor.is_fork;
         let caught_up = self.catch_up(id, anchor, &mut checkpoints, accept_divergence);
         let (state, states, resumed) = match caught_up {
             Ok(caught_up) => caught_up,
@@ -166,7 +184,10 @@ impl<'a> Worker<'a> {
         let journal = self.journal(lease);
         let mut run = self.run(id, state, journal, checkpoints);
         run.accepts_divergence = accept_divergence;
-        run.checkpoint_due = resume::is_worth_saving(&resumed, &run.mentor.state().spec.checkpoint);
+        let state = run.mentor.state();
+        // A fork's first checkpoint is what lets its parent go.
+        run.checkpoint_due = resume::is_worth_saving(&resumed, &state.spec.checkpoint)
+            || (is_fork && state.checkpoint.is_none());
         for (binding, bytes) in states {
             run.mentor.restore(binding, bytes);
         }
