@@ -10,6 +10,7 @@ use crate::place::Place;
 /// Holds runs of a place; lets go when it is released.
 pub(crate) struct Hold<'a> {
     place: &'a Place,
+    table: &'static str,
     /// A session that has the lock which the checkpoint waits for, as long as its input is open.
     session: Child,
 }
@@ -17,6 +18,11 @@ pub(crate) struct Hold<'a> {
 impl Place {
     /// From now on no checkpoint of this step or a later one gets on record.
     pub(crate) fn hold_at_checkpoint(&self, step: u64) -> Hold<'_> {
+        self.hold_at("checkpoint", &format!("new.step >= {step}"))
+    }
+
+    /// From now on no row of this table gets there of which this holds.
+    pub(crate) fn hold_at(&self, table: &'static str, condition: &str) -> Hold<'_> {
         let mut psql = self.hm(&["db", "psql", "--", "-qAt"]);
         let mut session = psql.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
         session
@@ -30,10 +36,10 @@ impl Place {
         assert_eq!(said.trim(), "|held");
         self.sql(&format!(
             "create function hold() returns trigger language plpgsql as $$ begin \
-             if new.step >= {step} then perform pg_advisory_xact_lock(9); end if; return new; end $$; \
-             create trigger hold before insert on checkpoint for each row execute function hold()"
+             if {condition} then perform pg_advisory_xact_lock(9); end if; return new; end $$; \
+             create trigger hold before insert on {table} for each row execute function hold()"
         ));
-        Hold { place: self, session }
+        Hold { place: self, table, session }
     }
 }
 
@@ -52,7 +58,8 @@ impl Hold<'_> {
     pub(crate) fn release(mut self) {
         drop(self.session.stdin.take());
         self.session.wait().unwrap();
-        self.place.sql("drop trigger hold on checkpoint; drop function hold");
+        let table = self.table;
+        self.place.sql(&format!("drop trigger hold on {table}; drop function hold"));
     }
 }
 

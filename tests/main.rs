@@ -3,6 +3,7 @@
 
 mod admission;
 mod after_the_end;
+mod attempts;
 mod bad_input;
 mod costs;
 mod data;

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 use hm_domain::id::RunId;
 
-pub(crate) use self::runs::RunsCommand;
+pub(crate) use self::runs::{ForkArgs, RunsCommand};
 use crate::steer::audit::Level;
 use crate::weights::chat::Template;
 

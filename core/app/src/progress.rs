@@ -71,6 +71,13 @@ pub(crate) struct RunProgress {
 }
 
 impl RunProgress {
+    /// The run has gone back to this step.
+    pub(crate) fn go_back(&self, step: u64) {
+        if let Some(bar) = &self.bar {
+            bar.set_position(step);
+        }
+    }
+
     /// A bar on standard error, if that is a terminal.
     pub(crate) fn new(steps: u64, done: u64, speed: Throughput) -> RunProgress {
         let bar = std::io::stderr().is_terminal().then(|| {

@@ -77,6 +77,11 @@ impl Workplace {
         Ok(found)
     }
 
+    /// Where the checkpoints of a run lie.
+    pub(crate) fn checkpoints_of(&self, id: RunId) -> PathBuf {
+        self.data_dir.join("checkpoints").join(id.to_string())
+    }
+
     /// The spec in the first event of a run's log.
     pub(crate) fn begun_with(&self, store: &Store, id: RunId) -> Result<RunSpec> {
         let first = self.runtime.block_on(store.read(id, 0, 1))?.into_iter().next();

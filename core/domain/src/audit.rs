@@ -1,6 +1,7 @@
 //! Audit of decisions: which plugin calls a log claims, whether the host's part follows from the log,
 //! and what executing a call again shows. Reading, threads and reporting belong to the caller.
 
+mod attempts;
 mod host;
 mod shape;
 
@@ -8,6 +9,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
+use self::attempts::Attempts;
 use self::host::{
     check_ending, check_held, check_measured, check_place, check_start, check_step, check_turned,
     host,
@@ -210,6 +212,7 @@ pub struct DecisionAudit {
     open: BTreeMap<BindingId, Segment>,
     /// The event that the wish just answered must be followed by.
     due: Option<Event>,
+    attempts: Attempts,
     /// Whether an event was met that says nothing: what follows cannot be judged.
     lost: bool,
 }
@@ -239,6 +242,10 @@ impl DecisionAudit {
         check_turned(state, &mut self.due, recorded, &mut found);
         check_held(state, recorded, &mut found);
         check_ending(state, recorded, &mut found);
+        if !self.attempts.fold(state, recorded, &mut found) {
+            self.lost = true;
+            return (found, Vec::new());
+        }
         match &recorded.event {
             Event::StepRecorded(step) => {
                 check_step(state, recorded, step, &mut found);
@@ -269,9 +276,23 @@ impl DecisionAudit {
         if let Some(state) = &mut self.state {
             state.apply(&recorded.event);
         }
+        if let Event::RolledBack(_) = &recorded.event {
+            complete.extend(std::mem::take(&mut self.open).into_values());
+            self.open_kept(recorded.seq);
+        }
         complete
             .retain(|segment| !segment.calls.is_empty() || matches!(segment.start, Start::Init(_)));
         (found, complete)
+    }
+
+    /// Opens a segment for every live binding that goes on from a kept state, without having been bound
+    /// here: after a rollback, and in a fork.
+    fn open_kept(&mut self, seq: u64) {
+        let Some(state) = &self.state else { return };
+        for (&id, binding) in state.bindings.iter().filter(|(_, binding)| binding.live) {
+            let start = Start::Kept(binding.state);
+            self.open.insert(id, Segment::new(seq, &binding.facts, start, binding.state));
+        }
     }
 
     /// The state before the second event.
@@ -285,6 +306,7 @@ impl DecisionAudit {
             Ok(state) => {
                 check_start(&state, recorded, &mut found);
                 self.state = Some(state);
+                self.open_kept(recorded.seq);
             }
             Err(wrong) => {
                 self.lost = true;

@@ -89,7 +89,7 @@ pub fn weights_due(state: &RunState) -> bool {
 }
 
 /// The function that folds observations, if it has one.
-fn hook(binding: &Binding) -> Option<Hook> {
+pub(crate) fn hook(binding: &Binding) -> Option<Hook> {
     match binding.facts.world {
         World::Policy => Some(Hook::Step),
         World::Detector => binding.facts.description.watches.then_some(Hook::Watch),

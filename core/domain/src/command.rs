@@ -61,6 +61,18 @@ pub enum Command {
         #[serde(default)]
         reason: String,
     },
+    /// Go back to a checkpoint, as another attempt: weights, moments, cursors, mixture, knobs and plugins
+    /// are as they were there.
+    Rollback {
+        /// The checkpoint's step: the next one to train.
+        to: u64,
+        /// Pass over the data drawn since, instead of drawing it again.
+        #[serde(default)]
+        skip_data: bool,
+        /// Why, for the log.
+        #[serde(default)]
+        reason: String,
+    },
     /// Set the mixture by hand.
     SetMixture {
         /// One per domain, on any positive scale.
@@ -101,6 +113,7 @@ impl Command {
             Command::Pause { .. } => "pause",
             Command::Resume { .. } => "resume",
             Command::Stop { .. } => "stop",
+            Command::Rollback { .. } => "rollback",
             Command::SetMixture { .. } => "set-mixture",
             Command::SetLearningRate { .. } => "set-learning-rate",
             Command::SetBatchSize { .. } => "set-batch-size",
@@ -115,6 +128,7 @@ impl Command {
             | Command::Pause { reason }
             | Command::Resume { reason }
             | Command::Stop { reason }
+            | Command::Rollback { reason, .. }
             | Command::SetMixture { reason, .. }
             | Command::SetLearningRate { reason, .. }
             | Command::SetBatchSize { reason, .. } => reason,
@@ -238,6 +252,7 @@ impl Mentor {
             Command::Resume { .. } => Err("the run is not paused".to_owned()),
             // The run loop sees the obeyed wish, saves a checkpoint and then ends the run.
             Command::Stop { .. } => Ok(()),
+            Command::Rollback { .. } => Err("nobody has looked for its checkpoint".to_owned()),
             wish @ (Command::SetMixture { .. }
             | Command::SetLearningRate { .. }
             | Command::SetBatchSize { .. }) => {

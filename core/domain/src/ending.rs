@@ -1,6 +1,8 @@
 //! When a run is over, and how: a rule of its log alone. A worker that dies between the reason and the
 //! event that ends the run leaves that event to the next one, and an audit comes to the same.
 
+use serde::{Deserialize, Serialize};
+
 use crate::command::Command;
 use crate::event::*;
 use crate::plugin::Outcome;
@@ -14,7 +16,7 @@ use crate::step::Verdict;
 pub const NON_FINITE_STEPS_MAX: u32 = 20;
 
 /// How a run must end, and why.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Due {
     /// How.
     pub ending: Ending,
@@ -29,7 +31,7 @@ impl Due {
 }
 
 /// Steps whose loss or gradients were no numbers.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NonFinite {
     /// In the whole run.
     pub steps: u64,

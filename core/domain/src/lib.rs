@@ -2,6 +2,7 @@
 //!
 //! Pure: no IO, no clock, no randomness, no async. Two folds of one log are equal on any machine.
 
+pub mod attempt;
 pub mod audit;
 pub mod batch;
 pub mod calls;
@@ -29,6 +30,7 @@ pub mod rules;
 pub mod schedule;
 pub mod settings;
 pub mod shares;
+pub mod snapshot;
 pub mod spec;
 pub mod state;
 pub mod step;

@@ -1,13 +1,15 @@
 //! How an event becomes what a plugin is shown. Live calls and audits both come through here.
 
+use serde::{Deserialize, Serialize};
+
 use crate::catalogue::{CATALOGUE, Per, weight_values};
-use crate::event::{KindState, StepRecorded, ValidationRecorded};
+use crate::event::{KindState, StepRecorded, ValidationRecorded, canonical};
 use crate::plugin::{Column, Observation, ObservationKind, Observations, Timing};
 use crate::state::{Binding, RunState};
 use crate::step::LossSums;
 
 /// An observation with every column that there is of it, and its place in the log.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Seen {
     pub(crate) seq: u64,
     pub(crate) full: Observation,
@@ -41,8 +43,8 @@ pub(crate) fn step(state: &RunState, seq: u64, step: &StepRecorded) -> Seen {
         step: step.step,
         tokens: step.tokens,
         learning_rate: step.learning_rate,
-        loss: mean(losses),
-        gradient_norm: step.pre_step.gradient_norm,
+        loss: canonical(mean(losses)),
+        gradient_norm: canonical(step.pre_step.gradient_norm),
         mixture_version: step.mixture_version,
         shares: state.mixture.shares(),
         columns: columns(losses.len(), value, state.measured_at(step.step)),
@@ -68,7 +70,7 @@ pub(crate) fn validation(state: &RunState, seq: u64, validation: &ValidationReco
         step: validation.step,
         tokens: state.tokens,
         learning_rate: state.learning_rate(),
-        loss: mean(losses),
+        loss: canonical(mean(losses)),
         gradient_norm: 0.0,
         mixture_version: state.mixture.version,
         shares: state.mixture.shares(),
@@ -95,7 +97,8 @@ fn columns(
         .filter(|entry| entry.filled && (entry.per == Per::Domain || !measured.is_empty()))
         .filter_map(|entry| match entry.per {
             Per::Domain => {
-                let values = (0..count).map(|index| value(entry.name, index)).collect();
+                let values =
+                    (0..count).map(|index| value(entry.name, index).map(canonical)).collect();
                 Some(column(entry.name, values))
             }
             Per::Layer => {
@@ -121,7 +124,7 @@ pub(crate) fn window(state: &RunState, binding: &Binding, newest: &Seen) -> Wind
         .chain([newest])
         .rev()
         .take(crate::plugin::OBSERVATIONS_MAX)
-        .take_while(|seen| seen.seq > binding.seen_seq)
+        .take(usize::try_from(binding.unseen).map_or(usize::MAX, |unseen| unseen + 1))
         .collect();
     let from_seq = unseen.last().map_or(newest.seq, |seen| seen.seq);
     // Every observation since the last ok has its own event; what is older than the window was dropped.

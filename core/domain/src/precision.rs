@@ -36,7 +36,7 @@ impl Precision {
 ///
 /// A fold of the log like everything else that reaches training: what a step showed says how the next
 /// one is scaled.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct LossScale {
     /// The factor.
     pub factor: f64,

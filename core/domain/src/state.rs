@@ -3,7 +3,11 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
+use serde::{Deserialize, Serialize};
+
+use crate::attempt::{self, NotAParent};
 use crate::batch::Cursor;
+use crate::calls;
 use crate::checkpoint::CheckpointState;
 use crate::ending::{self, Due, NonFinite};
 use crate::event::*;
@@ -19,7 +23,8 @@ use crate::spec::RunSpec;
 use crate::step::{LossSums, Verdict};
 
 /// What a run is doing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Phase {
     /// Training, or waiting for a worker.
     Running,
@@ -30,7 +35,8 @@ pub enum Phase {
 }
 
 /// A plugin in this run.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Binding {
     /// As it was bound or last changed.
     pub facts: BindingChanged,
@@ -49,7 +55,11 @@ pub struct Binding {
 }
 
 /// The state of one run after some prefix of its log.
-#[derive(Clone, Debug, PartialEq)]
+///
+/// It is kept beside checkpoints, and digests of it stand in the log (`snapshot`): a field added later is
+/// left out where it says nothing, so that older logs keep theirs.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct RunState {
     /// The resolved spec.
     pub spec: RunSpec,
@@ -110,7 +120,7 @@ pub struct RunState {
     pub(crate) must_end: Option<Due>,
     /// What the weights were after the next step, from when they are measured until it is recorded.
     pub measured: Option<WeightsMeasured>,
-    /// Newest observations, oldest first.
+    /// Newest observations that some live binding has not seen, oldest first.
     pub(crate) seen: VecDeque<Seen>,
 }
 
@@ -126,6 +136,9 @@ pub enum NotARun {
     /// Batches that cannot be drawn.
     #[error("the spec in run-started cannot be obeyed: {0}")]
     BadBatch(#[from] Faults),
+    /// A fork of what cannot be forked so.
+    #[error(transparent)]
+    NotAParent(#[from] NotAParent),
 }
 
 impl RunState {
@@ -136,6 +149,9 @@ impl RunState {
         let mut faults = Faults::default();
         spec.training.check(&mut faults);
         faults.into_result()?;
+        if let Some(parent) = &started.parent {
+            return Ok(attempt::forked(spec, &started.prior, parent)?);
+        }
         let count = spec.domains.len();
         Ok(RunState {
             attempt: 0,
@@ -250,13 +266,16 @@ impl RunState {
                     self.failed.clone_from(&answered.refusal);
                 }
             }
+            Event::RolledBack(rolled) => self.apply_rollback(rolled),
             Event::RunStarted(_)
+            | Event::CheckpointBegun(_)
             | Event::PluginStateSaved(_)
             | Event::RunResumed(_)
             | Event::RunInterrupted(_)
             | Event::PluginInstalled(_) => {}
         }
         self.take_effect();
+        self.forget_what_all_have_seen();
     }
 
     fn apply_step(&mut self, seq: u64, step: &StepRecorded) {
@@ -370,6 +389,15 @@ impl RunState {
         }
         self.seen.push_back(seen);
         self.bindings.values_mut().for_each(|binding| binding.unseen += 1);
+    }
+
+    /// What no binding will be shown any more is not kept: one that is bound later sees what comes later.
+    fn forget_what_all_have_seen(&mut self) {
+        let is_shown = |binding: &&Binding| binding.live && calls::hook(binding).is_some();
+        let unseen = self.bindings.values().filter(is_shown).map(|binding| binding.unseen).max();
+        while self.seen.len() as u64 > unseen.unwrap_or(0) {
+            self.seen.pop_front();
+        }
     }
 
     /// Puts decided mixtures in force whose step has come.

@@ -219,15 +219,26 @@ impl Store {
     /// Walks the whole stream: every seq in place, every link, every hash, and the head, which is sealed
     /// by the event that ends a run and by no other.
     pub async fn verify_chain(&self, run_id: RunId) -> Result<ChainReport> {
+        self.verify_chain_from(run_id, (0, Digest::ZERO)).await
+    }
+
+    /// The same from the event at a seq on, by the hash of the one before it, which is believed. The
+    /// report counts events from the first on.
+    pub async fn verify_chain_from(
+        &self,
+        run_id: RunId,
+        (seq, before): (u64, Digest),
+    ) -> Result<ChainReport> {
         let head = self.head(run_id).await?;
         let sealed = head.sealed;
-        let (mut events, mut chain, mut ended) = (0, Digest::ZERO, false);
+        let (mut events, mut chain, mut ended) = (seq, before, false);
         let broken = |events, why: &str| {
             Ok(ChainReport { events, sealed, broken: Some((events, why.to_owned())) })
         };
         loop {
-            let page =
-                self.read_raw(run_id, events, PAGE_EVENTS.min(head.next_seq - events)).await?;
+            let page = self
+                .read_raw(run_id, events, PAGE_EVENTS.min(head.next_seq.saturating_sub(events)))
+                .await?;
             for stored in &page {
                 if stored.envelope.seq != events {
                     return broken(events, "the event is missing");

@@ -187,6 +187,18 @@ impl Store {
              from checkpoint t where run_id = $1 order by seq desc limit $2", run_id, u32::MAX).await
     }
 
+    /// Rollbacks in order, each as its seq, the begin of the checkpoint that it went back to, and that
+    /// checkpoint's folder.
+    pub async fn rollbacks(&self, run_id: RunId) -> Result<Vec<(u64, u64, String)>> {
+        let rows: Vec<(i64, i64, String)> = sqlx::query_as(
+            "select seq, begun_seq, folder from rollback where run_id = $1 order by seq",
+        )
+        .bind(run_id.0)
+        .fetch_all(&self.pool)
+        .await?;
+        Ok(rows.into_iter().map(|(seq, begun, it)| (seq as u64, begun as u64, it)).collect())
+    }
+
     /// Bindings by number, with digests in hexadecimal.
     pub async fn bindings(&self, run_id: RunId) -> Result<Vec<serde_json::Value>> {
         self.objects("select to_jsonb(t) - 'run_id' || jsonb_build_object('plugin', encode(plugin, 'hex')) from binding t where run_id = $1 order by binding limit $2", run_id, u32::MAX).await

@@ -1,7 +1,9 @@
 //! What can be asked of a run.
 
-use clap::Subcommand;
+use clap::{Args, Subcommand};
 use hm_domain::ramp::SEQUENCES_PER_STEP_MAX;
+
+use super::RunFileArgs;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum RunsCommand {
@@ -61,6 +63,28 @@ pub(crate) enum RunsCommand {
         #[arg(long)]
         reason: String,
     },
+    /// Go back to a checkpoint, as another attempt
+    #[command(
+        after_help = "Weights, moments, mixture, knobs and plugins are as they were at that checkpoint, whatever was set or bound\nsince; the data drawn since is drawn again, or passed over with --skip-data. Its worker does so at the next\nstep; without one the command waits for the next `hm train`. A run that has ended goes on by `hm runs fork`.\n\nExamples:\n  hm runs rollback my-run --to 2000 --reason \"the loss spiked at 2310\"\n  hm runs rollback my-run --to 2000 --skip-data"
+    )]
+    Rollback {
+        /// Run: its name or id
+        run: String,
+        /// The checkpoint's step: the next one to train
+        #[arg(long, value_name = "STEP")]
+        to: u64,
+        /// Pass over the data drawn since
+        #[arg(long)]
+        skip_data: bool,
+        /// Why, for the log
+        #[arg(long, default_value = "", hide_default_value = true)]
+        reason: String,
+    },
+    /// Begin a new run that goes on from a checkpoint of this one
+    #[command(
+        after_help = "The new run is called as its file says, shares the past up to that step, and keeps a checkpoint of its own.\nSteps, rate, batch, mixture, limits, plugins and data that is added may be others; model, tokenizer, seed and\ndomains may not. A plugin that the file names with the same configuration goes on with its state, any other\nbegins anew. `hm train` then trains it. A run that has ended goes on so.\n\nExamples:\n  hm runs fork my-run --at 2000 -c new.yaml\n  hm runs fork my-run --at 2000 -c run.yaml --set name=longer --set training.steps=5000"
+    )]
+    Fork(ForkArgs),
     /// Set the mixture by hand
     #[command(
         after_help = "By name, shares are parts of 1 as in a run file: domains that are not named keep among them what is left,\nin the proportions in force now. Without names give one share per domain in the run's order, on any scale.\n\nExamples:\n  hm runs mixture my-run web=0.5 code=0.3\n  hm runs mixture my-run 5 3 2 --reason \"more code\""
@@ -103,6 +127,20 @@ pub(crate) enum RunsCommand {
         #[arg(long, default_value = "", hide_default_value = true)]
         reason: String,
     },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ForkArgs {
+    /// Run to fork: its name or id
+    pub(crate) run: String,
+    /// The checkpoint's step: the next one to train
+    #[arg(long, value_name = "STEP")]
+    pub(crate) at: u64,
+    #[command(flatten)]
+    pub(crate) file: RunFileArgs,
+    /// Where to load the weights: auto, cpu, cuda or cuda:N
+    #[arg(long, default_value = "auto")]
+    pub(crate) device: String,
 }
 
 fn peak(text: &str) -> Result<f64, String> {

@@ -125,6 +125,19 @@ impl Timeline<'_> {
             Event::CheckpointFailed(failed) => {
                 (Checkpoint, "checkpoint failed".to_owned(), failed.reason.clone())
             }
+            Event::RolledBack(rolled) => {
+                let data = match rolled.skipped_data {
+                    true => "what was drawn since is passed over",
+                    false => "what was drawn since is drawn again",
+                };
+                let reason = match &rolled.reason[..] {
+                    "" => String::new(),
+                    reason => format!(": {reason}"),
+                };
+                let RolledBack { step, to_step, attempt, by, .. } = &**rolled;
+                let title = format!("back from step {step} to step {to_step}");
+                (Run, title, format!("attempt {attempt}, by {by}; {data}{reason}"))
+            }
             Event::CommandAnswered(answered) => {
                 let word = if answered.refusal.is_some() { "refused" } else { "obeyed" };
                 let title = format!("{word} a command of {}: {}", answered.by, asked(answered));
@@ -148,6 +161,7 @@ impl Timeline<'_> {
             // What is measured is for charts; what a plugin makes of it is told with its step.
             Event::ValidationRecorded(_)
             | Event::WeightsMeasured(_)
+            | Event::CheckpointBegun(_)
             | Event::PluginStateSaved(_)
             | Event::PluginInstalled(_) => return,
         };

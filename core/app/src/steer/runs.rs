@@ -14,6 +14,7 @@ use crate::run_file::typed_again::typed_beside;
 use crate::steer::show;
 use crate::steer::wishes::{Fate, LEFT, Unsaved, ask};
 use crate::terminal;
+use crate::work::fork::fork;
 use crate::workplace::{Workplace, user};
 
 /// How long a living worker's answer is waited for. It answers at its next step boundary.
@@ -36,6 +37,10 @@ pub(crate) fn run(workplace: &Workplace, command: RunsCommand) -> Result<u8> {
         RunsCommand::Pause { run, reason } => send(workplace, &run, &Command::Pause { reason }),
         RunsCommand::Resume { run, reason } => send(workplace, &run, &Command::Resume { reason }),
         RunsCommand::Stop { run, reason } => send(workplace, &run, &Command::Stop { reason }),
+        RunsCommand::Fork(args) => fork(workplace, &args),
+        RunsCommand::Rollback { run, to, skip_data, reason } => {
+            send(workplace, &run, &Command::Rollback { to, skip_data, reason })
+        }
         RunsCommand::Mixture { run, shares, reason } => mixture(workplace, &run, &shares, reason),
         RunsCommand::LearningRate { run, peak, reason } => {
             let command = Command::SetLearningRate { peak, reason };

@@ -90,6 +90,11 @@ async fn unmet(store: &Store, id: RunId, command: &Command) -> Result<Option<Str
             let is_live = bindings.iter().any(|row| number(row) && row["state"] == "bound");
             (!is_live).then(|| format!("no live binding {binding}"))
         }
+        Command::Rollback { to, .. } => {
+            let saved = store.checkpoints(id).await?;
+            let is_there = saved.iter().any(|row| row["step"].as_u64() == Some(*to));
+            (!is_there).then(|| format!("no checkpoint of step {to} is on record"))
+        }
         _ => None,
     })
 }

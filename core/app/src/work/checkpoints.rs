@@ -11,7 +11,9 @@ use hm_domain::event::{CheckpointSaved, PassedOver};
 use hm_domain::state::RunState;
 use hm_train::{TrainError, Trainer};
 
+use crate::work::anchor::OnRecord;
 use crate::work::resume::CaughtUp;
+use crate::work::run_states;
 
 /// The checkpoints of one run.
 pub(crate) struct Checkpoints {
@@ -43,6 +45,27 @@ impl Checkpoints {
         &self.folder
     }
 
+    /// Notes all that the log names, `on_record` being the newest first: what the run has gone back to
+    /// counts as newer than what it left behind.
+    pub(crate) fn note_all(&mut self, on_record: &[OnRecord], turns: &[(u64, u64, String)]) {
+        let mut turns = turns.iter().peekable();
+        for (seq, saved) in on_record.iter().rev() {
+            while let Some((_, _, folder)) = turns.next_if(|(turned, ..)| turned < seq) {
+                self.return_to(folder);
+            }
+            self.note(saved.clone());
+        }
+        turns.for_each(|(_, _, folder)| self.return_to(folder));
+    }
+
+    /// Notes that the run has gone back to a checkpoint.
+    pub(crate) fn return_to(&mut self, folder: &str) {
+        if let Some(place) = self.named.iter().position(|saved| saved.folder == folder) {
+            let saved = self.named.remove(place);
+            self.named.push(saved);
+        }
+    }
+
     /// Notes what an event of the log names.
     pub(crate) fn note(&mut self, saved: CheckpointSaved) {
         self.named.retain(|other| other.folder != saved.folder);
@@ -65,7 +88,7 @@ impl Checkpoints {
     /// gone count only as long as they are among the newest `keep`: older ones were deleted on purpose.
     pub(crate) fn take_up(
         &mut self,
-        on_record: impl Iterator<Item = (u64, CheckpointSaved)>,
+        on_record: impl Iterator<Item = OnRecord>,
         keep: usize,
         trainer: &mut Trainer,
     ) -> (Option<TakenUp>, Vec<PassedOver>) {
@@ -98,7 +121,7 @@ impl Checkpoints {
     pub(crate) fn save_again(
         &mut self,
         logged: &CheckpointSaved,
-        state: &RunState,
+        (state, snapshot): (&RunState, &[u8]),
         trainer: &Trainer,
         caught_up: &mut CaughtUp,
     ) {
@@ -107,7 +130,11 @@ impl Checkpoints {
             return;
         }
         let step = logged.step;
-        match trainer.save(&self.folder, &state.checkpoint_state()) {
+        let tried = trainer.save(&self.folder, &state.checkpoint_state()).and_then(|saved| {
+            run_states::keep(&self.folder.join(&saved.folder), snapshot)?;
+            Ok(saved)
+        });
+        match tried {
             Err(error) => {
                 eprintln!("the checkpoint of step {step} cannot be saved again: {error}");
             }

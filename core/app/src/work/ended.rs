@@ -59,23 +59,23 @@ impl Ended {
 
     /// How to go on after `ending`, beside beginning anew: follows upon that.
     pub(crate) fn ways_on(&self, ending: &str) -> String {
-        let again = "then hm import FOLDER --output WEIGHTS, and a run of another name with model: \
-                     { from: WEIGHTS }, which begins its data and its optimizer's moments anew";
-        let export = |source: &str| typed_beside(&["export", source, "--output", "FOLDER"]);
+        let id = self.id.to_string();
+        let fork = |step: u64| {
+            let step = step.to_string();
+            typed_beside(&["runs", "fork", &id, "--at", &step, "-c", "FILE"])
+        };
         match (ending, &self.checkpoint) {
-            ("completed" | "stopped", Some(_)) => {
-                let export = export(&self.id.to_string());
-                format!("; to train its weights further, {export}, {again}")
-            }
+            ("completed" | "stopped", Some((step, _))) => format!(
+                "; to go on with it in a run of another name, with other training.steps: {}",
+                fork(*step)
+            ),
             ("completed" | "stopped", None) => String::new(),
             // Its newest weights may be what it failed of.
-            (_, Some((step, folder))) => {
-                let export = export(&folder.to_string_lossy());
-                format!(
-                    ": change first what it failed of, such as training.learning_rate; to begin from \
-                     its weights of step {step}, {export}, {again}"
-                )
-            }
+            (_, Some((step, _))) => format!(
+                ": change first what it failed of, such as training.learning_rate, and go on from its \
+                 checkpoint of step {step} in a run of another name: {}",
+                fork(*step)
+            ),
             (_, None) => {
                 ": change first what it failed of, such as training.learning_rate; it has no \
                  checkpoint"
@@ -97,18 +97,18 @@ mod tests {
     #[test]
     fn run_that_failed_is_not_to_be_gone_on_with_as_it_was() {
         let text = ended(Some(40)).ways_on("failed");
-        for due in ["training.learning_rate", "of step 40", "export /d/step-40 --output FOLDER"] {
+        for due in ["training.learning_rate", "of step 40", "--at 40 -c FILE"] {
             assert!(text.contains(due), "{text}");
         }
         let text = ended(None).ways_on("failed");
-        assert!(text.contains("no checkpoint") && !text.contains("export"), "{text}");
+        assert!(text.contains("no checkpoint") && !text.contains("fork"), "{text}");
     }
 
     #[test]
-    fn nothing_is_exported_where_nothing_is_saved() {
+    fn nothing_is_forked_where_nothing_is_saved() {
         assert_eq!(ended(None).ways_on("stopped"), "");
         let text = ended(Some(9)).ways_on("completed");
-        assert!(text.starts_with("; to train its weights further, hm export"), "{text}");
+        assert!(text.contains("hm runs fork") && text.contains("--at 9"), "{text}");
         let said = ended(None).sentences(Ending::Stopped, None);
         assert_eq!(said.len(), 1, "{said:?}");
     }

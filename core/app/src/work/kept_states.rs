@@ -8,7 +8,7 @@ use hm_domain::calls::{self, PlannedCall};
 use hm_domain::event::*;
 use hm_domain::id::{BindingId, Digest};
 use hm_domain::plugin::{Outcome, Plugins as _};
-use hm_domain::state::RunState;
+use hm_domain::state::{Binding, RunState};
 use hm_store::Store;
 
 use crate::interrupt::{Interrupt, Interrupted};
@@ -16,7 +16,6 @@ use crate::work::registry::Registry;
 use crate::workplace::Workplace;
 
 /// Plugin states as the log keeps them, with the calls that followed each.
-#[derive(Default)]
 pub(crate) struct KeptStates {
     open: BTreeMap<BindingId, Kept>,
 }
@@ -28,6 +27,13 @@ struct Kept {
 }
 
 impl KeptStates {
+    /// Of a state whose live bindings are all kept: one that a checkpoint was begun with.
+    pub(crate) fn of(state: &RunState) -> KeptStates {
+        let live = state.bindings.iter().filter(|(_, binding)| binding.live);
+        let kept = |binding: &Binding| Kept { state: binding.state, calls: Vec::new() };
+        KeptStates { open: live.map(|(&id, binding)| (id, kept(binding))).collect() }
+    }
+
     /// Notes what an event keeps or calls; `state` is the run's before that event.
     pub(crate) fn fold(&mut self, state: &RunState, event: &Event) {
         match event {

@@ -1,8 +1,8 @@
 //! Catch-up: from the last checkpoint the log is trained again, under the logged verdicts and
-//! decisions, and compared with what was logged. Nothing is appended twice and no plugin decides. Where
-//! the newest checkpoint is damaged an older one serves, and where none is whole the run's beginning.
+//! decisions, and compared with what was logged. Nothing is appended twice and no plugin decides. What a
+//! rollback has left behind is folded and not trained. Where it begins is found by `anchor`.
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use hm_data::Sampler;
 use hm_domain::event::*;
 use hm_domain::id::{Digest, RunId};
@@ -11,10 +11,10 @@ use hm_domain::state::RunState;
 use hm_domain::step::Knobs;
 use hm_store::Store;
 use hm_train::Trainer;
-use serde_json::Value;
 
 use crate::interrupt::{Interrupt, Interrupted};
 use crate::progress::Steady;
+use crate::work::anchor::Anchor;
 use crate::work::checkpoints::{Checkpoints, TakenUp};
 use crate::work::kept_states::KeptStates;
 use crate::workplace::Workplace;
@@ -31,6 +31,8 @@ pub(crate) struct CaughtUp {
     pub(crate) checkpoint_step: u64,
     /// Newer ones that are not whole.
     pub(crate) passed_over: Vec<PassedOver>,
+    /// First event that was read.
+    pub(crate) folded_from: u64,
     /// Steps trained again.
     pub(crate) steps: u64,
     /// Largest relative difference of a loss, a norm or a weight state.
@@ -39,28 +41,32 @@ pub(crate) struct CaughtUp {
     pub(crate) disagreement: Option<String>,
 }
 
-/// Folds the run's log, page by page, and brings trainer and sampler to its end.
+/// Folds the run's log from `anchor` on, page by page, and brings trainer and sampler to its end.
 pub(crate) fn catch_up(
     workplace: &Workplace,
     store: &Store,
     id: RunId,
-    (trainer, sampler): (&mut Trainer, &mut Sampler),
+    (mut anchor, trainer, sampler): (Anchor, &mut Trainer, &mut Sampler),
     checkpoints: &mut Checkpoints,
     interrupt: &Interrupt,
 ) -> Result<(RunState, KeptStates, CaughtUp)> {
     let runtime = &workplace.runtime;
-    let first = runtime.block_on(store.read(id, 0, 1))?;
-    let mut state = RunState::start(&first.first().context("the run has no events")?.event)?;
-    let on_record = runtime.block_on(store.checkpoints(id))?;
-    let on_record = on_record.iter().map(on_record_as).collect::<Result<Vec<_>>>()?;
-    let keep = state.spec.checkpoint.keep as usize;
-    let (taken_up, passed_over) = checkpoints.take_up(on_record.into_iter(), keep, trainer);
-    say_what_is_passed_over(&passed_over, taken_up.as_ref());
+    let mut state = anchor.state.clone();
+    let mut kept = KeptStates::of(&state);
+    let passed_over = std::mem::take(&mut anchor.passed_over);
+    let folded_from = state.next_seq;
+    let mut caught_up = CaughtUp { passed_over, folded_from, ..CaughtUp::default() };
+    let trained_from = match &anchor.taken_up {
+        Some(taken_up) => taken_up.saved.begun,
+        None => {
+            sampler.restore(&state.cursors, &state.carries)?;
+            0
+        }
+    };
     let done = runtime.block_on(store.run(id))?.map_or(0, |row| row.next_step.max(0) as u64);
     let mut progress = Steady::new(done, "catching up with the log");
-    let mut kept = KeptStates::default();
-    let mut caught_up = CaughtUp { passed_over, ..CaughtUp::default() };
-    let from = taken_up.as_ref().map(|taken_up| taken_up.seq);
+    // The state that the checkpoint which comes next was begun with.
+    let mut begun_with = Vec::new();
     loop {
         let page = runtime.block_on(store.read(id, state.next_seq, PAGE_EVENTS))?;
         if page.is_empty() {
@@ -70,27 +76,50 @@ pub(crate) fn catch_up(
             if interrupt.raised() {
                 bail!(Interrupted("while it caught up with the log, which is as it was"));
             }
+            let seq = recorded.seq;
+            let is_lived = seq > trained_from && anchor.is_on_the_way(seq);
             match &recorded.event {
-                Event::StepRecorded(step) if from.is_none_or(|seq| recorded.seq > seq) => {
+                Event::StepRecorded(step) if is_lived => {
                     train_again(&state, step, trainer, sampler, &mut caught_up)?;
                     progress.at(step.step + 1);
                 }
+                Event::CheckpointBegun(_) => {
+                    begun_with = state.snapshot();
+                    if let Some(taken_up) = anchor.taken_up.as_ref().filter(|_| seq == trained_from)
+                    {
+                        begin_from(taken_up, &state, sampler, &mut caught_up)?;
+                    }
+                }
                 Event::CheckpointSaved(saved) => {
-                    checkpoints.note(saved.clone());
-                    if caught_up.steps > 0 {
-                        checkpoints.save_again(saved, &state, trainer, &mut caught_up);
+                    if let Some(taken_up) = &anchor.taken_up {
+                        taken_up.must_be(seq, saved)?;
+                    }
+                    if caught_up.steps > 0 && is_lived {
+                        let at = (&state, &begun_with[..]);
+                        checkpoints.save_again(saved, at, trainer, &mut caught_up);
                     }
                 }
                 _ => {}
             }
             kept.fold(&state, &recorded.event);
             state.apply(&recorded.event);
-            if let Some(taken_up) = taken_up.as_ref().filter(|it| it.seq == recorded.seq) {
-                begin_from(taken_up, &state, sampler, &mut caught_up)?;
+            if let Event::RolledBack(_) = &recorded.event {
+                kept = KeptStates::of(&state);
+                if is_lived {
+                    sampler.restore(&state.cursors, &state.carries)?;
+                }
             }
         }
     }
     progress.finish();
+    if caught_up.checkpoint.is_none()
+        && let Some(taken_up) = &anchor.taken_up
+    {
+        bail!(
+            "the log does not begin checkpoint {}: rebuild what is on record with `hm db rebuild`",
+            taken_up.saved.folder
+        );
+    }
     Ok((state, kept, caught_up))
 }
 
@@ -101,30 +130,8 @@ pub(crate) fn is_worth_saving(resumed: &RunResumed, spec: &CheckpointSpec) -> bo
     steps > 0 && (steps >= spec.every_steps || step.is_multiple_of(spec.every_steps))
 }
 
-/// A row of the checkpoints on record: its event's seq, and what that says.
-fn on_record_as(row: &Value) -> Result<(u64, CheckpointSaved)> {
-    let number = |column: &str| row[column].as_u64().with_context(|| format!("no {column}"));
-    let text = |column: &str| row[column].as_str().with_context(|| format!("no {column}"));
-    let saved = || -> Result<_> {
-        let (step, bytes) = (number("step")?, number("bytes")?);
-        let (digest, folder) = (text("digest")?.parse()?, text("folder")?.to_owned());
-        Ok((number("seq")?, CheckpointSaved { step, digest, folder, bytes }))
-    };
-    saved().context("a checkpoint on record cannot be read: rebuild it with `hm db rebuild`")
-}
-
-fn say_what_is_passed_over(passed_over: &[PassedOver], taken_up: Option<&TakenUp>) {
-    for PassedOver { step, reason, .. } in passed_over {
-        eprintln!("the checkpoint of step {step} is passed over: {reason}");
-    }
-    match taken_up {
-        _ if passed_over.is_empty() => {}
-        Some(older) => eprintln!("the older one of step {} is whole", older.saved.step),
-        None => eprintln!("no older one is whole: the log is trained again from step 0"),
-    }
-}
-
-/// The log has come to the checkpoint that the trainer has taken up: both must be of the same step.
+/// The log has come to the begin of the checkpoint that the trainer has taken up: both must be of the
+/// same step.
 fn begin_from(
     taken_up: &TakenUp,
     state: &RunState,
@@ -132,17 +139,27 @@ fn begin_from(
     caught_up: &mut CaughtUp,
 ) -> Result<()> {
     let TakenUp { saved, content, .. } = taken_up;
-    if state.checkpoint.as_ref() != Some(saved) {
-        bail!("the log names no checkpoint here: rebuild it with `hm db rebuild`");
-    }
-    if content.next_step != state.next_step {
+    if *content != state.checkpoint_state() {
         let (held, logged) = (content.next_step, state.next_step);
-        bail!("checkpoint {} is of step {held}, the log of step {logged}", saved.folder);
+        bail!(
+            "checkpoint {} is not what the log says of it: it is of step {held}, the log of step {logged}",
+            saved.folder
+        );
     }
     sampler.restore(&content.cursors, &content.carries)?;
     caught_up.checkpoint = Some(saved.digest);
     caught_up.checkpoint_step = saved.step;
     Ok(())
+}
+
+impl TakenUp {
+    /// What the log says at its place must be what is on record.
+    fn must_be(&self, seq: u64, saved: &CheckpointSaved) -> Result<()> {
+        if self.seq == seq && self.saved != *saved {
+            bail!("the log names no such checkpoint here: rebuild it with `hm db rebuild`");
+        }
+        Ok(())
+    }
 }
 
 fn train_again(

@@ -10,12 +10,14 @@ use std::time::Duration;
 use anyhow::{Error, Result, anyhow};
 use hm_domain::ending::Due;
 use hm_domain::event::*;
+use hm_domain::id::Digest;
 use hm_domain::mentor::Decided;
 use hm_train::{SavedCheckpoint, TrainError};
 
 use crate::work::checkpoints::has_no_room;
 use crate::work::inbox::Inbox;
 use crate::work::run_loop::Run;
+use crate::work::run_states;
 
 /// Pauses between the tries of a run's last checkpoint: a disk that is full for a moment costs nothing,
 /// and nobody waits long for one that stays full.
@@ -172,8 +174,12 @@ impl Run {
         }
         // All that it rests on is on disk before it is: no log ends before a checkpoint of its own.
         let kept = self.mentor.keep_states();
-        self.commit(kept)?;
-        let mut tried = self.save();
+        self.record(kept)?;
+        let begun = self.mentor.state().next_seq;
+        let snapshot = self.mentor.state().snapshot();
+        let event = Event::CheckpointBegun(CheckpointBegun { step, state: Digest::of(&snapshot) });
+        self.commit(Decided { events: vec![event], states: Vec::new() })?;
+        let mut tried = self.save(&snapshot);
         for pause in pauses {
             let Err(error) = &tried else { break };
             if matches!(error, TrainError::WeightsNotFinite { .. }) {
@@ -187,11 +193,11 @@ impl Run {
             if self.interrupt.wait(*pause) {
                 break;
             }
-            tried = self.save();
+            tried = self.save(&snapshot);
         }
         match tried {
             Ok(SavedCheckpoint { digest, folder, bytes }) => {
-                let saved = CheckpointSaved { step, digest, folder, bytes };
+                let saved = CheckpointSaved { step, begun, digest, folder, bytes };
                 let event = Event::CheckpointSaved(saved.clone());
                 self.commit(Decided { events: vec![event], states: Vec::new() })?;
                 self.checkpoints.note_whole(saved);
@@ -209,9 +215,8 @@ impl Run {
     }
 
     /// One try. A disk that is full is given the room of older checkpoints, all but the newest.
-    fn save(&mut self) -> Result<SavedCheckpoint, TrainError> {
-        let content = self.mentor.state().checkpoint_state();
-        let tried = self.trainer.save(self.checkpoints.folder(), &content);
+    fn save(&mut self, snapshot: &[u8]) -> Result<SavedCheckpoint, TrainError> {
+        let tried = self.save_here(snapshot);
         let Err(error) = tried else { return tried };
         if !has_no_room(&error) {
             return Err(error);
@@ -227,7 +232,15 @@ impl Run {
             }
             Err(stays) => self.progress.say(&format!("an old checkpoint stays: {stays:#}")),
         }
-        self.trainer.save(self.checkpoints.folder(), &content)
+        self.save_here(snapshot)
+    }
+
+    /// The weights as they are, with the run's state beside them.
+    fn save_here(&self, snapshot: &[u8]) -> Result<SavedCheckpoint, TrainError> {
+        let folder = self.checkpoints.folder();
+        let saved = self.trainer.save(folder, &self.mentor.state().checkpoint_state())?;
+        run_states::keep(&folder.join(&saved.folder), snapshot)?;
+        Ok(saved)
     }
 
     /// Deletes what workers left that died between a checkpoint and its event: of steps from the `newest`

@@ -5,15 +5,16 @@
 
 use anyhow::{Context, Result, bail};
 use hm_data::Sampler;
-use hm_domain::command::{Asked, Candidate};
+use hm_domain::command::{Asked, Candidate, Command};
 use hm_domain::ending::Due;
 use hm_domain::event::*;
 use hm_domain::id::{Digest, RunId};
 use hm_domain::mentor::{Decided, Mentor};
 use hm_domain::state::Phase;
 use hm_domain::step::LossSums;
-use hm_store::Journal;
+use hm_store::{Journal, Store};
 use hm_train::{TrainError, Trainer};
+use tokio::runtime::Handle;
 
 use crate::forecast::outlook;
 use crate::interrupt::Interrupt;
@@ -31,6 +32,9 @@ pub(crate) struct Run {
     pub(crate) id: RunId,
     pub(crate) mentor: Mentor,
     pub(crate) journal: Journal,
+    /// For what is only read; the journal writes.
+    pub(crate) store: Store,
+    pub(crate) runtime: Handle,
     pub(crate) sampler: Sampler,
     pub(crate) trainer: Trainer,
     pub(crate) registry: Registry,
@@ -131,7 +135,11 @@ impl Run {
     /// Answers a wish and says so.
     fn settle(&mut self, asked: &Asked, candidate: Result<Candidate, String>) -> Result<()> {
         let (kind, by) = (asked.command.kind(), &asked.by);
-        if let Some(reason) = self.answer(asked, candidate)? {
+        let refusal = match &asked.command {
+            Command::Rollback { .. } => self.go_back(asked)?,
+            _ => self.answer(asked, candidate)?,
+        };
+        if let Some(reason) = refusal {
             self.progress.say(&format!("refused a command of {by}: {kind}: {reason}"));
         } else {
             let step = self.mentor.state().next_step;

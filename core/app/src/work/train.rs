@@ -160,7 +160,7 @@ pub(crate) fn run_to_its_end(
             for remark in outlook::remarks(&spec, &first) {
                 eprintln!("{remark}");
             }
-            worker.start(&spec, first.mixture, how.namesakes())?
+            worker.start(&spec, first.mixture, None, how.namesakes())?
         }
     };
     let inbox = Inbox::open(store.clone(), run.id, workplace.runtime.handle());

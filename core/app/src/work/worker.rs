@@ -7,6 +7,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Error, Result, anyhow, bail};
 use hm_data::Sampler;
+use hm_domain::attempt::bound_anew;
 use hm_domain::command::{Asked, Command};
 use hm_domain::event::*;
 use hm_domain::id::{BindingId, RunId};
@@ -21,8 +22,10 @@ use crate::interrupt::{Interrupt, Interrupted};
 use crate::progress::RunProgress;
 use crate::terminal;
 use crate::work::admit::same;
+use crate::work::anchor::{Anchor, load_parent};
 use crate::work::checkpoints::Checkpoints;
 use crate::work::environment::environment;
+use crate::work::kept_states::KeptStates;
 use crate::work::notices::Notices;
 use crate::work::preparations::Preparations;
 use crate::work::registry::Registry;
@@ -83,22 +86,36 @@ impl<'a> Worker<'a> {
         Ok(Worker { workplace, store, registry, trainer, sampler, speed, interrupt })
     }
 
-    /// Starts a new run and binds what its file asks for, before the first step.
-    pub(crate) fn start(self, spec: &RunSpec, prior: Mixture, namesakes: Namesakes) -> Result<Run> {
+    /// Starts a new run, from its parent's checkpoint if it is a fork, and binds what its file asks for,
+    /// before the first step.
+    pub(crate) fn start(
+        mut self,
+        spec: &RunSpec,
+        prior: Mixture,
+        parent: Option<Parent>,
+        namesakes: Namesakes,
+    ) -> Result<Run> {
         // What cannot be bound at all leaves no run behind.
         for plugin in &spec.plugins {
             let refused = |reason| anyhow!("plugin `{}` of the run file: {reason}", plugin.plugin);
             bind(plugin).check(spec).map_err(refused)?;
         }
-        let id = new_run_id();
-        let checkpoints = self.checkpoints(id)?;
         let started = Event::RunStarted(RunStarted {
             spec: serde_json::to_string(spec)?,
             prior,
             environment: environment(&self.trainer)?,
-            parent: None,
+            parent,
         });
         let state = RunState::start(&started)?;
+        load_parent(self.workplace, &started, &mut self.trainer)?;
+        self.sampler.restore(&state.cursors, &state.carries)?;
+        let (store, registry) = (&self.store, &self.registry);
+        let inherited = KeptStates::of(&state);
+        let inherited =
+            inherited.execute(&state, store, registry, self.workplace, &self.interrupt)?;
+        let left = bound_anew(&state);
+        let id = new_run_id();
+        let checkpoints = self.checkpoints(id)?;
         let starting = self.store.start_run(id, &spec.name, namesakes, started);
         let lease = self.workplace.runtime.block_on(starting).inspect_err(|_| {
             // Of a run that there is not; empty, or somebody else's and then it stays.
@@ -106,7 +123,10 @@ impl<'a> Worker<'a> {
         })?;
         let journal = self.journal(lease);
         let mut run = self.run(id, state, journal, checkpoints);
-        bind_all(&mut run, &spec.plugins)?;
+        for (binding, bytes) in inherited {
+            run.mentor.restore(binding, bytes);
+        }
+        bind_all(&mut run, &left)?;
         Ok(run)
     }
 
@@ -142,9 +162,18 @@ impl<'a> Worker<'a> {
     ) -> Result<Run> {
         let (workplace, store) = (self.workplace, self.store.clone());
         let lease = self.acquire(id)?;
-        let begun_with = self.refuse_damaged_or_another(id, spec)?;
+        same(&workplace.begun_with(&store, id)?, spec)?;
         let mut checkpoints = self.checkpoints(id)?;
-        let caught_up = self.catch_up(id, &mut checkpoints, accept_divergence);
+        let trainer = &mut self.trainer;
+        let anchor = match Anchor::find(workplace, &store, id, &mut checkpoints, trainer) {
+            Ok(anchor) => self.refuse_damaged(id, anchor)?,
+            Err(error) => {
+                self.leave_word(lease, &error);
+                return Err(error);
+            }
+        };
+        let is_fork = anchor.is_fork;
+        let caught_up = self.catch_up(id, anchor, &mut checkpoints, accept_divergence);
         let (state, states, resumed) = match caught_up {
             Ok(caught_up) => caught_up,
             Err(error) => {
@@ -155,16 +184,18 @@ impl<'a> Worker<'a> {
         let journal = self.journal(lease);
         let mut run = self.run(id, state, journal, checkpoints);
         run.accepts_divergence = accept_divergence;
-        run.checkpoint_due = resume::is_worth_saving(&resumed, &run.mentor.state().spec.checkpoint);
+        let state = run.mentor.state();
+        // A fork's first checkpoint is what lets its parent go.
+        run.checkpoint_due = resume::is_worth_saving(&resumed, &state.spec.checkpoint)
+            || (is_fork && state.checkpoint.is_none());
         for (binding, bytes) in states {
             run.mentor.restore(binding, bytes);
         }
         let event = Event::RunResumed(resumed);
         run.commit(Decided { events: vec![event], states: Vec::new() })?;
-        // A worker that died before its first step may not have bound all that the file asks for.
-        if run.mentor.state().next_step == 0 {
-            let bound = bound_by_file(workplace, &store, id)?;
-            bind_all(&mut run, begun_with.plugins.get(bound..).unwrap_or_default())?;
+        // A worker that died before its first checkpoint may not have bound all that the file asks for.
+        if run.mentor.state().checkpoint.is_none() {
+            begin_what_is_left(&mut run, workplace, &store)?;
         }
         Ok(run)
     }
@@ -174,14 +205,15 @@ impl<'a> Worker<'a> {
     fn catch_up(
         &mut self,
         id: RunId,
+        anchor: Anchor,
         checkpoints: &mut Checkpoints,
         accept_divergence: bool,
     ) -> Result<(RunState, BTreeMap<BindingId, Vec<u8>>, RunResumed)> {
-        let held = (&mut self.trainer, &mut self.sampler);
+        let held = (anchor, &mut self.trainer, &mut self.sampler);
         let (state, kept, caught_up) =
             resume::catch_up(self.workplace, &self.store, id, held, checkpoints, &self.interrupt)?;
         let CaughtUp { checkpoint, checkpoint_step, passed_over, steps, .. } = caught_up;
-        let CaughtUp { difference_max, disagreement, .. } = caught_up;
+        let CaughtUp { folded_from, difference_max, disagreement, .. } = caught_up;
         eprintln!("resumed from step {checkpoint_step}, {steps} steps caught up");
         if let Some(sentence) = &disagreement {
             eprintln!("catch-up disagrees with the log: {sentence}");
@@ -195,6 +227,7 @@ impl<'a> Worker<'a> {
             step: state.next_step,
             checkpoint,
             checkpoint_step,
+            folded_from,
             caught_up_steps: steps,
             agreed: disagreement.is_none(),
             difference_max,
@@ -220,23 +253,21 @@ impl<'a> Worker<'a> {
         }
     }
 
-    /// A damaged log is not gone on with; neither is a run under another spec than its own.
-    fn refuse_damaged_or_another(&self, id: RunId, spec: &RunSpec) -> Result<RunSpec> {
-        let runtime = &self.workplace.runtime;
+    /// A damaged log is not gone on with. What lies before the anchor is not looked at: the digest of the
+    /// state there stands in the part that is.
+    fn refuse_damaged(&self, id: RunId, anchor: Anchor) -> Result<Anchor> {
         let place = "while it checked the log's chain; the run is as it was";
-        let chain =
-            runtime.block_on(unless(&self.interrupt, place, self.store.verify_chain(id)))?;
-        if let Some((seq, reason)) = chain.broken {
-            bail!("the log of run {id} is damaged at seq {seq}: {reason}");
+        let verified = self.store.verify_chain_from(id, anchor.verified_from);
+        let chain = self.workplace.runtime.block_on(unless(&self.interrupt, place, verified))?;
+        match chain.broken {
+            Some((seq, reason)) => bail!("the log of run {id} is damaged at seq {seq}: {reason}"),
+            None => Ok(anchor),
         }
-        let then = self.workplace.begun_with(&self.store, id)?;
-        same(&then, spec)?;
-        Ok(then)
     }
 
     /// Makes their folder, so that a place where none can be saved is known before anything is trained.
     fn checkpoints(&self, id: RunId) -> Result<Checkpoints> {
-        let folder = self.workplace.data_dir.join("checkpoints").join(id.to_string());
+        let folder = self.workplace.checkpoints_of(id);
         std::fs::create_dir_all(&folder)
             .with_context(|| format!("cannot make {} for checkpoints", folder.display()))?;
         Ok(Checkpoints::new(folder))
@@ -254,6 +285,8 @@ impl<'a> Worker<'a> {
             id,
             mentor: Mentor::new(state, Arc::new(self.registry.host.clone())),
             journal,
+            store: self.store,
+            runtime: self.workplace.runtime.handle().clone(),
             sampler: self.sampler,
             trainer: self.trainer,
             registry: self.registry,
@@ -302,6 +335,17 @@ fn bind_all(run: &mut Run, plugins: &[PluginSpec]) -> Result<()> {
 
 /// Number of a command that no inbox held.
 const BY_RUN_FILE: u64 = 0;
+
+/// Binds what the file asks for and the log does not have yet, in a run that has no step of its own.
+fn begin_what_is_left(run: &mut Run, workplace: &Workplace, store: &Store) -> Result<()> {
+    let first = workplace.runtime.block_on(store.read(run.id, 0, 1))?;
+    let started = RunState::start(&first.first().context("the run has no events")?.event)?;
+    if run.mentor.state().next_step > started.next_step {
+        return Ok(());
+    }
+    let bound = bound_by_file(workplace, store, run.id)?;
+    bind_all(run, bound_anew(&started).get(bound..).unwrap_or_default())
+}
 
 /// How many of the run file's plugins the log of a run says are bound, which has no step yet. What people
 /// bound or released meanwhile does not count.

@@ -1,7 +1,6 @@
 //! Whether an event can be folded at all. A log that nobody has touched holds no other; one that
 //! somebody has written may, and an audit names the event where a fold would lose its way.
 
-use crate::batch::DomainDraw;
 use crate::event::*;
 use crate::mixture::{Mixture, WEIGHT_TOTAL};
 use crate::ramp::check_sequences;
@@ -31,6 +30,30 @@ pub(super) fn wrong_start(state: &RunState) -> Option<String> {
     (!countable)
         .then(|| format!("data of at most {TOKENS_MAX} tokens"))
         .or_else(|| bad_mixture(domains.len(), &state.prior))
+        .or_else(|| bad_past(state))
+}
+
+/// What is wrong with what a fork goes on from.
+fn bad_past(state: &RunState) -> Option<String> {
+    let domains = state.spec.domains.len();
+    let drawn = state.domain_tokens.iter().fold(state.tokens, |sum, one| sum.saturating_add(*one));
+    let counted = [drawn, state.sequences, state.updates, state.non_finite.steps];
+    if counted.iter().any(|count| *count > TOKENS_MAX) || state.next_step > STEPS_MAX {
+        return Some(format!("a past of at most {STEPS_MAX} steps and {TOKENS_MAX} tokens"));
+    }
+    let mixtures = std::iter::once(&state.mixture).chain(state.pending.iter().map(|(_, it)| it));
+    one_each(domains, "cursors", state.cursors.len())
+        .or_else(|| one_each(domains, "carried errors", state.carries.len()))
+        .or_else(|| one_each(domains, "tokens", state.domain_tokens.len()))
+        .or_else(|| one_each(domains, "loss weights", state.loss_weights.len()))
+        .or_else(|| state.carries.iter().find_map(|carry| bad_carry(domains, *carry)))
+        .or_else(|| mixtures.into_iter().find_map(|mixture| bad_mixture(domains, mixture)))
+}
+
+/// In units of a sequence's share. A domain is owed fewer sequences than there are domains.
+fn bad_carry(domains: usize, carry: i64) -> Option<String> {
+    let most = WEIGHT_TOTAL.saturating_mul(16 * domains as u64);
+    (carry.unsigned_abs() > most).then(|| "a carried error of a few sequences".to_owned())
 }
 
 /// What is wrong with an event that follows upon `state`.
@@ -65,12 +88,7 @@ fn bad_step(state: &RunState, step: &StepRecorded) -> Option<String> {
             let all = counts.fold(drawn, u64::saturating_add).max(step.tokens);
             (all > TOKENS_MAX).then(|| format!("at most {TOKENS_MAX} tokens"))
         })
-        .or_else(|| {
-            // In units of a sequence's share. A domain is owed fewer sequences than there are domains.
-            let most = WEIGHT_TOTAL.saturating_mul(16 * domains as u64);
-            let owed = |draw: &DomainDraw| draw.carry.unsigned_abs() > most;
-            step.draws.iter().any(owed).then(|| "a carried error of a few sequences".to_owned())
-        })
+        .or_else(|| step.draws.iter().find_map(|draw| bad_carry(domains, draw.carry)))
         .or_else(|| step.receipts.iter().find_map(|receipt| bad_receipt(state, receipt)))
 }
 

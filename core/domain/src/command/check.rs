@@ -34,7 +34,14 @@ impl Command {
             Command::SetMixture { shares, .. } => check_mixture(shares, spec)?,
             Command::SetLearningRate { peak, .. } => check_peak(*peak, Some(spec))?,
             Command::SetBatchSize { sequences, .. } => check_batch_size(*sequences)?,
+            Command::Rollback { to, .. } if *to >= spec.training.steps => {
+                return Err(format!(
+                    "a rollback to step {to}: the run has steps 0 to {}",
+                    spec.training.steps.saturating_sub(1)
+                ));
+            }
             Command::Release { .. }
+            | Command::Rollback { .. }
             | Command::Pause { .. }
             | Command::Resume { .. }
             | Command::Stop { .. } => {}

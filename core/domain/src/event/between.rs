@@ -67,11 +67,22 @@ pub struct BatchSizeSet {
     pub by: String,
 }
 
+/// See [`Event::CheckpointBegun`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CheckpointBegun {
+    /// The next step to train.
+    pub step: u64,
+    /// Of the run's state right before this event, which is kept beside the checkpoint.
+    pub state: Digest,
+}
+
 /// See [`Event::CheckpointSaved`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct CheckpointSaved {
     /// The next step to train.
     pub step: u64,
+    /// Seq of the [`CheckpointBegun`] that it came of: the run is as it was there.
+    pub begun: u64,
     /// Over canonical content only.
     pub digest: Digest,
     /// Folder under the run's checkpoint folder.

@@ -12,6 +12,7 @@ pub use self::between::*;
 pub use self::binding::*;
 pub use self::run::*;
 pub use self::step::*;
+pub(crate) use self::weights::canonical;
 pub use self::weights::*;
 use crate::plugin::Output;
 use crate::step::Verdict;
@@ -38,6 +39,8 @@ pub enum Event {
     BindingQuarantined(BindingQuarantined),
     /// A plugin's state was kept, under its digest.
     PluginStateSaved(PluginStateSaved),
+    /// The weights are copied, to be saved as a checkpoint.
+    CheckpointBegun(CheckpointBegun),
     /// A checkpoint is on disk.
     CheckpointSaved(CheckpointSaved),
     /// A checkpoint could not be saved.
@@ -48,6 +51,8 @@ pub enum Event {
     RunPaused(RunPaused),
     /// It goes on.
     RunContinued(RunContinued),
+    /// The run went back to a checkpoint: a new attempt begins.
+    RolledBack(Box<RolledBack>),
     /// A worker took the run up again.
     RunResumed(RunResumed),
     /// The worker ended before the run did, and says why.
@@ -87,6 +92,8 @@ impl Event {
             Event::BatchSizeSet(_) => 18,
             Event::WeightsMeasured(_) => 19,
             Event::MixtureLimited(_) => 20,
+            Event::RolledBack(_) => 21,
+            Event::CheckpointBegun(_) => 22,
         }
     }
 
@@ -112,6 +119,8 @@ impl Event {
             Event::RunFinished(event) => Some(event.step),
             Event::WeightsMeasured(event) => Some(event.step),
             Event::MixtureLimited(event) => Some(event.step),
+            Event::RolledBack(event) => Some(event.step),
+            Event::CheckpointBegun(event) => Some(event.step),
         }
     }
 
@@ -128,6 +137,7 @@ impl Event {
             Event::ValidationRecorded(_)
             | Event::PluginStateSaved(_)
             | Event::WeightsMeasured(_)
+            | Event::CheckpointBegun(_)
             | Event::MixtureLimited(_) => false,
             _ => true,
         }

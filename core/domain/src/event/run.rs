@@ -2,7 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::id::Digest;
+use crate::event::CheckpointSaved;
+use crate::id::{Digest, RunId};
 use crate::mixture::Mixture;
 
 /// See [`Event::RunStarted`].
@@ -39,17 +40,43 @@ pub struct Environment {
     pub process: u32,
 }
 
-/// The run and checkpoint that a fork started from.
+/// The run and checkpoint that a fork started from, and all that its log is folded from without the
+/// other's.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Parent {
     /// Run id.
-    pub run: crate::id::RunId,
-    /// Event of its checkpoint.
+    pub run: RunId,
+    /// Seq of the event that the checkpoint was saved by.
     pub seq: u64,
     /// That event's hash.
     pub hash: Digest,
-    /// The checkpoint.
-    pub checkpoint: Digest,
+    /// What that event says.
+    pub checkpoint: CheckpointSaved,
+    /// The run's state at that checkpoint ([`RunState::snapshot`](crate::state::RunState::snapshot)).
+    pub state: Vec<u8>,
+}
+
+/// See [`Event::RolledBack`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RolledBack {
+    /// The next step to train until then.
+    pub step: u64,
+    /// The next step to train from then on.
+    pub to_step: u64,
+    /// The attempt that begins.
+    pub attempt: u32,
+    /// Seq of the event that the checkpoint was saved by.
+    pub seq: u64,
+    /// What that event says.
+    pub checkpoint: CheckpointSaved,
+    /// The run's state at that checkpoint ([`RunState::snapshot`](crate::state::RunState::snapshot)).
+    pub state: Vec<u8>,
+    /// Whether the data drawn since is passed over; else it is drawn again.
+    pub skipped_data: bool,
+    /// Why, in the words of who asked; empty if they gave none.
+    pub reason: String,
+    /// Who asked.
+    pub by: String,
 }
 
 /// See [`Event::RunPaused`].
@@ -75,6 +102,9 @@ pub struct RunResumed {
     pub checkpoint: Option<Digest>,
     /// Step of that checkpoint.
     pub checkpoint_step: u64,
+    /// First event that was verified and folded: the log before it was believed, by the digest of the
+    /// state there.
+    pub folded_from: u64,
     /// Steps trained again under the log.
     pub caught_up_steps: u64,
     /// Whether all of them agreed with the log.

@@ -40,7 +40,7 @@ impl KindState {
 
 /// Never inlined: right behind an operation, which may give any NaN, the compiler leaves this out.
 #[inline(never)]
-fn canonical(value: f64) -> f64 {
+pub(crate) fn canonical(value: f64) -> f64 {
     if value.is_nan() { f64::from_bits(0x7ff8_0000_0000_0000) } else { value }
 }
 

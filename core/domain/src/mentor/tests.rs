@@ -17,6 +17,7 @@ use crate::spec::RunSpec;
 use crate::step::LossSums;
 use crate::testing::spec;
 
+mod attempts;
 mod ending;
 mod limits;
 mod malformed;
@@ -105,9 +106,10 @@ impl Run {
             self.states.insert(Digest::of(&bytes), bytes);
         }
         for event in decided.events {
+            let attempt = self.mentor.state().attempt;
             self.mentor.apply(&event);
             let seq = self.log.len() as u64;
-            self.log.push(Recorded { seq, attempt: 0, recorded_at: 0, event });
+            self.log.push(Recorded { seq, attempt, recorded_at: 0, event });
         }
     }
 

@@ -25,7 +25,7 @@ macro_rules! same {
     };
 }
 
-same!(bool, u32, u64, i64, String);
+same!(bool, u8, u32, u64, i64, String);
 
 impl Frozen<f64> for f64 {
     fn freeze(&self) -> f64 {

@@ -89,4 +89,6 @@ kinds! {
     BatchSizeSet = 18: BatchSizeSet;
     WeightsMeasured = 19: WeightsMeasured;
     MixtureLimited = 20: MixtureLimited;
+    RolledBack = 21: RolledBack;
+    CheckpointBegun = 22: CheckpointBegun;
 }

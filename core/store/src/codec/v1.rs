@@ -132,7 +132,13 @@ record! { Environment of event::Environment {
     c_library: String, threads: u32, host: String, process: u32,
 } }
 
-record! { Parent of event::Parent { run: [u8; 16], seq: u64, hash: [u8; 32], checkpoint: [u8; 32], } }
+record! { CheckpointSaved of event::CheckpointSaved {
+    step: u64, begun: u64, digest: [u8; 32], folder: String, bytes: u64,
+} }
+
+record! { Parent of event::Parent {
+    run: [u8; 16], seq: u64, hash: [u8; 32], checkpoint: CheckpointSaved, state: Vec<u8>,
+} }
 
 record! { RunStarted of event::RunStarted {
     spec: String, prior: Mixture, environment: Environment, parent: Option<Parent>,
@@ -169,9 +175,7 @@ record! { PluginStateSaved of event::PluginStateSaved {
     binding: u32, step: u64, calls: u64, state: [u8; 32],
 } }
 
-record! { CheckpointSaved of event::CheckpointSaved {
-    step: u64, digest: [u8; 32], folder: String, bytes: u64,
-} }
+record! { CheckpointBegun of event::CheckpointBegun { step: u64, state: [u8; 32], } }
 
 record! { CheckpointFailed of event::CheckpointFailed { step: u64, reason: String, } }
 
@@ -186,8 +190,13 @@ record! { RunContinued of event::RunContinued { step: u64, } }
 record! { PassedOver of event::PassedOver { step: u64, checkpoint: [u8; 32], reason: String, } }
 
 record! { RunResumed of event::RunResumed {
-    step: u64, checkpoint: Option<[u8; 32]>, checkpoint_step: u64, caught_up_steps: u64,
+    step: u64, checkpoint: Option<[u8; 32]>, checkpoint_step: u64, folded_from: u64, caught_up_steps: u64,
     agreed: bool, difference_max: f64, passed_over: Vec<PassedOver>, environment: Environment,
+} }
+
+record! { RolledBack of event::RolledBack {
+    step: u64, to_step: u64, attempt: u32, seq: u64, checkpoint: CheckpointSaved, state: Vec<u8>,
+    skipped_data: bool, reason: String, by: String,
 } }
 
 record! { RunInterrupted of event::RunInterrupted { step: u64, reason: String, } }

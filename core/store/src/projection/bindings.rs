@@ -1,7 +1,8 @@
 //! `binding`: the plugins of a run as they stand now. A handful per run, so one by one.
 
-use hm_domain::event::{BindingChange, BindingChanged, Event, Recorded};
+use hm_domain::event::{BindingChange, BindingChanged, Event, Recorded, RolledBack};
 use hm_domain::id::RunId;
+use hm_domain::state::RunState;
 use sqlx::postgres::PgConnection;
 
 use super::{clean, name};
@@ -22,8 +23,38 @@ pub(super) async fn apply(c: &mut PgConnection, run_id: RunId, events: &[&Record
                 .execute(&mut *c)
                 .await?;
             }
+            Event::RunStarted(_) => {
+                // What a fork goes on with is bound by its first event.
+                let started = RunState::start(&recorded.event);
+                for binding in started.iter().flat_map(|state| state.bindings.values()) {
+                    change(c, run_id, recorded.seq, &binding.facts).await?;
+                }
+            }
+            Event::RolledBack(event) => roll_back(c, run_id, recorded.seq, event).await?,
             _ => {}
         }
+    }
+    Ok(())
+}
+
+/// What was bound at the checkpoint is bound again as it was there; what was bound since is over.
+async fn roll_back(
+    c: &mut PgConnection,
+    run_id: RunId,
+    seq: u64,
+    rolled: &RolledBack,
+) -> Result<()> {
+    sqlx::query(
+        "update binding set state = 'released', seq = $2 where run_id = $1 and state = 'bound'",
+    )
+    .bind(run_id.0)
+    .bind(seq as i64)
+    .execute(&mut *c)
+    .await?;
+    let then = RunState::from_snapshot(&rolled.state);
+    let bound = then.iter().flat_map(|state| state.bindings.values());
+    for binding in bound.filter(|binding| binding.live) {
+        change(c, run_id, seq, &binding.facts).await?;
     }
     Ok(())
 }

@@ -15,8 +15,8 @@ pub(super) async fn insert(
     for recorded in events {
         let Event::CheckpointSaved(event) = &recorded.event else { continue };
         sqlx::query(
-            "insert into checkpoint (run_id, seq, attempt, step, digest, folder, bytes) \
-             values ($1, $2, $3, $4, $5, $6, $7)",
+            "insert into checkpoint (run_id, seq, attempt, step, digest, folder, bytes, begun_seq) \
+             values ($1, $2, $3, $4, $5, $6, $7, $8)",
         )
         .bind(run_id.0)
         .bind(recorded.seq as i64)
@@ -25,6 +25,7 @@ pub(super) async fn insert(
         .bind(&event.digest.0[..])
         .bind(&event.folder)
         .bind(event.bytes as i64)
+        .bind(event.begun as i64)
         .execute(&mut *c)
         .await?;
     }

@@ -1,9 +1,12 @@
 //! `decision`: everything that was decided about data and knobs, by plugin or by hand.
 
+use std::borrow::Cow;
+
 use hm_domain::event::{Effect, Event, Receipt, Recorded};
 use hm_domain::id::RunId;
 use hm_domain::mixture::Mixture;
 use hm_domain::plugin::Output;
+use hm_domain::state::RunState;
 use sqlx::postgres::PgConnection;
 
 use super::clean;
@@ -29,7 +32,7 @@ struct Decision<'a> {
     step: u64,
     binding: Option<u32>,
     kind: &'static str,
-    mixture: Option<&'a Mixture>,
+    mixture: Option<Cow<'a, Mixture>>,
     /// First step under it.
     effective_step: Option<u64>,
     /// A knob's: the peak learning rate, or sequences of a step.
@@ -52,7 +55,7 @@ pub(super) async fn insert(
     }
     let (mut shares, mut rules) = (Lists::new(), Lists::new());
     for decision in &decisions {
-        match (decision.mixture, decision.weights) {
+        match (&decision.mixture, decision.weights) {
             (Some(mixture), _) => shares.push(mixture.shares()),
             (None, Some(weights)) => shares.push(weights.iter().copied()),
             (None, None) => shares.push_none(),
@@ -72,7 +75,9 @@ pub(super) async fn insert(
         .bind(rows().map(|row| row.binding.map(i64::from)).collect::<Vec<_>>())
         .bind(rows().map(|row| row.kind).collect::<Vec<_>>())
         .bind(
-            rows().map(|row| row.mixture.map(|mixture| mixture.version as i64)).collect::<Vec<_>>(),
+            rows()
+                .map(|row| row.mixture.as_ref().map(|mixture| mixture.version as i64))
+                .collect::<Vec<_>>(),
         )
         .bind(rows().map(|row| row.effective_step.map(|step| step as i64)).collect::<Vec<_>>())
         .bind(shares.starts)
@@ -100,12 +105,22 @@ fn of(recorded: &Recorded) -> Vec<Decision<'_>> {
                 "" => "set by hand",
                 reason => reason,
             };
-            vec![Decision { mixture: Some(&event.mixture), rules: &event.rules, reason, ..row }]
+            vec![Decision {
+                mixture: Some(Cow::Borrowed(&event.mixture)),
+                rules: &event.rules,
+                reason,
+                ..row
+            }]
         }
         Event::MixtureLimited(event) => {
             let row = Decision { by: None, ..by_hand(recorded, event.step, "mixture", "") };
             let reason = "held to the limits";
-            vec![Decision { mixture: Some(&event.mixture), rules: &event.rules, reason, ..row }]
+            vec![Decision {
+                mixture: Some(Cow::Borrowed(&event.mixture)),
+                rules: &event.rules,
+                reason,
+                ..row
+            }]
         }
         Event::LearningRateSet(event) => {
             let row = by_hand(recorded, event.step, "learning-rate", &event.by);
@@ -114,6 +129,13 @@ fn of(recorded: &Recorded) -> Vec<Decision<'_>> {
         Event::BatchSizeSet(event) => {
             let row = by_hand(recorded, event.step, "batch-size", &event.by);
             vec![Decision { value: Some(event.sequences.into()), reason: &event.reason, ..row }]
+        }
+        Event::RolledBack(event) => {
+            // The mixture comes back too, and is the newest that anybody decided.
+            let mixture = RunState::from_snapshot(&event.state).map(|state| state.mixture);
+            let row = by_hand(recorded, event.to_step, "mixture", &event.by);
+            let mixture = mixture.ok().map(Cow::Owned);
+            vec![Decision { mixture, reason: "rolled back", ..row }]
         }
         _ => Vec::new(),
     }
@@ -164,7 +186,8 @@ fn of_receipt<'a>(
         match effect {
             Effect::Mixture { mixture, effective_step, rules } => {
                 (row.kind, row.rules) = ("mixture", rules);
-                (row.mixture, row.effective_step) = (Some(mixture), Some(*effective_step));
+                (row.mixture, row.effective_step) =
+                    (Some(Cow::Borrowed(mixture)), Some(*effective_step));
             }
             Effect::LossWeights { weights } => {
                 row.kind = "loss-weights";

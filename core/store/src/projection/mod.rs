@@ -9,6 +9,7 @@ mod checkpoints;
 mod decisions;
 mod findings;
 mod lists;
+mod rollbacks;
 mod rollup_rows;
 mod rollups;
 mod run_row;
@@ -26,12 +27,13 @@ use crate::error::{Result, StoreError};
 use crate::store::{PAGE_EVENTS, Store, StoredEvent};
 
 /// Every projected table, children first. `run` itself comes last.
-const TABLES: [&str; 9] = [
+const TABLES: [&str; 10] = [
     "step_rollup",
     "step_metric",
     "decision",
     "finding",
     "checkpoint",
+    "rollback",
     "binding",
     "validation",
     "weight_state",
@@ -90,6 +92,7 @@ pub(crate) async fn project(
     findings::insert(c, run_id, events).await?;
     bindings::apply(c, run_id, events).await?;
     checkpoints::insert(c, run_id, events).await?;
+    rollbacks::insert(c, run_id, events).await?;
     validations::insert(c, run_id, events).await?;
     weights::insert(c, run_id, events).await?;
     commands::answer(c, run_id, events).await?;

@@ -1,8 +1,9 @@
 //! The row of `run`: made by the first event, brought up to date once per batch.
 
-use hm_domain::event::{Event, Recorded};
+use hm_domain::event::{Event, Parent, Recorded, RunStarted};
 use hm_domain::id::RunId;
 use hm_domain::spec::RunSpec;
+use hm_domain::state::RunState;
 use sqlx::postgres::PgConnection;
 use sqlx::types::Json;
 
@@ -30,7 +31,7 @@ pub(super) async fn insert(
         .bind(domains)
         .bind(spec.training.steps as i64)
         .bind(Json(&event.environment))
-        .bind(event.parent.as_ref().map(Json))
+        .bind(event.parent.as_ref().map(parent))
         .bind(recorded.recorded_at)
         .bind(i64::from(recorded.attempt))
         .execute(&mut *c)
@@ -39,11 +40,19 @@ pub(super) async fn insert(
     Ok(())
 }
 
+/// A parent without the bytes of its state.
+fn parent(parent: &Parent) -> serde_json::Value {
+    let Parent { run, seq, hash, checkpoint, .. } = parent;
+    serde_json::json!({ "run": run, "seq": seq, "hash": hash, "checkpoint": checkpoint })
+}
+
 /// What a batch of events leaves of the row; `None` where it says nothing.
 #[derive(Debug, Default, PartialEq)]
 struct Change<'a> {
     next_step: Option<i64>,
     tokens: Option<i64>,
+    /// The attempt that the last of them begins.
+    attempt: Option<i64>,
     state: Option<&'static str>,
     /// Ending and reason, which change together.
     outcome: Option<(Option<String>, Option<&'a str>)>,
@@ -53,12 +62,17 @@ impl<'a> Change<'a> {
     fn of(events: &[&'a Recorded]) -> Change<'a> {
         let mut change = Change::default();
         for recorded in events {
+            change.attempt = None;
             match &recorded.event {
                 Event::StepRecorded(event) => {
                     change.next_step = Some(event.step as i64 + 1);
                     change.tokens = Some(event.tokens as i64);
                     change.state = Some("running");
                 }
+                Event::RunStarted(RunStarted { parent: Some(Parent { state, .. }), .. }) => {
+                    change.stand_at(state, None);
+                }
+                Event::RolledBack(event) => change.stand_at(&event.state, Some(event.attempt)),
                 Event::RunPaused(_) => change.enter("paused", None, None),
                 Event::RunContinued(_) | Event::RunResumed(_) => {
                     change.enter("running", None, None)
@@ -73,6 +87,15 @@ impl<'a> Change<'a> {
             }
         }
         change
+    }
+
+    /// The run stands where a checkpoint's state is. What cannot be read is for an audit to name.
+    fn stand_at(&mut self, state: &[u8], attempt: Option<u32>) {
+        if let Ok(state) = RunState::from_snapshot(state) {
+            self.next_step = Some(state.next_step as i64);
+            self.tokens = Some(state.tokens as i64);
+        }
+        self.attempt = attempt.map(i64::from);
     }
 
     fn enter(&mut self, state: &'static str, ending: Option<String>, reason: Option<&'a str>) {
@@ -98,7 +121,7 @@ pub(super) async fn update(
     )
     .bind(run_id.0)
     .bind(last.recorded_at)
-    .bind(i64::from(last.attempt))
+    .bind(change.attempt.unwrap_or(i64::from(last.attempt)))
     .bind(change.next_step)
     .bind(change.tokens)
     .bind(change.state)

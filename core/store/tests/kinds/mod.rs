@@ -37,9 +37,13 @@ pub(crate) fn every_kind() -> Vec<(String, Event)> {
 
 fn fork() -> Event {
     let Event::RunStarted(mut started) = samples::started(1) else { unreachable!() };
-    let (hash, checkpoint) = (Digest::of(b"hash"), Digest::of(b"checkpoint"));
-    started.parent =
-        Some(Parent { run: RunId(uuid::Uuid::from_u128(9)), seq: 77, hash, checkpoint });
+    started.parent = Some(Parent {
+        run: RunId(uuid::Uuid::from_u128(9)),
+        seq: 77,
+        hash: Digest::of(b"hash"),
+        checkpoint: saved(),
+        state: vec![1, 2, 3],
+    });
     Event::RunStarted(started)
 }
 
@@ -264,16 +268,22 @@ fn bindings() -> Vec<(String, Event)> {
     ]
 }
 
-fn checkpoints() -> Vec<(String, Event)> {
-    let saved = CheckpointSaved {
+fn saved() -> CheckpointSaved {
+    CheckpointSaved {
         step: 12,
+        begun: 40,
         digest: Digest::of(b"content"),
         folder: "0000-00000012-abcd".into(),
         bytes: 1 << 40,
-    };
+    }
+}
+
+fn checkpoints() -> Vec<(String, Event)> {
+    let begun = CheckpointBegun { step: 12, state: Digest::of(b"state") };
     let failed = CheckpointFailed { step: 13, reason: "no space left on device".into() };
     vec![
-        ("checkpoint-saved".to_owned(), Event::CheckpointSaved(saved)),
+        ("checkpoint-begun".to_owned(), Event::CheckpointBegun(begun)),
+        ("checkpoint-saved".to_owned(), Event::CheckpointSaved(saved())),
         ("checkpoint-failed".to_owned(), Event::CheckpointFailed(failed)),
     ]
 }
@@ -284,6 +294,7 @@ fn life() -> Vec<(String, Event)> {
             step: 14,
             checkpoint,
             checkpoint_step: 12,
+            folded_from: 9,
             caught_up_steps: 2,
             agreed: true,
             difference_max: 0.0,
@@ -294,6 +305,17 @@ fn life() -> Vec<(String, Event)> {
             }],
             environment: samples::environment(),
         })
+    };
+    let rolled = RolledBack {
+        step: 14,
+        to_step: 12,
+        attempt: 1,
+        seq: 41,
+        checkpoint: saved(),
+        state: vec![1, 2, 3],
+        skipped_data: true,
+        reason: "it spiked".into(),
+        by: "me".into(),
     };
     let interrupted = RunInterrupted { step: 14, reason: "interrupted from the terminal".into() };
     let installed = PluginInstalled {
@@ -308,6 +330,7 @@ fn life() -> Vec<(String, Event)> {
         named("run-paused", Event::RunPaused(RunPaused { step: 14 })),
         named("run-continued", Event::RunContinued(RunContinued { step: 14 })),
         named("run-interrupted", Event::RunInterrupted(interrupted)),
+        named("rolled-back", Event::RolledBack(Box::new(rolled))),
         named("run-resumed", resumed(Some(Digest::of(b"content")))),
         named("run-resumed.from-the-beginning", resumed(None)),
         named("plugin-installed", Event::PluginInstalled(installed)),

@@ -22,10 +22,12 @@ impl Run {
         self.event(Event::RunFinished(RunFinished { step, ending, reason: reason.to_owned() }));
     }
 
-    fn checkpoint(&mut self) {
+    pub(super) fn checkpoint(&mut self) {
         let step = self.mentor.state().next_step;
+        let (begun, state) = (self.log.len() as u64, self.mentor.state().digest());
+        self.event(Event::CheckpointBegun(CheckpointBegun { step, state }));
         let folder = format!("{step}");
-        let saved = CheckpointSaved { step, digest: Digest::ZERO, folder, bytes: 1 };
+        let saved = CheckpointSaved { step, begun, digest: Digest::ZERO, folder, bytes: 1 };
         self.event(Event::CheckpointSaved(saved));
     }
 }
@@ -289,7 +291,7 @@ fn what_happens_between_steps_is_held_to_the_step_before_which_it_does() {
     };
     assert_eq!(wrong(Event::RunPaused(RunPaused { step: 4 })), "step of the event");
     let digest = Digest::ZERO;
-    let saved = CheckpointSaved { step: 2, digest, folder: "2".to_owned(), bytes: 1 };
+    let saved = CheckpointSaved { step: 2, begun: 1, digest, folder: "2".to_owned(), bytes: 1 };
     assert_eq!(wrong(Event::CheckpointSaved(saved)), "step of the event");
     let mut run = Run::start();
     run.steps_with_loss(100, 2.0);

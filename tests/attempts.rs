@@ -1,0 +1,184 @@
+//! Back to a checkpoint: a run that goes back repeats the same bits, a fork has its parent's, and a worker
+//! that dies on the way leaves nothing half done.
+
+use std::process::Command;
+
+use crate::place::Place;
+
+const SETS: [&str; 3] =
+    ["checkpoint.keep=100", "training.steps=90", "plugins=[{\"plugin\":\"odm\"}]"];
+
+impl Place {
+    /// What steps of an attempt came to, without place and time.
+    fn lived(&self, name: &str, attempt: u32, from: u64, to: u64) -> String {
+        self.sql(&format!(
+            "select string_agg(m::text, ';' order by m.step) from (select s.step, to_jsonb(s) - 'run_id' \
+             - 'seq' - 'step_us' - 'recorded_at' - 'attempt' from step_metric s join run r using (run_id) \
+             where r.name = '{name}' and s.attempt = {attempt} and s.step >= {from} and s.step < {to}) m"
+        ))
+    }
+
+    fn rebuilt_alike(&self, name: &str) {
+        let tables = ["run", "checkpoint", "rollback", "binding", "decision", "step_rollup"];
+        let rows = || {
+            tables.map(|table| {
+                self.sql(&format!(
+                    "select md5(coalesce(string_agg(t::text, ';' order by t::text), '')) from {table} t \
+                     where run_id = (select run_id from run where name = '{name}')"
+                ))
+            })
+        };
+        let before = rows();
+        self.ok(&["db", "rebuild", name]);
+        assert_eq!(rows(), before);
+    }
+
+    fn fork(&self, parent: &str, at: u64, name: &str, sets: &[&str]) -> Command {
+        let (at, file) = (at.to_string(), self.path("run.yaml").to_str().unwrap().to_owned());
+        let mut args = vec!["runs".to_owned(), "fork".into(), parent.into(), "--at".into(), at];
+        args.extend(["-c".to_owned(), file, "--set".into(), format!("name={name}")]);
+        args.extend(sets.iter().flat_map(|set| ["--set".to_owned(), (*set).to_owned()]));
+        self.hm(&args.iter().map(String::as_str).collect::<Vec<_>>())
+    }
+}
+
+#[test]
+fn rolled_back_run_repeats_the_same_bits() {
+    let place = Place::with_run_file();
+    let endless = [&SETS[..], &["training.steps=10000000"]].concat();
+    let worker = place.train_in_background("back", &endless);
+    place.wait_for_step("back", 60);
+    place.ok(&["runs", "rollback", "back", "--to", "30", "--reason", "again"]);
+    place.wait_for_step("back", 60);
+    place.ok(&["runs", "stop", "back"]);
+    assert_eq!(worker.end().0, Some(0));
+    assert_eq!(place.sql("select attempt, to_step, reason from rollback"), "1|30|again");
+    let first = place.lived("back", 0, 30, 60);
+    assert!(!first.is_empty());
+    assert_eq!(place.lived("back", 1, 30, 60), first);
+    assert_eq!(place.sql("select attempt, state from run"), "1|ended");
+    assert!(place.sql("select string_agg(folder, ' ') from checkpoint").contains("a001-s"));
+    let report = place.audit("back", &["--strict"], 0);
+    assert_eq!(report["verdict"], "proved");
+    place.rebuilt_alike("back");
+}
+
+#[test]
+fn rollback_waits_for_a_worker_and_one_that_is_killed_after_it_goes_on_right() {
+    let place = Place::with_run_file();
+    place.train("unbroken", &SETS);
+    let hold = place.hold_at_checkpoint(60);
+    let worker = place.train_in_background("back", &SETS);
+    hold.reached();
+    drop(worker);
+    hold.release();
+    // Nobody trains it: the wish waits, and one without a checkpoint is refused at once.
+    let refused = place.refused(&["runs", "rollback", "back", "--to", "31"], 1);
+    assert!(refused.contains("no checkpoint of step 31 is on record"), "{refused}");
+    let told = place.refused(&["runs", "rollback", "back", "--to", "30"], 3);
+    assert!(told.contains("waits in its inbox for the next `hm train`"), "{told}");
+    // The next worker dies as it puts that on record, another before it has saved anything since.
+    for (table, condition, on_record) in
+        [("rollback", "true", "0"), ("checkpoint", "new.attempt = 1", "1")]
+    {
+        let hold = place.hold_at(table, condition);
+        let worker = place.train_in_background("back", &SETS);
+        hold.reached();
+        assert_eq!(place.sql("select count(*) from rollback"), on_record);
+        drop(worker);
+        hold.release();
+    }
+    place.train("back", &SETS);
+    assert_eq!(place.lived("back", 1, 30, 90), place.lived("unbroken", 0, 30, 90));
+    assert_eq!(place.audit("back", &["--strict"], 0)["verdict"], "proved");
+    place.rebuilt_alike("back");
+}
+
+#[test]
+fn data_that_is_skipped_is_not_drawn_again() {
+    let place = Place::with_run_file();
+    let hold = place.hold_at_checkpoint(60);
+    let worker = place.train_in_background("back", &SETS);
+    hold.reached();
+    drop(worker);
+    hold.release();
+    place.refused(&["runs", "rollback", "back", "--to", "30", "--skip-data"], 3);
+    place.train("back", &SETS);
+    assert_eq!(place.sql("select skipped_data from rollback"), "t");
+    assert_ne!(place.lived("back", 1, 30, 40), place.lived("back", 0, 30, 40));
+    assert_eq!(place.audit("back", &["--strict"], 0)["verdict"], "proved");
+}
+
+#[test]
+fn fork_with_the_same_file_gives_the_parents_bits() {
+    let place = Place::with_run_file();
+    place.train("parent", &SETS);
+    let said = place.fork("parent", 30, "child", &SETS).output().unwrap();
+    assert!(said.status.success(), "{}", String::from_utf8_lossy(&said.stderr));
+    let said = String::from_utf8(said.stdout).unwrap();
+    assert!(said.contains("from step 30 of run"), "{said}");
+    // Its parent may go.
+    let id = place.sql("select run_id from run where name = 'parent'");
+    std::fs::remove_dir_all(place.path("data/checkpoints").join(id)).unwrap();
+    place.train("child", &SETS);
+    assert_eq!(place.lived("child", 0, 30, 90), place.lived("parent", 0, 30, 90));
+    assert_eq!(
+        place.sql(
+            "select min(step) from step_metric s join run using (run_id) where name = 'child'"
+        ),
+        "30"
+    );
+    assert_eq!(place.audit("child", &["--strict"], 0)["verdict"], "proved");
+    place.rebuilt_alike("child");
+}
+
+#[test]
+fn fork_that_is_killed_before_its_first_checkpoint_goes_on_and_a_finished_run_goes_on_by_fork() {
+    let place = Place::with_run_file();
+    place.train("parent", &SETS);
+    let refused = place.refused(
+        &["train", "-c", place.path("run.yaml").to_str().unwrap(), "--set", "name=parent"],
+        2,
+    );
+    assert!(refused.contains("runs fork"), "{refused}");
+    let longer = [&SETS[..], &["training.steps=120"]].concat();
+    let hold = place.hold_at_checkpoint(0);
+    let mut child = place.fork("parent", 90, "child", &longer).spawn().unwrap();
+    hold.reached();
+    child.kill().unwrap();
+    child.wait().unwrap();
+    hold.release();
+    assert_eq!(
+        place.sql("select count(*) from checkpoint join run using (run_id) where name = 'child'"),
+        "0"
+    );
+    place.train("child", &longer);
+    assert_eq!(place.sql("select next_step, state from run where name = 'child'"), "120|ended");
+    assert_eq!(
+        place.sql(
+            "select min(c.step) from checkpoint c join run using (run_id) where name = 'child'"
+        ),
+        "90"
+    );
+    assert_eq!(place.audit("child", &["--strict"], 0)["verdict"], "proved");
+}
+
+#[test]
+fn resumed_worker_reads_the_log_from_its_checkpoint_and_says_so() {
+    let place = Place::with_run_file();
+    let hold = place.hold_at_checkpoint(60);
+    let worker = place.train_in_background("cut", &SETS);
+    hold.reached();
+    drop(worker);
+    hold.release();
+    // What lies before is not read: it could not be.
+    let id = place.sql("select run_id from run where name = 'cut'");
+    place.sql(&format!(
+        "set session_replication_role = replica; update event set payload = '\\x00' where run_id = '{id}' \
+         and seq between 3 and 20"
+    ));
+    place.train("cut", &SETS);
+    assert_eq!(place.sql("select next_step, state from run where name = 'cut'"), "90|ended");
+    let begun = place.sql("select begun_seq from checkpoint where step = 30");
+    assert!(begun.parse::<u64>().unwrap() > 30);
+}
