@@ -136,10 +136,7 @@ fn fork_with_the_same_file_gives_the_parents_bits() {
 fn fork_that_is_killed_before_its_first_checkpoint_goes_on_and_a_finished_run_goes_on_by_fork() {
     let place = Place::with_run_file();
     place.train("parent", &SETS);
-    let refused = place.refused(
-        &["train", "-c", place.path("run.yaml").to_str().unwrap(), "--set", "name=parent"],
-        2,
-    );
+    let refused = place.refused_training("parent", &SETS, 2);
     assert!(refused.contains("runs fork"), "{refused}");
     let longer = [&SETS[..], &["training.steps=120"]].concat();
     let hold = place.hold_at_checkpoint(0);
