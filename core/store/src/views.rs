@@ -178,13 +178,22 @@ impl Store {
     }
 
     /// Checkpoints, newest first, with digests in hexadecimal. `doubtful` are those from whose weights the
-    /// next step, or that none has followed and before which the last one, gave no finite numbers.
+    /// next step, or that none has followed and before which the last one, gave no finite numbers; `abandoned` are
+    /// those that a rollback has left behind.
     pub async fn checkpoints(&self, run_id: RunId) -> Result<Vec<serde_json::Value>> {
-        self.objects("select to_jsonb(t) - 'run_id' || jsonb_build_object('digest', encode(digest, 'hex'), 'doubtful', \
+        let mut rows = self.objects("select to_jsonb(t) - 'run_id' || jsonb_build_object('digest', encode(digest, 'hex'), 'doubtful', \
              coalesce((select m.loss in ('NaN', 'Infinity', '-Infinity') or m.gradient_norm in ('NaN', 'Infinity') \
              from step_metric m where m.run_id = t.run_id and m.attempt = t.attempt and m.step in (t.step, t.step - 1) \
              order by m.step desc limit 1), false)) \
-             from checkpoint t where run_id = $1 order by seq desc limit $2", run_id, u32::MAX).await
+             from checkpoint t where run_id = $1 order by seq desc limit $2", run_id, u32::MAX).await?;
+        let turns = self.rollbacks(run_id).await?;
+        let turns: Vec<(u64, u64)> = turns.iter().map(|(seq, begun, _)| (*seq, *begun)).collect();
+        let way = hm_domain::attempt::way(&turns, u64::MAX);
+        for row in &mut rows {
+            let begun = row["begun_seq"].as_u64().unwrap_or_default();
+            row["abandoned"] = (!way.iter().any(|part| part.contains(&begun))).into();
+        }
+        Ok(rows)
     }
 
     /// Rollbacks in order, each as its seq, the begin of the checkpoint that it went back to, and that
