@@ -398,3 +398,22 @@ fn run_that_cannot_be_taken_up_says_why_in_its_log() {
     let due = "interrupted||the run could not be taken up: on a CPU this must not be";
     assert!(state.starts_with(due), "{state}");
 }
+
+#[test]
+fn stop_that_was_obeyed_is_not_forgotten_by_a_worker_that_dies_as_it_saves() {
+    let place = Place::with_run_file();
+    let sets = [&PLAIN[..], &["checkpoint.every_steps=10000000"]].concat();
+    let worker = place.train_in_background("stopped", &sets);
+    place.wait_for_step("stopped", 5);
+    let hold = place.hold_at_checkpoint(0);
+    place.ok(&["runs", "stop", "stopped"]);
+    hold.reached();
+    drop(worker);
+    hold.release();
+    let steps = place.steps("stopped");
+    assert!(place.state("stopped").starts_with("running|"));
+    let said = place.train("stopped", &sets);
+    assert!(said.contains("ended: stopped by"), "{said}");
+    assert_eq!(place.steps("stopped"), steps, "nothing is trained after the stop");
+    assert!(place.final_checkpoint("stopped").starts_with(&format!("{steps}|")));
+}
