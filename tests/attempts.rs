@@ -223,3 +223,37 @@ fn fork_whose_parent_is_another_than_it_says_is_named_and_one_that_cannot_be_lea
     let report = place.audit("child", &["--strict"], 0);
     assert!(report["parent"].as_str().unwrap().contains("is not at hand"), "{report}");
 }
+
+#[test]
+fn run_state_that_is_damaged_is_passed_over_for_an_older_one_and_kept_again() {
+    let place = Place::with_run_file();
+    place.train("unbroken", &SETS);
+    let hold = place.hold_at_checkpoint(90);
+    let worker = place.train_in_background("broken", &SETS);
+    hold.reached();
+    drop(worker);
+    hold.release();
+    let saved = |step: u64, column: &str| {
+        place.sql(&format!(
+            "select {column} from checkpoint join run using (run_id) where name = 'broken' and step = {step}"
+        ))
+    };
+    let state = place.checkpoints("broken").join(saved(60, "folder")).join("run-state.bin");
+    let whole = std::fs::read(&state).unwrap();
+    std::fs::write(&state, &whole[..whole.len() / 2]).unwrap();
+    let args = place.train_args("broken", &SETS);
+    let output = place.output(&args.iter().map(String::as_str).collect::<Vec<_>>());
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(
+        output.status.success() && said.contains("the run state of step 60 is passed over"),
+        "{said}"
+    );
+    let resumed = place.resumed();
+    assert_eq!(
+        (resumed.checkpoint_step, resumed.folded_from.to_string()),
+        (60, saved(30, "begun_seq"))
+    );
+    assert_eq!(std::fs::read(&state).unwrap(), whole);
+    assert_eq!(place.facts("broken"), place.facts("unbroken"));
+    assert_eq!(place.audit("broken", &["--strict"], 0)["verdict"], "proved");
+}

@@ -19,7 +19,7 @@ impl Place {
         self.refused(&args.iter().map(String::as_str).collect::<Vec<_>>(), code)
     }
 
-    fn checkpoints(&self, name: &str) -> PathBuf {
+    pub(crate) fn checkpoints(&self, name: &str) -> PathBuf {
         let id = self.sql(&format!("select run_id from run where name = '{name}'"));
         self.path("data/checkpoints").join(id)
     }
@@ -39,7 +39,7 @@ impl Place {
     }
 
     /// The newest resumption on record.
-    fn resumed(&self) -> RunResumed {
+    pub(crate) fn resumed(&self) -> RunResumed {
         let newest = "select encode(payload, 'hex') from event where kind = 13 \
             order by recorded_at desc limit 1";
         match codec::decode(13, 1, &from_hex(&self.sql(newest))) {
