@@ -9,7 +9,7 @@ fn same_command_after_the_end_says_what_happened_and_how_to_go_on() {
     place.train("run", &sets);
     let text = place.refused_training("run", &sets, 2);
     let due = "has ended already: completed at step 4 of 4";
-    for part in [due, "ago (all steps are done)", "--new", "hm export", "hm import"] {
+    for part in [due, "ago (all steps are done)", "--new", "runs fork"] {
         assert!(text.contains(part), "{text}");
     }
     assert_eq!(place.sql("select count(*) from run"), "1");

@@ -117,6 +117,8 @@ fn fork_with_the_same_file_gives_the_parents_bits() {
     assert!(said.status.success(), "{}", String::from_utf8_lossy(&said.stderr));
     let said = String::from_utf8(said.stdout).unwrap();
     assert!(said.contains("from step 30 of run"), "{said}");
+    let report = place.audit("child", &["--strict"], 0);
+    assert!(report["parent"].as_str().unwrap().contains("names the same checkpoint"), "{report}");
     // Its parent may go.
     let id = place.sql("select run_id from run where name = 'parent'");
     std::fs::remove_dir_all(place.path("data/checkpoints").join(id)).unwrap();
@@ -178,4 +180,80 @@ fn resumed_worker_reads_the_log_from_its_checkpoint_and_says_so() {
     assert_eq!(place.sql("select next_step, state from run where name = 'cut'"), "90|ended");
     let begun = place.sql("select begun_seq from checkpoint where step = 30");
     assert!(begun.parse::<u64>().unwrap() > 30);
+}
+
+#[test]
+fn fork_whose_parent_is_another_than_it_says_is_named_and_one_that_cannot_be_leaves_nothing() {
+    let place = Place::with_run_file();
+    place.train("parent", &SETS);
+    let refused = |at: u64, name: &str, sets: &[&str]| {
+        let output = place.fork("parent", at, name, &[&SETS[..], sets].concat()).output().unwrap();
+        assert_eq!(output.status.code(), Some(2));
+        String::from_utf8(output.stderr).unwrap()
+    };
+    let said = refused(31, "child", &[]);
+    assert!(
+        said.contains("no checkpoint of step 31 is on record; the newest are of step 30, 60, 90"),
+        "{said}"
+    );
+    let said = refused(30, "child", &["seed=4"]);
+    assert!(said.contains("a fork cannot have another seed than its parent"), "{said}");
+    let said = refused(90, "child", &[]);
+    assert!(said.contains("training.steps is 90 and the fork begins at step 90"), "{said}");
+    assert_eq!(place.sql("select count(*) from run_head where name = 'child'"), "0");
+
+    let said = place.fork("parent", 60, "child", &SETS).output().unwrap();
+    assert!(said.status.success(), "{}", String::from_utf8_lossy(&said.stderr));
+    place.train("child", &SETS);
+    // A parent that never was so, in a log that is whole.
+    let parent = place.sql("select run_id from run where name = 'parent'");
+    let saved = place.sql(
+        "select seq from checkpoint join run using (run_id) where name = 'parent' and step = 60",
+    );
+    place.sql(&format!(
+        "set session_replication_role = replica; update event set recorded_at = recorded_at + 1 \
+         where run_id = '{parent}' and seq = {saved}"
+    ));
+    let report = place.audit("child", &[], 1);
+    assert_eq!(report["first"]["what"], "parent", "{report}");
+    // Without it the fork's own word is all there is, and that is said.
+    place.sql(&format!(
+        "set session_replication_role = replica; delete from run_head where run_id = '{parent}'"
+    ));
+    let report = place.audit("child", &["--strict"], 0);
+    assert!(report["parent"].as_str().unwrap().contains("is not at hand"), "{report}");
+}
+
+#[test]
+fn run_state_that_is_damaged_is_passed_over_for_an_older_one_and_kept_again() {
+    let place = Place::with_run_file();
+    place.train("unbroken", &SETS);
+    let hold = place.hold_at_checkpoint(90);
+    let worker = place.train_in_background("broken", &SETS);
+    hold.reached();
+    drop(worker);
+    hold.release();
+    let saved = |step: u64, column: &str| {
+        place.sql(&format!(
+            "select {column} from checkpoint join run using (run_id) where name = 'broken' and step = {step}"
+        ))
+    };
+    let state = place.checkpoints("broken").join(saved(60, "folder")).join("run-state.bin");
+    let whole = std::fs::read(&state).unwrap();
+    std::fs::write(&state, &whole[..whole.len() / 2]).unwrap();
+    let args = place.train_args("broken", &SETS);
+    let output = place.output(&args.iter().map(String::as_str).collect::<Vec<_>>());
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(
+        output.status.success() && said.contains("the run state of step 60 is passed over"),
+        "{said}"
+    );
+    let resumed = place.resumed();
+    assert_eq!(
+        (resumed.checkpoint_step, resumed.folded_from.to_string()),
+        (60, saved(30, "begun_seq"))
+    );
+    assert_eq!(std::fs::read(&state).unwrap(), whole);
+    assert_eq!(place.facts("broken"), place.facts("unbroken"));
+    assert_eq!(place.audit("broken", &["--strict"], 0)["verdict"], "proved");
 }

@@ -19,7 +19,7 @@ impl Place {
         self.refused(&args.iter().map(String::as_str).collect::<Vec<_>>(), code)
     }
 
-    fn checkpoints(&self, name: &str) -> PathBuf {
+    pub(crate) fn checkpoints(&self, name: &str) -> PathBuf {
         let id = self.sql(&format!("select run_id from run where name = '{name}'"));
         self.path("data/checkpoints").join(id)
     }
@@ -39,7 +39,7 @@ impl Place {
     }
 
     /// The newest resumption on record.
-    fn resumed(&self) -> RunResumed {
+    pub(crate) fn resumed(&self) -> RunResumed {
         let newest = "select encode(payload, 'hex') from event where kind = 13 \
             order by recorded_at desc limit 1";
         match codec::decode(13, 1, &from_hex(&self.sql(newest))) {
@@ -358,10 +358,12 @@ fn of_several_runs_of_a_name_the_newest_is_meant_unless_another_is_named() {
 #[test]
 fn error_that_ends_a_worker_stands_in_the_log() {
     let place = Place::with_run_file();
-    let worker = place.train_in_background("run", &PLAIN);
+    // Without a checkpoint, whose state would be believed.
+    let sets = [&PLAIN[..], &["checkpoint.every_steps=10000000"]].concat();
+    let worker = place.train_in_background("run", &sets);
     place.wait_for_step("run", 3);
     place.ok(&["runs", "learning-rate", "run", "5e-4"]);
-    assert_eq!(worker.interrupt(), Some(130));
+    drop(worker);
     // A rate that no step can be trained under, which neither a run file nor a person may ask for.
     forge(&place, 0, |event| match event {
         Event::LearningRateSet(set) => {
@@ -371,7 +373,7 @@ fn error_that_ends_a_worker_stands_in_the_log() {
         _ => false,
     });
     let due = format!("step {} could not be trained: the learning rate is inf", place.steps("run"));
-    let text = place.refused_training("run", &PLAIN, 2);
+    let text = place.refused_training("run", &sets, 2);
     assert!(text.contains(&due), "{text}");
     let state = place.state("run");
     assert!(state.starts_with(&format!("interrupted||{due}")), "{state}");
@@ -397,4 +399,23 @@ fn run_that_cannot_be_taken_up_says_why_in_its_log() {
     let state = place.state("run");
     let due = "interrupted||the run could not be taken up: on a CPU this must not be";
     assert!(state.starts_with(due), "{state}");
+}
+
+#[test]
+fn stop_that_was_obeyed_is_not_forgotten_by_a_worker_that_dies_as_it_saves() {
+    let place = Place::with_run_file();
+    let sets = [&PLAIN[..], &["checkpoint.every_steps=10000000"]].concat();
+    let worker = place.train_in_background("stopped", &sets);
+    place.wait_for_step("stopped", 5);
+    let hold = place.hold_at_checkpoint(0);
+    place.ok(&["runs", "stop", "stopped"]);
+    hold.reached();
+    drop(worker);
+    hold.release();
+    let steps = place.steps("stopped");
+    assert!(place.state("stopped").starts_with("running|"));
+    let said = place.train("stopped", &sets);
+    assert!(said.contains("ended: stopped by"), "{said}");
+    assert_eq!(place.steps("stopped"), steps, "nothing is trained after the stop");
+    assert!(place.final_checkpoint("stopped").starts_with(&format!("{steps}|")));
 }

@@ -1,6 +1,7 @@
 //! A run from outside: asked, steered and audited by whoever has the database.
 
 pub(crate) mod audit;
+pub(crate) mod parent;
 pub(crate) mod runs;
 pub(crate) mod show;
 pub(crate) mod wishes;

@@ -137,9 +137,10 @@ fn pass_over_doubtful(rows: &mut [serde_json::Value]) {
     good_first(rows);
 }
 
-/// Checkpoints from whose weights a step has given numbers before the others, each in the order they had.
+/// Checkpoints from whose weights a step has given numbers before the others, and those that a rollback has
+/// left behind after the rest, each in the order they had.
 pub(crate) fn good_first(rows: &mut [serde_json::Value]) {
-    rows.sort_by_key(|row| row["doubtful"] == true);
+    rows.sort_by_key(|row| (row["doubtful"] == true, row["abandoned"] == true));
 }
 
 fn named_tokenizer(path: &Path, expected: Digest) -> Result<PathBuf> {

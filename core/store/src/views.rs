@@ -1,5 +1,8 @@
 //! What a page reads: projections as rows ready for JSON. Reads only.
 
+use std::ops::Range;
+
+use hm_domain::attempt::way;
 use hm_domain::id::RunId;
 use hm_domain::spec::RunSpec;
 use sqlx::Row as _;
@@ -178,13 +181,26 @@ impl Store {
     }
 
     /// Checkpoints, newest first, with digests in hexadecimal. `doubtful` are those from whose weights the
-    /// next step, or that none has followed and before which the last one, gave no finite numbers.
+    /// next step, or that none has followed and before which the last one, gave no finite numbers; `abandoned` are
+    /// those that a rollback has left behind.
     pub async fn checkpoints(&self, run_id: RunId) -> Result<Vec<serde_json::Value>> {
-        self.objects("select to_jsonb(t) - 'run_id' || jsonb_build_object('digest', encode(digest, 'hex'), 'doubtful', \
+        let mut rows = self.objects("select to_jsonb(t) - 'run_id' || jsonb_build_object('digest', encode(digest, 'hex'), 'doubtful', \
              coalesce((select m.loss in ('NaN', 'Infinity', '-Infinity') or m.gradient_norm in ('NaN', 'Infinity') \
              from step_metric m where m.run_id = t.run_id and m.attempt = t.attempt and m.step in (t.step, t.step - 1) \
              order by m.step desc limit 1), false)) \
-             from checkpoint t where run_id = $1 order by seq desc limit $2", run_id, u32::MAX).await
+             from checkpoint t where run_id = $1 order by seq desc limit $2", run_id, u32::MAX).await?;
+        let way = self.way(run_id).await?;
+        for row in &mut rows {
+            row["abandoned"] = (!is_on(&way, &row["begun_seq"])).into();
+        }
+        Ok(rows)
+    }
+
+    /// Which seqs of a run's log led to where it is.
+    async fn way(&self, run_id: RunId) -> Result<Vec<Range<u64>>> {
+        let turns = self.rollbacks(run_id).await?;
+        let turns: Vec<(u64, u64)> = turns.iter().map(|(seq, begun, _)| (*seq, *begun)).collect();
+        Ok(way(&turns, u64::MAX))
     }
 
     /// Rollbacks in order, each as its seq, the begin of the checkpoint that it went back to, and that
@@ -204,9 +220,12 @@ impl Store {
         self.objects("select to_jsonb(t) - 'run_id' || jsonb_build_object('plugin', encode(plugin, 'hex')) from binding t where run_id = $1 order by binding limit $2", run_id, u32::MAX).await
     }
 
-    /// Validations in order.
+    /// Validations in order, without those that a rollback has left behind.
     pub async fn validations(&self, run_id: RunId) -> Result<Vec<serde_json::Value>> {
-        self.objects("select to_jsonb(t) - 'run_id' from validation t where run_id = $1 order by seq limit $2", run_id, u32::MAX).await
+        let mut rows = self.objects("select to_jsonb(t) - 'run_id' from validation t where run_id = $1 order by seq limit $2", run_id, u32::MAX).await?;
+        let way = self.way(run_id).await?;
+        rows.retain(|row| is_on(&way, &row["seq"]));
+        Ok(rows)
     }
 
     async fn objects(
@@ -219,6 +238,12 @@ impl Store {
         let rows = query.fetch_all(&self.pool).await?;
         rows.iter().map(|row| Ok(row.try_get(0)?)).collect()
     }
+}
+
+/// Whether a row's seq is on the way.
+fn is_on(way: &[Range<u64>], seq: &serde_json::Value) -> bool {
+    let seq = seq.as_u64().unwrap_or_default();
+    way.iter().any(|part| part.contains(&seq))
 }
 
 #[cfg(test)]

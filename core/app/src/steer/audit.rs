@@ -11,6 +11,7 @@ use rayon::prelude::*;
 use serde::Serialize;
 
 use crate::cli::AuditArgs;
+use crate::steer::parent::parentage;
 use crate::work::registry::Registry;
 use crate::workplace::Workplace;
 
@@ -38,6 +39,9 @@ pub(crate) struct Report {
     pub(crate) steps: u64,
     /// Whether the log is all of its run; one that is not may have been cut.
     pub(crate) ended: bool,
+    /// What its parent's log says of a fork.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) parent: Option<String>,
     #[serde(flatten)]
     pub(crate) proofs: Proofs,
 }
@@ -55,6 +59,9 @@ impl Report {
             println!(
                 "  not ended: the run may go on, and nothing here says where its log must end"
             );
+        }
+        if let Some(parent) = &self.parent {
+            println!("  {parent}");
         }
         let Proofs { proved, not_provable, diverged, first } = &self.proofs;
         println!(
@@ -90,6 +97,7 @@ pub(crate) async fn audit(
     level: Level,
 ) -> Result<Report> {
     let chain = store.verify_chain(run).await.context("the chain cannot be read")?;
+    let is_whole = chain.broken.is_none();
     let mut proofs = Proofs::default();
     let mut steps = 0;
     if let Some((seq, sentence)) = chain.broken {
@@ -104,6 +112,11 @@ pub(crate) async fn audit(
     } else if level >= Level::Decisions {
         steps = decisions(store, &registry, run, &mut proofs).await?;
     }
+    // Of a log that is broken nothing follows.
+    let parentage = if is_whole { parentage(store, run).await? } else { None };
+    if let Some(differs) = parentage.as_ref().and_then(|parentage| parentage.differs.clone()) {
+        proofs.diverge(differs);
+    }
     let verdict = match (proofs.diverged, proofs.not_provable) {
         (0, 0) => "proved",
         (0, _) => "not provable in part",
@@ -117,6 +130,7 @@ pub(crate) async fn audit(
         events: chain.events,
         steps,
         ended: chain.sealed,
+        parent: parentage.map(|parentage| parentage.said),
         proofs,
     })
 }

@@ -49,7 +49,11 @@ pub(crate) async fn ask(
 ) -> Result<Fate> {
     let id = RunId(row.run_id);
     if row.ending.is_some() {
-        return Ok(Fate::Refused(ended(row)));
+        let mut refusal = ended(row);
+        if let Command::Rollback { to, .. } = command {
+            refusal += &format!("; go on from there with `hm runs fork {id} --at {to} -c FILE`");
+        }
+        return Ok(Fate::Refused(refusal));
     }
     if let Err(reason) = command.check(&store.spec(id).await?) {
         return Ok(Fate::Refused(reason));

@@ -103,9 +103,13 @@ impl Anchor {
             if !folder.is_dir() {
                 continue;
             }
-            match return_point(runtime, store, id, (*seq, saved), &folder)? {
-                Ok((point, before)) => {
-                    let state = RunState::from_snapshot(&point.state)?;
+            let point = return_point(runtime, store, id, (*seq, saved), &folder)?;
+            let found = point.and_then(|(point, before)| {
+                let state = RunState::from_snapshot(&point.state);
+                state.map(|state| (state, before)).map_err(|error| error.to_string())
+            });
+            match found {
+                Ok((state, before)) => {
                     if state.spec != self.state.spec {
                         bail!(
                             "the log of run {id} is damaged at seq 0: its spec is not that of the state \

@@ -2,6 +2,8 @@
 //! decisions, and compared with what was logged. Nothing is appended twice and no plugin decides. What a
 //! rollback has left behind is folded and not trained. Where it begins is found by `anchor`.
 
+use std::path::Path;
+
 use anyhow::{Result, bail};
 use hm_data::Sampler;
 use hm_domain::event::*;
@@ -17,6 +19,7 @@ use crate::progress::Steady;
 use crate::work::anchor::Anchor;
 use crate::work::checkpoints::{Checkpoints, TakenUp};
 use crate::work::kept_states::KeptStates;
+use crate::work::run_states;
 use crate::workplace::Workplace;
 
 /// Events read at once: what memory holds of the log.
@@ -83,11 +86,13 @@ pub(crate) fn catch_up(
                     train_again(&state, step, trainer, sampler, &mut caught_up)?;
                     progress.at(step.step + 1);
                 }
-                Event::CheckpointBegun(_) => {
+                Event::CheckpointBegun(begun) => {
                     begun_with = state.snapshot();
                     if let Some(taken_up) = anchor.taken_up.as_ref().filter(|_| seq == trained_from)
                     {
                         begin_from(taken_up, &state, sampler, &mut caught_up)?;
+                        let folder = checkpoints.folder().join(&taken_up.saved.folder);
+                        restore_state(&folder, begun, &begun_with);
                     }
                 }
                 Event::CheckpointSaved(saved) => {
@@ -150,6 +155,16 @@ fn begin_from(
     caught_up.checkpoint = Some(saved.digest);
     caught_up.checkpoint_step = saved.step;
     Ok(())
+}
+
+/// Keeps the state of a whole checkpoint once more that has lost it, where it comes out the same.
+fn restore_state(folder: &Path, begun: &CheckpointBegun, state: &[u8]) {
+    if run_states::kept(folder, begun.state).is_ok() || Digest::of(state) != begun.state {
+        return;
+    }
+    if let Err(error) = run_states::keep(folder, state) {
+        eprintln!("the run state of step {} cannot be kept again: {error}", begun.step);
+    }
 }
 
 impl TakenUp {
