@@ -1,0 +1,63 @@
+//! What an audit found, for people and for machines.
+
+use hm_domain::audit::{Divergence, Proofs};
+use hm_domain::id::RunId;
+use serde::Serialize;
+
+use super::Level;
+
+/// What an audit found.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Report {
+    pub(crate) run: String,
+    pub(crate) level: String,
+    pub(crate) verdict: &'static str,
+    pub(crate) events: u64,
+    pub(crate) steps: u64,
+    /// Whether the log is all of its run; one that is not may have been cut.
+    pub(crate) ended: bool,
+    #[serde(flatten)]
+    pub(crate) proofs: Proofs,
+}
+
+impl Report {
+    pub(super) fn new(
+        run: RunId,
+        level: Level,
+        (events, steps, ended): (u64, u64, bool),
+        proofs: Proofs,
+    ) -> Report {
+        let verdict = match (proofs.diverged, proofs.not_provable) {
+            (0, 0) => "proved",
+            (0, _) => "not provable in part",
+            _ => "diverged",
+        };
+        let level = format!("{level:?}").to_lowercase();
+        Report { run: run.to_string(), level, verdict, events, steps, ended, proofs }
+    }
+
+    /// 0 when nothing diverged (with `strict`: and nothing was unprovable), else 1.
+    pub(crate) fn exit_code(&self, strict: bool) -> u8 {
+        u8::from(self.proofs.diverged > 0 || (strict && self.proofs.not_provable > 0))
+    }
+
+    pub(crate) fn print(&self) {
+        println!("audit of {} at level {}: {}", self.run, self.level, self.verdict);
+        println!("  {} events, {} steps", self.events, self.steps);
+        if !self.ended {
+            println!(
+                "  not ended: the run may go on, and nothing here says where its log must end"
+            );
+        }
+        let Proofs { proved, not_provable, diverged, first } = &self.proofs;
+        println!(
+            "  {proved} plugin calls proved, {not_provable} not provable, {diverged} diverged"
+        );
+        if let Some(Divergence { seq, step, plugin, what, logged, found }) = first {
+            let step = step.map(|step| format!(" (step {step})")).unwrap_or_default();
+            println!("  first divergence at seq {seq}{step}, {plugin}: {what}");
+            println!("    logged: {logged}");
+            println!("    found:  {found}");
+        }
+    }
+}
