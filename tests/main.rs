@@ -3,6 +3,7 @@
 
 mod admission;
 mod after_the_end;
+mod anchors;
 mod attempts;
 mod bad_input;
 mod costs;

@@ -9,6 +9,8 @@ use clap::{Args, Parser, Subcommand};
 use hm_domain::id::RunId;
 
 pub(crate) use self::runs::{ForkArgs, RunsCommand};
+use crate::prove::anchors::Head;
+use crate::prove::key::PublicKey;
 use crate::steer::audit::Level;
 use crate::weights::chat::Template;
 
@@ -77,6 +79,12 @@ pub(crate) enum Command {
         after_help = "Exit code: 0 the run obeyed, 1 it refused, 2 it could not be asked, 3 nobody has answered yet: the command waits\nin the run's inbox for the worker's next step, or for the next `hm train` where no worker holds the run. `stop`\nends such a run on the spot where that loses no step.\n\nExamples:\n  hm runs ls\n  hm runs pause my-run --reason \"the disk is filling up\""
     )]
     Runs(RunsCommand),
+    /// The key that this machine signs with
+    #[command(
+        subcommand,
+        after_help = "The key is made at first use. Whoever is to trust what it signs takes its public half from here, not from\nwhat is signed.\n\nExamples:\n  hm key show\n  hm key verify statement.json --key PUBLIC"
+    )]
+    Key(KeyCommand),
     /// The database: address, shell, projections
     #[command(subcommand, after_help = "Examples:\n  hm db psql\n  hm db stop")]
     Db(DbCommand),
@@ -261,6 +269,16 @@ pub(crate) struct AuditArgs {
     /// Fail also on what nobody can prove
     #[arg(long)]
     pub(crate) strict: bool,
+    /// Hold the chain against a head that was printed or written down; may be repeated
+    #[arg(long = "head", value_name = "SEQ:HASH")]
+    pub(crate) heads: Vec<Head>,
+    /// Hold it against the signed heads in a file, such as a checkpoint's anchor.json; may be repeated. Those in
+    /// anchors/RUN.jsonl of the data folder are looked at anyway
+    #[arg(long, value_name = "FILE")]
+    pub(crate) anchors: Vec<PathBuf>,
+    /// Public key that has signed them, as `hm key show` prints it; this machine's own unless given
+    #[arg(long, value_name = "PUBLIC")]
+    pub(crate) key: Option<PublicKey>,
     /// Print the report as JSON
     #[arg(long)]
     pub(crate) json: bool,
@@ -326,6 +344,28 @@ pub(crate) enum PluginCommand {
         /// Why, for the log
         #[arg(long, default_value = "", hide_default_value = true)]
         reason: String,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum KeyCommand {
+    /// Print the public key and its id
+    #[command(after_help = "Example:\n  hm key show")]
+    Show {
+        /// Print them as JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Check the signature on a statement, an anchor or a head, and print what was signed
+    #[command(
+        after_help = "Exit code: 0 the key has signed it, 1 it has not.\n\nExample:\n  hm key verify statement.json --key PUBLIC"
+    )]
+    Verify {
+        /// The envelope (DSSE), or a file with one on each line
+        file: PathBuf,
+        /// Public key, as `hm key show` prints it; this machine's own unless given
+        #[arg(long, value_name = "PUBLIC")]
+        key: Option<PublicKey>,
     },
 }
 

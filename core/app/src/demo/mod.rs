@@ -17,6 +17,7 @@ use crate::cli::DemoArgs;
 use crate::interrupt::Interrupt;
 use crate::page::serve::Page;
 use crate::plugins;
+use crate::prove::held::Anchors;
 use crate::run_file::RunFile;
 use crate::run_file::typed_again::typed_again;
 use crate::steer::audit::source::Logged;
@@ -57,7 +58,8 @@ pub(crate) fn demo(workplace: &Workplace, args: &DemoArgs) -> Result<u8> {
     println!("\nAuditing: every decision of the run is executed again from the log.");
     let registry = workplace.registry(&store)?;
     let source = Logged::new(&store, workplace.runtime.handle(), id);
-    let report = audit::audit(&source, registry, Level::Decisions)?;
+    let anchors = Anchors::gather(&workplace.data_dir, id, &[], &[], None)?;
+    let report = audit::held_against(&anchors, &source, registry, Level::Decisions)?;
     workplace.runtime.block_on(summary::print(&store, id, &outcome, &report))?;
     if std::io::stdout().is_terminal() && !interrupt.raised() {
         println!("\nThe page stays at {} until Ctrl-C.", page.address);

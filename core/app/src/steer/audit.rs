@@ -2,6 +2,7 @@
 //! executed again in parallel.
 
 mod execute;
+mod noted;
 mod report;
 pub(crate) mod source;
 
@@ -12,9 +13,11 @@ use hm_domain::event::Event;
 use hm_store::{StoreError, StoredEvent};
 
 use self::execute::Executor;
+use self::noted::Noted;
 pub(crate) use self::report::Report;
 use self::source::{Logged, Source};
 use crate::cli::AuditArgs;
+use crate::prove::held::Anchors;
 use crate::work::registry::Registry;
 use crate::workplace::Workplace;
 
@@ -32,7 +35,9 @@ pub(crate) fn run(workplace: &Workplace, args: &AuditArgs) -> Result<u8> {
     let run = workplace.find_run(&store, &args.run)?.run_id;
     let registry = workplace.registry(&store)?;
     let source = Logged::new(&store, workplace.runtime.handle(), run);
-    let report = audit(&source, registry, args.level)?;
+    let AuditArgs { heads, anchors: files, key, .. } = args;
+    let anchors = Anchors::gather(&workplace.data_dir, run, heads, files, *key)?;
+    let report = held_against(&anchors, &source, registry, args.level)?;
     if args.json {
         println!("{}", serde_json::to_string_pretty(&report)?);
     } else {
@@ -41,8 +46,23 @@ pub(crate) fn run(workplace: &Workplace, args: &AuditArgs) -> Result<u8> {
     Ok(report.exit_code(args.strict))
 }
 
+/// Audits one run, and holds its chain against heads that were kept elsewhere.
+pub(crate) fn held_against(
+    anchors: &Anchors,
+    source: &dyn Source,
+    registry: Registry,
+    level: Level,
+) -> Result<Report> {
+    let noted = Noted::new(source, anchors.seqs());
+    let mut report = audit(&noted, registry, level)?;
+    let (hashes, last) = noted.found();
+    report.head = last;
+    report.hold(anchors.hold(&hashes));
+    Ok(report)
+}
+
 /// Audits one run, as far as its head stands when this begins.
-pub(crate) fn audit(source: &dyn Source, registry: Registry, level: Level) -> Result<Report> {
+fn audit(source: &dyn Source, registry: Registry, level: Level) -> Result<Report> {
     let head = source.head()?;
     let mut executor = Executor::new(source, registry);
     let mut decisions = (level >= Level::Decisions).then(DecisionAudit::default);

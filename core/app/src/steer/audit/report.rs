@@ -5,6 +5,8 @@ use hm_domain::id::RunId;
 use serde::Serialize;
 
 use super::Level;
+use crate::prove::anchors::Head;
+use crate::prove::held::Held;
 
 /// What an audit found.
 #[derive(Clone, Debug, Serialize)]
@@ -18,6 +20,10 @@ pub(crate) struct Report {
     pub(crate) ended: bool,
     #[serde(flatten)]
     pub(crate) proofs: Proofs,
+    /// Where the log stood that was audited.
+    pub(crate) head: Option<Head>,
+    /// What its chain was held against.
+    pub(crate) anchors: Vec<Held>,
 }
 
 impl Report {
@@ -33,7 +39,17 @@ impl Report {
             _ => "diverged",
         };
         let level = format!("{level:?}").to_lowercase();
-        Report { run: run.to_string(), level, verdict, events, steps, ended, proofs }
+        let (head, anchors) = (None, Vec::new());
+        Report { run: run.to_string(), level, verdict, events, steps, ended, proofs, head, anchors }
+    }
+
+    /// Adds what the chain was held against, and where it does not pass through.
+    pub(super) fn hold(&mut self, (anchors, divergence): (Vec<Held>, Option<Divergence>)) {
+        self.anchors = anchors;
+        if let Some(divergence) = divergence {
+            self.proofs.diverge(divergence);
+            self.verdict = "diverged";
+        }
     }
 
     /// 0 when nothing diverged (with `strict`: and nothing was unprovable), else 1.
@@ -53,6 +69,15 @@ impl Report {
         println!(
             "  {proved} plugin calls proved, {not_provable} not provable, {diverged} diverged"
         );
+        match &self.anchors[..] {
+            [] => println!(
+                "  held against no anchor: nothing here tells whether the chain was made anew as a whole"
+            ),
+            anchors => anchors.iter().for_each(|held| println!("  {held}")),
+        }
+        if let Some(head) = self.head {
+            println!("  head: {head}");
+        }
         if let Some(Divergence { seq, step, plugin, what, logged, found }) = first {
             let step = step.map(|step| format!(" (step {step})")).unwrap_or_default();
             println!("  first divergence at seq {seq}{step}, {plugin}: {what}");

@@ -1,0 +1,8 @@
+//! What leaves the database so that others can hold it to its word: signed heads, archives, proofs of
+//! single events, statements of an audit.
+
+pub(crate) mod anchors;
+pub(crate) mod command;
+pub(crate) mod dsse;
+pub(crate) mod held;
+pub(crate) mod key;
