@@ -17,6 +17,11 @@ pub const SCHEMA_VERSION: u16 = 1;
 /// Kind of the event that ends a run: the database seals its stream with it.
 pub(crate) const RUN_FINISHED: u16 = 15;
 
+/// Whether events of this kind name plugins or kept states: bindings and what was kept of them.
+pub(crate) fn names_bytes(kind: u16) -> bool {
+    matches!(kind, 5 | 7)
+}
+
 /// Serializes with rkyv. A function of its own, because the bounds are long.
 fn bytes<V>(value: &V) -> Vec<u8>
 where
