@@ -64,7 +64,7 @@ pub(crate) enum Command {
     Serve(ServeArgs),
     /// Check a run: its chain, and every decision executed again
     #[command(
-        after_help = "Exit code: 0 nothing diverged, 1 something did (or, with --strict, was not provable), 2 the audit could not run.\n\nExample:\n  hm audit my-run --level decisions --json"
+        after_help = "Exit code: 0 nothing diverged, 1 something did (or, with --strict, was not provable), 2 the audit could not run.\n\nExample:\n  hm audit my-run --level decisions --json\n  hm audit my-run-archive --head 143:HASH"
     )]
     Audit(AuditArgs),
     /// Build, check, install and list plugins; bind one to a running run
@@ -261,7 +261,8 @@ pub(crate) struct ServeArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct AuditArgs {
-    /// Run: its name or id
+    /// Run: its name or id; the folder of an archive, which needs no database; or the proof of one event
+    #[arg(value_name = "RUN|FOLDER|FILE")]
     pub(crate) run: String,
     /// How deep
     #[arg(long, value_enum, default_value = "decisions")]
@@ -279,6 +280,9 @@ pub(crate) struct AuditArgs {
     /// Public key that has signed them, as `hm key show` prints it; this machine's own unless given
     #[arg(long, value_name = "PUBLIC")]
     pub(crate) key: Option<PublicKey>,
+    /// Write what was found into a file, as a statement (in-toto) signed with this machine's key
+    #[arg(long, value_name = "FILE")]
+    pub(crate) attest: Option<PathBuf>,
     /// Print the report as JSON
     #[arg(long)]
     pub(crate) json: bool,
@@ -386,6 +390,40 @@ pub(crate) enum DbCommand {
     Rebuild {
         /// Run: its name or id
         run: String,
+    },
+    /// Write a run into a folder that is all one needs to audit or restore it
+    #[command(
+        after_help = "The folder has its name only when all of it was read back. With --drop, a folder that is there already\nserves if it holds this very log.\n\nExamples:\n  hm db archive my-run --output my-run-archive\n  hm audit my-run-archive\n  hm db archive my-run --drop"
+    )]
+    Archive {
+        /// Run: its name or id
+        run: String,
+        /// New folder; archives/ID in the data folder unless given
+        #[arg(short, long, value_name = "FOLDER")]
+        output: Option<PathBuf>,
+        /// Take the run, which must have ended, out of the database then
+        #[arg(long)]
+        drop: bool,
+    },
+    /// Bring a run back from its archive
+    #[command(after_help = "Example:\n  hm db restore my-run-archive")]
+    Restore {
+        /// The archive
+        folder: PathBuf,
+    },
+    /// Write the proof that one event is in a run's log, which is checked without the rest
+    #[command(
+        after_help = "Examples:\n  hm db prove my-run 60 --output decision.proof\n  hm audit decision.proof --key PUBLIC"
+    )]
+    Prove {
+        /// Run: its name or id; or the folder of an archive
+        #[arg(value_name = "RUN|FOLDER")]
+        run: String,
+        /// The event's place in the log
+        seq: u64,
+        /// New file
+        #[arg(short, long, value_name = "FILE")]
+        output: PathBuf,
     },
     /// Stop the private database
     #[command(after_help = "Example:\n  hm db stop")]

@@ -4,6 +4,11 @@ use anyhow::{Context, Result};
 use hm_store::PrivatePostgres;
 
 use crate::cli::DbCommand;
+use crate::prove::archive;
+use crate::prove::attest::write_whole;
+use crate::prove::event_proof::EventProof;
+use crate::prove::key::Key;
+use crate::steer::audit;
 use crate::workplace::Workplace;
 
 pub(crate) fn run(workplace: &Workplace, command: DbCommand) -> Result<u8> {
@@ -22,6 +27,17 @@ pub(crate) fn run(workplace: &Workplace, command: DbCommand) -> Result<u8> {
             let found = workplace.find_run(&store, &run)?;
             let events = workplace.runtime.block_on(store.rebuild(found.run_id))?;
             println!("rebuilt the projections of {found} from {events} events");
+        }
+        DbCommand::Archive { run, output, drop } => {
+            return archive::archive(workplace, &run, output.as_deref(), drop);
+        }
+        DbCommand::Restore { folder } => return archive::restore(workplace, &folder),
+        DbCommand::Prove { run, seq, output } => {
+            let source = audit::open(workplace, &run)?;
+            workplace.make_data_dir()?;
+            let proof = EventProof::of(&*source, seq, &Key::of(&workplace.data_dir)?)?;
+            write_whole(&output, &serde_json::to_vec(&proof)?)?;
+            println!("event {seq} is proved by {}", output.display());
         }
         DbCommand::Stop => {
             PrivatePostgres::stop_in(&workplace.data_dir)?;

@@ -59,7 +59,7 @@ pub(crate) fn demo(workplace: &Workplace, args: &DemoArgs) -> Result<u8> {
     let registry = workplace.registry(&store)?;
     let source = Logged::new(&store, workplace.runtime.handle(), id);
     let anchors = Anchors::gather(&workplace.data_dir, id, &[], &[], None)?;
-    let report = audit::held_against(&anchors, &source, registry, Level::Decisions)?;
+    let (report, _) = audit::held_against(&anchors, &source, registry.host, Level::Decisions)?;
     workplace.runtime.block_on(summary::print(&store, id, &outcome, &report))?;
     if std::io::stdout().is_terminal() && !interrupt.raised() {
         println!("\nThe page stays at {} until Ctrl-C.", page.address);

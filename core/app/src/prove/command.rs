@@ -2,11 +2,11 @@
 
 use std::path::Path;
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result};
 
 use crate::cli::KeyCommand;
 use crate::prove::dsse::Envelope;
-use crate::prove::key::{Key, PublicKey};
+use crate::prove::key::{Key, PublicKey, named_or_own};
 use crate::workplace::Workplace;
 
 pub(crate) fn run(workplace: &Workplace, command: KeyCommand) -> Result<u8> {
@@ -22,21 +22,8 @@ pub(crate) fn run(workplace: &Workplace, command: KeyCommand) -> Result<u8> {
             }
             Ok(0)
         }
-        KeyCommand::Verify { file, key } => {
-            let key = match key {
-                Some(key) => key,
-                None => own(workplace)?,
-            };
-            verify(&file, &key)
-        }
+        KeyCommand::Verify { file, key } => verify(&file, &named_or_own(&workplace.data_dir, key)?),
     }
-}
-
-/// This machine's own key, which nobody makes by asking for it.
-fn own(workplace: &Workplace) -> Result<PublicKey> {
-    let key = Key::existing(&workplace.data_dir)?;
-    key.map(|key| key.public())
-        .ok_or_else(|| anyhow!("this machine has no key: name the signer's with --key"))
 }
 
 /// Prints what the key has signed.

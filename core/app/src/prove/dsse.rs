@@ -55,7 +55,7 @@ impl Envelope {
 
     /// What `key` has signed, if it has.
     pub(crate) fn open(&self, key: &PublicKey) -> Result<Vec<u8>> {
-        let payload = self.payload()?;
+        let payload = STANDARD.decode(&self.payload).context("its payload is not base64")?;
         let signed = signed_bytes(&self.payload_type, &payload);
         let of_key = |signature: &Signature| {
             STANDARD.decode(&signature.sig).is_ok_and(|bytes| key.has_signed(&signed, &bytes))
@@ -66,22 +66,9 @@ impl Envelope {
         Ok(payload)
     }
 
-    /// What stands in it, whoever has signed it.
-    pub(crate) fn payload(&self) -> Result<Vec<u8>> {
-        STANDARD.decode(&self.payload).context("its payload is not base64")
-    }
-
     /// What `key` has signed, as the type that it must be of.
     pub(crate) fn read<T: DeserializeOwned>(&self, key: &PublicKey, due: &str) -> Result<T> {
-        self.of_type(self.open(key)?, due)
-    }
-
-    /// The same with nobody's word for it.
-    pub(crate) fn read_unchecked<T: DeserializeOwned>(&self, due: &str) -> Result<T> {
-        self.of_type(self.payload()?, due)
-    }
-
-    fn of_type<T: DeserializeOwned>(&self, payload: Vec<u8>, due: &str) -> Result<T> {
+        let payload = self.open(key)?;
         if self.payload_type != due {
             bail!("it holds {}, not {due}", self.payload_type);
         }

@@ -87,6 +87,34 @@ impl Anchors {
         Ok(Anchors(all))
     }
 
+    /// Adds the head that an archive comes with; where nobody knows its signer, that is told.
+    pub(crate) fn add_signed(
+        &mut self,
+        data_dir: &Path,
+        run: RunId,
+        file: &Path,
+        key: Option<PublicKey>,
+    ) -> Result<()> {
+        let text = std::fs::read_to_string(file).with_context(|| file.display().to_string())?;
+        let signer = Envelope::parse(&text)?.key_id();
+        let own = Key::existing(data_dir)?.map(|key| key.public());
+        // Somebody else's archive is audited without a word of theirs for it.
+        let known = key.or(own.filter(|own| Some(own.id()) == signer));
+        self.0.push(match known {
+            Some(key) => read(file, run, Some(&key), None)?,
+            None => Told {
+                from: file.display().to_string(),
+                signed_by: None,
+                heads: Vec::new(),
+                remark: Some(format!(
+                    "not looked at: it claims to be signed by key {}; name that with --key",
+                    signer.map_or("unknown".to_owned(), |id| id.short())
+                )),
+            },
+        });
+        Ok(())
+    }
+
     /// Places whose hashes [`Anchors::hold`] must know.
     pub(crate) fn seqs(&self) -> BTreeSet<u64> {
         self.heads().map(|head| head.seq).collect()

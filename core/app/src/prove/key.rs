@@ -115,6 +115,16 @@ impl FromStr for PublicKey {
     }
 }
 
+/// The key that is named, or else this machine's own, which nobody makes by asking for it.
+pub(crate) fn named_or_own(data_dir: &Path, named: Option<PublicKey>) -> Result<PublicKey> {
+    let own = || Key::existing(data_dir).map(|key| key.map(|key| key.public()));
+    let key = match named {
+        Some(key) => Some(key),
+        None => own()?,
+    };
+    key.ok_or_else(|| anyhow!("this machine has no key: name the signer's with --key"))
+}
+
 /// Writes a key of its own; one that is there already stays.
 fn make(path: &Path) -> Result<()> {
     let mut seed = [0; 32];

@@ -6,19 +6,29 @@ mod noted;
 mod report;
 pub(crate) mod source;
 
+use std::collections::BTreeSet;
+use std::path::Path;
+
 use anyhow::Result;
 use hm_domain::audit::{DecisionAudit, Divergence, Proofs};
 use hm_domain::chain::{Envelope, Walk};
-use hm_domain::event::Event;
+use hm_domain::event::{Event, Recorded};
+use hm_domain::id::Digest;
+use hm_domain::plugin::Limits;
+use hm_host::Host;
 use hm_store::{StoreError, StoredEvent};
 
 use self::execute::Executor;
-use self::noted::Noted;
+use self::noted::{Found, Noted};
 pub(crate) use self::report::Report;
 use self::source::{Logged, Source};
 use crate::cli::AuditArgs;
+use crate::prove::anchors::Anchor;
+use crate::prove::archive::{self, Archived};
+use crate::prove::attest::Audited;
+use crate::prove::event_proof::EventProof;
 use crate::prove::held::Anchors;
-use crate::work::registry::Registry;
+use crate::prove::key::{Key, named_or_own};
 use crate::workplace::Workplace;
 
 /// How deep an audit goes. Each level includes those before it.
@@ -31,13 +41,22 @@ pub(crate) enum Level {
 }
 
 pub(crate) fn run(workplace: &Workplace, args: &AuditArgs) -> Result<u8> {
-    let store = workplace.store()?;
-    let run = workplace.find_run(&store, &args.run)?.run_id;
-    let registry = workplace.registry(&store)?;
-    let source = Logged::new(&store, workplace.runtime.handle(), run);
-    let AuditArgs { heads, anchors: files, key, .. } = args;
-    let anchors = Anchors::gather(&workplace.data_dir, run, heads, files, *key)?;
-    let report = held_against(&anchors, &source, registry, args.level)?;
+    let path = Path::new(&args.run);
+    if path.is_file() {
+        return proof(workplace, path, args);
+    }
+    let source = open(workplace, &args.run)?;
+    let host = Host::new(Limits::default())?;
+    let engine = host.fingerprint();
+    let anchors = anchors(workplace, path, &*source, args)?;
+    let (report, plugins) = held_against(&anchors, &*source, host, args.level)?;
+    if let Some((file, head)) = args.attest.as_deref().zip(report.head) {
+        let (run, plugins) = (&report.run, &plugins);
+        let audited =
+            Audited { run, head, plugins, engine, report: serde_json::to_value(&report)? };
+        workplace.make_data_dir()?;
+        audited.write(&Key::of(&workplace.data_dir)?, file)?;
+    }
     if args.json {
         println!("{}", serde_json::to_string_pretty(&report)?);
     } else {
@@ -50,21 +69,74 @@ pub(crate) fn run(workplace: &Workplace, args: &AuditArgs) -> Result<u8> {
 pub(crate) fn held_against(
     anchors: &Anchors,
     source: &dyn Source,
-    registry: Registry,
+    host: Host,
     level: Level,
-) -> Result<Report> {
+) -> Result<(Report, BTreeSet<Digest>)> {
     let noted = Noted::new(source, anchors.seqs());
-    let mut report = audit(&noted, registry, level)?;
-    let (hashes, last) = noted.found();
+    let mut report = audit(&noted, host, level)?;
+    let Found { hashes, last, plugins } = noted.found();
     report.head = last;
     report.hold(anchors.hold(&hashes));
-    Ok(report)
+    Ok((report, plugins))
+}
+
+/// What people name: the folder of an archive, which needs no database, or else a run in it.
+pub(crate) fn open(workplace: &Workplace, named: &str) -> Result<Box<dyn Source>> {
+    if let Some(archived) = Archived::at(Path::new(named))? {
+        return Ok(Box::new(archived));
+    }
+    let store = workplace.store()?;
+    let run = workplace.find_run(&store, named)?.run_id;
+    Ok(Box::new(Logged::new(&store, workplace.runtime.handle(), run)))
+}
+
+/// All that this audit is to hold the chain against; an archive comes with a head of its own.
+fn anchors(
+    workplace: &Workplace,
+    path: &Path,
+    source: &dyn Source,
+    args: &AuditArgs,
+) -> Result<Anchors> {
+    let AuditArgs { heads, anchors: files, key, .. } = args;
+    let mut anchors = Anchors::gather(&workplace.data_dir, source.run(), heads, files, *key)?;
+    let signed = path.join(archive::HEAD);
+    if signed.is_file() {
+        anchors.add_signed(&workplace.data_dir, source.run(), &signed, *key)?;
+    }
+    Ok(anchors)
+}
+
+/// Checks the proof of one event, and shows the event.
+fn proof(workplace: &Workplace, file: &Path, args: &AuditArgs) -> Result<u8> {
+    let proof = EventProof::read(file)?;
+    let key = named_or_own(&workplace.data_dir, args.key)?;
+    let (recorded, anchor) = match proof.check(&key) {
+        Ok(shown) => shown,
+        Err(error) => {
+            let claims = proof.key_id().map_or("nobody".to_owned(), |id| id.to_string());
+            eprintln!("hm: {}: {error}; it claims to be signed by {claims}", file.display());
+            return Ok(1);
+        }
+    };
+    let Anchor { run, head, root } = anchor;
+    let Recorded { seq, attempt, recorded_at, event } = recorded;
+    if args.json {
+        let shown = serde_json::json!({
+            "run": run, "head": head, "root": root, "signed_by": key.id(),
+            "seq": seq, "attempt": attempt, "recorded_at": recorded_at, "event": event,
+        });
+        println!("{}", serde_json::to_string_pretty(&shown)?);
+    } else {
+        println!("event {seq} is in the log of run {run} up to {head}, signed by key {}", key.id());
+        println!("{}", serde_json::to_string_pretty(&event)?);
+    }
+    Ok(0)
 }
 
 /// Audits one run, as far as its head stands when this begins.
-fn audit(source: &dyn Source, registry: Registry, level: Level) -> Result<Report> {
+fn audit(source: &dyn Source, host: Host, level: Level) -> Result<Report> {
     let head = source.head()?;
-    let mut executor = Executor::new(source, registry);
+    let mut executor = Executor::new(source, host);
     let mut decisions = (level >= Level::Decisions).then(DecisionAudit::default);
     let (mut walk, mut proofs, mut steps) = (Walk::default(), Proofs::default(), 0);
     let mut unbroken = true;

@@ -7,7 +7,7 @@ use hm_domain::plugin::Plugins;
 use rayon::prelude::*;
 
 use super::source::Source;
-use crate::work::registry::Registry;
+use hm_host::Host;
 
 /// Segments executed together: bounds what is held in memory.
 const SEGMENTS_AT_ONCE: usize = 64;
@@ -15,13 +15,13 @@ const SEGMENTS_AT_ONCE: usize = 64;
 /// Segments that wait for their turn, and what they are executed with.
 pub(super) struct Executor<'a> {
     source: &'a dyn Source,
-    registry: Registry,
+    host: Host,
     waiting: Vec<Segment>,
 }
 
 impl Executor<'_> {
-    pub(super) fn new(source: &dyn Source, registry: Registry) -> Executor<'_> {
-        Executor { source, registry, waiting: Vec::new() }
+    pub(super) fn new(source: &dyn Source, host: Host) -> Executor<'_> {
+        Executor { source, host, waiting: Vec::new() }
     }
 
     /// Files segments that are complete.
@@ -48,7 +48,7 @@ impl Executor<'_> {
             };
             work.push((segment, kept));
         }
-        let host = &self.registry.host;
+        let host = &self.host;
         let engine = host.fingerprint();
         let parts: Vec<Proofs> = work
             .into_par_iter()
@@ -59,14 +59,14 @@ impl Executor<'_> {
     }
 
     fn load(&self, plugin: Digest) -> Result<()> {
-        if self.registry.host.is_loaded(&plugin) {
+        if self.host.is_loaded(&plugin) {
             return Ok(());
         }
         let named = || format!("plugin {plugin}, which the log names");
         let wasm =
             self.source.plugin(plugin)?.with_context(|| format!("{} is missing", named()))?;
         identical(&wasm, plugin).with_context(named)?;
-        self.registry.host.load(&wasm).with_context(|| format!("{} does not load", named()))?;
+        self.host.load(&wasm).with_context(|| format!("{} does not load", named()))?;
         Ok(())
     }
 

@@ -16,17 +16,37 @@ pub(super) struct Noted<'a> {
     wanted: BTreeSet<u64>,
     found: RefCell<BTreeMap<u64, Digest>>,
     last: RefCell<Option<Head>>,
+    plugins: RefCell<BTreeSet<Digest>>,
+}
+
+/// What was noted.
+pub(super) struct Found {
+    /// Hashes at the wanted places, as far as the log was read. Those of one that is unbroken are what its
+    /// events have.
+    pub(super) hashes: BTreeMap<u64, Digest>,
+    /// The last event, as the log stood at first.
+    pub(super) last: Option<Head>,
+    /// Plugins that were asked for.
+    pub(super) plugins: BTreeSet<Digest>,
 }
 
 impl Noted<'_> {
     pub(super) fn new(source: &dyn Source, wanted: BTreeSet<u64>) -> Noted<'_> {
-        Noted { source, wanted, found: RefCell::default(), last: RefCell::default() }
+        Noted {
+            source,
+            wanted,
+            found: RefCell::default(),
+            last: RefCell::default(),
+            plugins: RefCell::default(),
+        }
     }
 
-    /// Hashes at the wanted places, as far as it was read, and the last event's. Those of a log that was
-    /// found to be unbroken are what its events have.
-    pub(super) fn found(self) -> (BTreeMap<u64, Digest>, Option<Head>) {
-        (self.found.into_inner(), self.last.into_inner())
+    pub(super) fn found(self) -> Found {
+        Found {
+            hashes: self.found.into_inner(),
+            last: self.last.into_inner(),
+            plugins: self.plugins.into_inner(),
+        }
     }
 }
 
@@ -59,6 +79,7 @@ impl Source for Noted<'_> {
     }
 
     fn plugin(&self, digest: Digest) -> Result<Option<Vec<u8>>> {
+        self.plugins.borrow_mut().insert(digest);
         self.source.plugin(digest)
     }
 
