@@ -1,6 +1,7 @@
 //! Reads an archive, a row group at a time.
 
 use std::fs::{self, File};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
 use hm_domain::chain::Walk;
@@ -22,6 +23,16 @@ pub struct ArchiveReader {
     events: SerializedFileReader<File>,
 }
 
+/// Reads Parquet that may be anything: of bytes that its writers would not write, the library's word is a
+/// panic now and then.
+fn guarded<T>(path: &Path, read: impl FnOnce() -> parquet::errors::Result<T>) -> Result<T> {
+    match catch_unwind(AssertUnwindSafe(read)) {
+        Ok(Ok(read)) => Ok(read),
+        Ok(Err(error)) => Err(broken(path, error)),
+        Err(_) => Err(broken(path, "it is damaged: its bytes are not Parquet as it is written")),
+    }
+}
+
 impl ArchiveReader {
     /// Opens a folder. What its events and files hold is checked by those who read them, or by
     /// [`ArchiveReader::verify`].
@@ -41,7 +52,7 @@ impl ArchiveReader {
         }
         let path = folder.join(EVENTS);
         let file = File::open(&path).map_err(at(&path))?;
-        let events = SerializedFileReader::new(file).map_err(|error| broken(&path, error))?;
+        let events = guarded(&path, || SerializedFileReader::new(file))?;
         Ok(ArchiveReader { folder: folder.to_owned(), manifest, events })
     }
 
@@ -69,16 +80,18 @@ impl ArchiveReader {
         for (index, group) in self.events.metadata().row_groups().iter().enumerate() {
             let rows = u64::try_from(group.num_rows()).unwrap_or(0);
             if from_seq < first + rows {
-                if group.total_byte_size() > GROUP_BYTES_MAX {
+                let bytes = group.total_byte_size();
+                if bytes > GROUP_BYTES_MAX || rows > merkle::SEGMENT_EVENTS {
                     let why = format!(
-                        "row group {index} has {} bytes, at most {GROUP_BYTES_MAX} are read",
-                        group.total_byte_size()
+                        "row group {index} has {rows} events and {bytes} bytes, at most {} and {GROUP_BYTES_MAX} \
+                         are read",
+                        merkle::SEGMENT_EVENTS
                     );
                     return Err(broken(&path, why));
                 }
-                let group = self.events.get_row_group(index);
-                let read = group.and_then(|group| columns::read(&*group));
-                let mut events = read.map_err(|error| broken(&path, error))?;
+                let mut events = guarded(&path, || {
+                    self.events.get_row_group(index).and_then(|group| columns::read(&*group))
+                })?;
                 events.drain(..(from_seq - first) as usize);
                 return Ok(events);
             }
