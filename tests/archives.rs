@@ -16,6 +16,7 @@ fn rows(place: &Place, run: &str) -> String {
         "decision",
         "finding",
         "checkpoint",
+        "rollback",
         "binding",
         "validation",
         "weight_state",

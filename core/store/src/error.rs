@@ -218,7 +218,7 @@ impl From<sqlx::Error> for StoreError {
 }
 
 /// Result of this crate.
-pub type Result<T> = std::result::Result<T, StoreError>;
+pub type Result<T, E = StoreError> = std::result::Result<T, E>;
 
 impl StoreError {
     /// Sorts an append's refusals by their SQLSTATE.
