@@ -1,5 +1,6 @@
 //! The command line: what can be typed, and which module does it.
 
+mod prove;
 mod runs;
 
 use std::net::SocketAddr;
@@ -8,9 +9,8 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 use hm_domain::id::RunId;
 
+pub(crate) use self::prove::{ArchiveArgs, HeldArgs, KeyCommand, ProveArgs};
 pub(crate) use self::runs::{ForkArgs, RunsCommand};
-use crate::prove::anchors::Head;
-use crate::prove::key::PublicKey;
 use crate::steer::audit::Level;
 use crate::weights::chat::Template;
 
@@ -270,16 +270,8 @@ pub(crate) struct AuditArgs {
     /// Fail also on what nobody can prove
     #[arg(long)]
     pub(crate) strict: bool,
-    /// Hold the chain against a head that was printed or written down; may be repeated
-    #[arg(long = "head", value_name = "SEQ:HASH")]
-    pub(crate) heads: Vec<Head>,
-    /// Hold it against the signed heads in a file, such as a checkpoint's anchor.json; may be repeated. Those in
-    /// anchors/RUN.jsonl of the data folder are looked at anyway
-    #[arg(long, value_name = "FILE")]
-    pub(crate) anchors: Vec<PathBuf>,
-    /// Public key that has signed them, as `hm key show` prints it; this machine's own unless given
-    #[arg(long, value_name = "PUBLIC")]
-    pub(crate) key: Option<PublicKey>,
+    #[command(flatten)]
+    pub(crate) held: HeldArgs,
     /// Write what was found into a file, as a statement (in-toto) signed with this machine's key
     #[arg(long, value_name = "FILE")]
     pub(crate) attest: Option<PathBuf>,
@@ -352,28 +344,6 @@ pub(crate) enum PluginCommand {
 }
 
 #[derive(Debug, Subcommand)]
-pub(crate) enum KeyCommand {
-    /// Print the public key and its id
-    #[command(after_help = "Example:\n  hm key show")]
-    Show {
-        /// Print them as JSON
-        #[arg(long)]
-        json: bool,
-    },
-    /// Check the signature on a statement, an anchor or a head, and print what was signed
-    #[command(
-        after_help = "Exit code: 0 the key has signed it, 1 it has not.\n\nExample:\n  hm key verify statement.json --key PUBLIC"
-    )]
-    Verify {
-        /// The envelope (DSSE), or a file with one on each line
-        file: PathBuf,
-        /// Public key, as `hm key show` prints it; this machine's own unless given
-        #[arg(long, value_name = "PUBLIC")]
-        key: Option<PublicKey>,
-    },
-}
-
-#[derive(Debug, Subcommand)]
 pub(crate) enum DbCommand {
     /// Print the database's address, starting the private one if needed
     #[command(after_help = "Example:\n  DATABASE_URL=$(hm db url) my-script")]
@@ -395,16 +365,7 @@ pub(crate) enum DbCommand {
     #[command(
         after_help = "The folder has its name only when all of it was read back. With --drop, a folder that is there already\nserves if it holds this very log.\n\nExamples:\n  hm db archive my-run --output my-run-archive\n  hm audit my-run-archive\n  hm db archive my-run --drop"
     )]
-    Archive {
-        /// Run: its name or id
-        run: String,
-        /// New folder; archives/ID in the data folder unless given
-        #[arg(short, long, value_name = "FOLDER")]
-        output: Option<PathBuf>,
-        /// Take the run, which must have ended, out of the database then
-        #[arg(long)]
-        drop: bool,
-    },
+    Archive(ArchiveArgs),
     /// Bring a run back from its archive
     #[command(after_help = "Example:\n  hm db restore my-run-archive")]
     Restore {
@@ -415,16 +376,7 @@ pub(crate) enum DbCommand {
     #[command(
         after_help = "Examples:\n  hm db prove my-run 60 --output decision.proof\n  hm audit decision.proof --key PUBLIC"
     )]
-    Prove {
-        /// Run: its name or id; or the folder of an archive
-        #[arg(value_name = "RUN|FOLDER")]
-        run: String,
-        /// The event's place in the log
-        seq: u64,
-        /// New file
-        #[arg(short, long, value_name = "FILE")]
-        output: PathBuf,
-    },
+    Prove(ProveArgs),
     /// Stop the private database
     #[command(after_help = "Example:\n  hm db stop")]
     Stop,

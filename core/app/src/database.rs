@@ -3,7 +3,7 @@
 use anyhow::{Context, Result};
 use hm_store::PrivatePostgres;
 
-use crate::cli::DbCommand;
+use crate::cli::{DbCommand, ProveArgs};
 use crate::prove::archive;
 use crate::prove::attest::write_whole;
 use crate::prove::event_proof::EventProof;
@@ -28,11 +28,9 @@ pub(crate) fn run(workplace: &Workplace, command: DbCommand) -> Result<u8> {
             let events = workplace.runtime.block_on(store.rebuild(found.run_id))?;
             println!("rebuilt the projections of {found} from {events} events");
         }
-        DbCommand::Archive { run, output, drop } => {
-            return archive::archive(workplace, &run, output.as_deref(), drop);
-        }
+        DbCommand::Archive(args) => return archive::archive(workplace, &args),
         DbCommand::Restore { folder } => return archive::restore(workplace, &folder),
-        DbCommand::Prove { run, seq, output } => {
+        DbCommand::Prove(ProveArgs { run, seq, output }) => {
             let source = audit::open(workplace, &run)?;
             workplace.make_data_dir()?;
             let proof = EventProof::of(&*source, seq, &Key::of(&workplace.data_dir)?)?;

@@ -10,6 +10,7 @@ use hm_store::{
     ArchiveManifest, ArchiveReader, ArchiveWriter, FoundRun, Head as LogHead, Store, StoredEvent,
 };
 
+use crate::cli::ArchiveArgs;
 use crate::prove::anchors::{Anchor, Head, SIGNED_HEAD};
 use crate::prove::dsse::Envelope;
 use crate::prove::key::Key;
@@ -62,12 +63,8 @@ impl Source for Archived {
 }
 
 /// Archives a run, and takes it out of the database if that is wanted too.
-pub(crate) fn archive(
-    workplace: &Workplace,
-    run: &str,
-    output: Option<&Path>,
-    drop: bool,
-) -> Result<u8> {
+pub(crate) fn archive(workplace: &Workplace, args: &ArchiveArgs) -> Result<u8> {
+    let ArchiveArgs { run, output, drop } = args;
     let store = workplace.store()?;
     let found = workplace.find_run(&store, run)?;
     let folder = match output {
@@ -76,7 +73,7 @@ pub(crate) fn archive(
     };
     // One that was made before serves as well, if it is of this very log.
     let manifest = match Archived::at(&folder)? {
-        Some(Archived(reader)) if drop => {
+        Some(Archived(reader)) if *drop => {
             reader.verify()?;
             reader.manifest().clone()
         }
@@ -84,7 +81,7 @@ pub(crate) fn archive(
     };
     let shown = folder.display();
     println!("{found} lies in {shown}: {} events, Merkle root {}", manifest.events, manifest.root);
-    if drop {
+    if *drop {
         workplace.runtime.block_on(store.drop_run(&manifest))?;
         println!("it has left the database; bring it back with: hm db restore {shown}");
     }

@@ -22,7 +22,7 @@ use self::execute::Executor;
 use self::noted::{Found, Noted};
 pub(crate) use self::report::Report;
 use self::source::{Logged, Source};
-use crate::cli::AuditArgs;
+use crate::cli::{AuditArgs, HeldArgs};
 use crate::prove::anchors::Anchor;
 use crate::prove::archive::{self, Archived};
 use crate::prove::attest::Audited;
@@ -97,7 +97,7 @@ fn anchors(
     source: &dyn Source,
     args: &AuditArgs,
 ) -> Result<Anchors> {
-    let AuditArgs { heads, anchors: files, key, .. } = args;
+    let HeldArgs { heads, anchors: files, key } = &args.held;
     let mut anchors = Anchors::gather(&workplace.data_dir, source.run(), heads, files, *key)?;
     let signed = path.join(archive::HEAD);
     if signed.is_file() {
@@ -109,7 +109,7 @@ fn anchors(
 /// Checks the proof of one event, and shows the event.
 fn proof(workplace: &Workplace, file: &Path, args: &AuditArgs) -> Result<u8> {
     let proof = EventProof::read(file)?;
-    let key = named_or_own(&workplace.data_dir, args.key)?;
+    let key = named_or_own(&workplace.data_dir, args.held.key)?;
     let (recorded, anchor) = match proof.check(&key) {
         Ok(shown) => shown,
         Err(error) => {
