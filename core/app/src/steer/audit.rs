@@ -42,7 +42,8 @@ pub(crate) enum Level {
 
 pub(crate) fn run(workplace: &Workplace, args: &AuditArgs) -> Result<u8> {
     let path = Path::new(&args.run);
-    if path.is_file() {
+    // A run may have the name of some file.
+    if path.is_file() && (is_proof(path) || EventProof::read(path).is_ok()) {
         return proof(workplace, path, args);
     }
     let source = open(workplace, &args.run)?;
@@ -104,6 +105,11 @@ fn anchors(
         anchors.add_signed(&workplace.data_dir, source.run(), &signed, *key)?;
     }
     Ok(anchors)
+}
+
+/// Whether a file must be a proof, by its name.
+fn is_proof(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension == "proof")
 }
 
 /// Checks the proof of one event, and shows the event.
