@@ -131,7 +131,7 @@ fn run_that_may_go_on_or_is_not_what_was_archived_is_not_dropped() {
     assert!(text.contains("it has not ended"), "{text}");
     // It was archived all the same, as far as it is.
     assert_eq!(audit_at(&place, &folder, &[], 0)["ended"], false);
-    place.ok(&["runs", "stop", "run", "--discard"]);
+    place.ok(&["runs", "end", "run", "--reason", "it is over"]);
     let text = place.refused(&[&args[..], &["--drop"]].concat(), 2);
     assert!(text.contains("is not the one in the archive"), "{text}");
     assert_eq!(place.sql("select count(*) from run"), "1");
