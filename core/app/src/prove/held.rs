@@ -70,9 +70,9 @@ impl Anchors {
         }
         let kept_here = AnchorFile::path(data_dir, run);
         if kept_here.exists() && !files.contains(&kept_here) {
-            // A copy of somebody's data folder comes without the key, and is told about.
-            all.push(match (key, own) {
-                (None, None) => Told {
+            // Signed here; a copy of somebody's data folder comes without the key, and is told about.
+            all.push(match own.or(key) {
+                None => Told {
                     from: kept_here.display().to_string(),
                     signed_by: None,
                     heads: Vec::new(),
@@ -81,7 +81,7 @@ impl Anchors {
                             .to_owned(),
                     ),
                 },
-                (key, own) => read(&kept_here, run, key.as_ref(), own.as_ref())?,
+                Some(signer) => read(&kept_here, run, Some(&signer), None)?,
             });
         }
         Ok(Anchors(all))
