@@ -3,6 +3,8 @@
 
 mod admission;
 mod after_the_end;
+mod anchors;
+mod archives;
 mod attempts;
 mod bad_input;
 mod costs;

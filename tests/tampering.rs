@@ -18,6 +18,11 @@ fn trained() -> Place {
 }
 
 impl Place {
+    /// Deletes what this machine kept of where its logs stood, as whoever has it in their hands can.
+    pub(crate) fn forget_anchors(&self) {
+        std::fs::remove_dir_all(self.path("data/anchors")).unwrap();
+    }
+
     /// As the database's owner can, with triggers off.
     pub(crate) fn tamper(&self, statements: &str) {
         self.sql(&format!("set session_replication_role = replica; {statements}"));
@@ -62,6 +67,7 @@ fn table_refuses_to_be_changed_without_such_force() {
 fn changed_weight_is_named_although_the_chain_is_forged() {
     let place = trained();
     let forged = forge(&place, 60, move_a_weight);
+    place.forget_anchors();
     let report = place.audit("run", &["--level", "chain"], 0);
     assert_eq!(report["verdict"], "proved", "the forged chain holds: only re-execution can tell");
     let report = place.audit("run", &[], 1);
@@ -79,6 +85,7 @@ fn row_of_another_step_than_its_event_is_named() {
     let report = place.audit("run", &[], 1);
     assert_eq!(report["first"]["seq"], 60);
     forge(&place, 60, |_| true);
+    place.forget_anchors();
     let report = place.audit("run", &["--level", "chain"], 0);
     assert_eq!(report["verdict"], "proved", "the chain is made anew over the row's step");
     let report = place.audit("run", &[], 1);
@@ -97,6 +104,7 @@ fn changed_learning_rate_is_named_although_the_chain_is_forged() {
         }
         _ => false,
     });
+    place.forget_anchors();
     assert_eq!(place.audit("run", &["--level", "chain"], 0)["verdict"], "proved");
     let first = &place.audit("run", &[], 1)["first"];
     assert_eq!((&first["seq"], &first["what"]), (&forged.into(), &"learning rate".into()));
@@ -129,7 +137,8 @@ fn log_that_is_cut_before_the_end_of_its_run_is_named() {
         let logged = report["first"]["logged"].as_str().unwrap();
         assert_eq!(logged, "the head says that the run has ended, and the log does not");
     }
-    // Opened again, it is a run that has not ended, and the audit says so.
+    // Opened again, it is a run that has not ended, and the audit says so. Only an anchor knows better.
+    place.forget_anchors();
     place.tamper(&format!("update run_head set sealed = false where {RUN}"));
     assert_eq!(place.audit("run", &[], 0)["ended"], false);
     let text = String::from_utf8(place.output(&["audit", "run"]).stdout).unwrap();
@@ -239,7 +248,7 @@ fn resume_that_disagrees_with_the_log_stops_unless_it_is_accepted_and_logged() {
     assert!(!resumed.agreed && resumed.difference_max > 0.01, "{resumed:?}");
 }
 
-fn move_a_weight(event: &mut Event) -> bool {
+pub(crate) fn move_a_weight(event: &mut Event) -> bool {
     let Event::StepRecorded(step) = event else { return false };
     for effect in step.receipts.iter_mut().flat_map(|receipt| &mut receipt.effects) {
         if let Effect::Mixture { mixture, .. } = effect {

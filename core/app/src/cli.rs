@@ -1,5 +1,6 @@
 //! The command line: what can be typed, and which module does it.
 
+mod prove;
 mod runs;
 
 use std::net::SocketAddr;
@@ -8,6 +9,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 use hm_domain::id::RunId;
 
+pub(crate) use self::prove::{ArchiveArgs, HeldArgs, KeyCommand, ProveArgs};
 pub(crate) use self::runs::{ForkArgs, RunsCommand};
 use crate::steer::audit::Level;
 use crate::weights::chat::Template;
@@ -62,7 +64,7 @@ pub(crate) enum Command {
     Serve(ServeArgs),
     /// Check a run: its chain, and every decision executed again
     #[command(
-        after_help = "Exit code: 0 nothing diverged, 1 something did (or, with --strict, was not provable), 2 the audit could not run.\n\nExample:\n  hm audit my-run --level decisions --json"
+        after_help = "Exit code: 0 nothing diverged, 1 something did (or, with --strict, was not provable), 2 the audit could not run.\n\nExample:\n  hm audit my-run --level decisions --json\n  hm audit my-run-archive --head 143:HASH"
     )]
     Audit(AuditArgs),
     /// Build, check, install and list plugins; bind one to a running run
@@ -77,6 +79,12 @@ pub(crate) enum Command {
         after_help = "Exit code: 0 the run obeyed, 1 it refused, 2 it could not be asked, 3 nobody has answered yet: the command waits\nin the run's inbox for the worker's next step, or for the next `hm train` where no worker holds the run. `stop`\nends such a run on the spot where that loses no step.\n\nExamples:\n  hm runs ls\n  hm runs pause my-run --reason \"the disk is filling up\""
     )]
     Runs(RunsCommand),
+    /// The key that this machine signs with
+    #[command(
+        subcommand,
+        after_help = "The key is made at first use. Whoever is to trust what it signs takes its public half from here, not from\nwhat is signed.\n\nExamples:\n  hm key show\n  hm key verify statement.json --key PUBLIC"
+    )]
+    Key(KeyCommand),
     /// The database: address, shell, projections
     #[command(subcommand, after_help = "Examples:\n  hm db psql\n  hm db stop")]
     Db(DbCommand),
@@ -253,7 +261,8 @@ pub(crate) struct ServeArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct AuditArgs {
-    /// Run: its name or id
+    /// Run: its name or id; the folder of an archive, which needs no database; or the proof of one event
+    #[arg(value_name = "RUN|FOLDER|FILE")]
     pub(crate) run: String,
     /// How deep
     #[arg(long, value_enum, default_value = "decisions")]
@@ -261,6 +270,11 @@ pub(crate) struct AuditArgs {
     /// Fail also on what nobody can prove
     #[arg(long)]
     pub(crate) strict: bool,
+    #[command(flatten)]
+    pub(crate) held: HeldArgs,
+    /// Write what was found into a file, as a statement (in-toto) signed with this machine's key
+    #[arg(long, value_name = "FILE")]
+    pub(crate) attest: Option<PathBuf>,
     /// Print the report as JSON
     #[arg(long)]
     pub(crate) json: bool,
@@ -347,6 +361,22 @@ pub(crate) enum DbCommand {
         /// Run: its name or id
         run: String,
     },
+    /// Write a run into a folder that is all one needs to audit or restore it
+    #[command(
+        after_help = "The folder has its name only when all of it was read back. With --drop, a folder that is there already\nserves if it holds this very log.\n\nExamples:\n  hm db archive my-run --output my-run-archive\n  hm audit my-run-archive\n  hm db archive my-run --drop"
+    )]
+    Archive(ArchiveArgs),
+    /// Bring a run back from its archive
+    #[command(after_help = "Example:\n  hm db restore my-run-archive")]
+    Restore {
+        /// The archive
+        folder: PathBuf,
+    },
+    /// Write the proof that one event is in a run's log, which is checked without the rest
+    #[command(
+        after_help = "Examples:\n  hm db prove my-run 60 --output decision.proof\n  hm audit decision.proof --key PUBLIC"
+    )]
+    Prove(ProveArgs),
     /// Stop the private database
     #[command(after_help = "Example:\n  hm db stop")]
     Stop,

@@ -13,6 +13,7 @@ mod interrupt;
 mod page;
 mod plugins;
 mod progress;
+mod prove;
 mod run_file;
 mod runtime;
 mod steer;
@@ -84,6 +85,7 @@ fn run(cli: Cli) -> Result<u8> {
         Command::Audit(args) => steer::audit::run(workplace, &args),
         Command::Plugin(command) => plugins::run(workplace, command),
         Command::Runs(command) => steer::runs::run(workplace, command),
+        Command::Key(command) => prove::command::run(workplace, command),
         Command::Db(command) => database::run(workplace, command),
     }
 }

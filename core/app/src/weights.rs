@@ -169,6 +169,13 @@ fn prepared_tokenizer(workplace: &Workplace, spec: &RunSpec) -> Result<PathBuf> 
     })
 }
 
+/// The manifest of the run's prepared data, where that is here.
+pub(crate) fn data_manifest(workplace: &Workplace, spec: &RunSpec) -> Option<Vec<u8>> {
+    let tokenizer = prepared_tokenizer(workplace, spec).ok()?;
+    let folder = tokenizer.parent().filter(|_| holds_shards(&tokenizer, spec))?;
+    std::fs::read(folder.join("manifest.json")).ok()
+}
+
 /// Whether the shards beside a tokenizer are the run's.
 fn holds_shards(tokenizer: &Path, spec: &RunSpec) -> bool {
     let manifest = tokenizer.parent().and_then(|folder| Manifest::read(folder).ok());

@@ -152,12 +152,6 @@ impl Segment {
         proofs
     }
 
-    /// That its plugin could not be called at all.
-    pub fn not_loaded(&self, why: &str) -> Divergence {
-        let logged = self.plugin.to_string();
-        self.divergence(self.start_seq, None, "plugin", logged, why.to_owned())
-    }
-
     fn first_state(
         &self,
         plugins: &dyn Plugins,

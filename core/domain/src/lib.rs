@@ -18,6 +18,7 @@ pub mod id;
 pub mod knobs;
 pub mod limits;
 pub mod mentor;
+pub mod merkle;
 pub mod mixture;
 pub(crate) mod model_spec;
 pub(crate) mod observe;

@@ -130,6 +130,25 @@ pub enum StoreError {
     /// Something read back is not what was promised.
     #[error("{0}")]
     Corrupt(String),
+    /// A file or folder of an archive that does not serve.
+    #[error("{}: {reason}", shown(.path))]
+    Archive {
+        /// Where.
+        path: PathBuf,
+        /// Why not.
+        reason: String,
+    },
+    /// A run that is to be restored is there.
+    #[error("run {0} is in this database already: nothing is restored over it")]
+    AlreadyThere(RunId),
+    /// A run that others need, or that may go on, is not dropped.
+    #[error("run {run_id} stays in the database: {why}")]
+    NotDropped {
+        /// The run.
+        run_id: RunId,
+        /// Why, and what to do.
+        why: String,
+    },
     /// More than one plugin matches.
     #[error("{} plugins are called `{wanted}`: {}; name one by its digest", plugins.len(), listed(plugins))]
     Ambiguous {
@@ -199,7 +218,7 @@ impl From<sqlx::Error> for StoreError {
 }
 
 /// Result of this crate.
-pub type Result<T> = std::result::Result<T, StoreError>;
+pub type Result<T, E = StoreError> = std::result::Result<T, E>;
 
 impl StoreError {
     /// Sorts an append's refusals by their SQLSTATE.

@@ -293,7 +293,7 @@ async fn refuse_namesake(connection: &mut PgConnection, name: &str) -> Result<()
     }
 }
 
-async fn insert(
+pub(crate) async fn insert(
     connection: &mut PgConnection,
     run_id: RunId,
     first: &StoredEvent,

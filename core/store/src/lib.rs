@@ -2,6 +2,7 @@
 //!
 //! The only crate that knows sqlx and rkyv. It decides nothing about a run.
 
+mod archive;
 pub mod codec;
 mod commands;
 mod error;
@@ -15,6 +16,7 @@ mod store;
 mod views;
 mod worker;
 
+pub use archive::{ArchiveManifest, ArchiveReader, ArchiveWriter};
 pub use commands::{Put, StoredCommand};
 pub use error::{Result, StoreError};
 pub use journal::{Journal, JournalLimits};

@@ -5,13 +5,13 @@ use hm_domain::event::{Event, PluginInstalled};
 use hm_domain::id::{Digest, RunId};
 use hm_domain::plugin::{Description, World};
 use sqlx::Row as _;
-use sqlx::postgres::PgRow;
+use sqlx::postgres::{PgConnection, PgRow};
 
 use crate::error::{Result, StoreError};
 use crate::store::{Store, digest};
 
 /// One installed plugin, without its bytes.
-#[derive(Clone, Debug, PartialEq, serde::Serialize)]
+#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct PluginRow {
     /// SHA-256 of the component.
     pub digest: Digest,
@@ -63,22 +63,7 @@ impl Store {
             )));
         }
         let description = &plugin.description;
-        let inserted = sqlx::query(
-            "insert into plugin (digest, wasm, world, interface, name, version, description, checks, installed_at) \
-             values ($1, $2, $3, $4, $5, $6, $7, $8, $9) on conflict do nothing",
-        )
-        .bind(&plugin.digest.0[..])
-        .bind(wasm)
-        .bind(world_name(plugin.world))
-        .bind(&plugin.interface)
-        .bind(&description.name)
-        .bind(&description.version)
-        .bind(sqlx::types::Json(description))
-        .bind(&plugin.check)
-        .bind(plugin.installed_at)
-        .execute(&self.pool)
-        .await?;
-        if inserted.rows_affected() == 0 {
+        if !insert(&mut *self.pool.acquire().await?, plugin, wasm).await? {
             return Ok(false);
         }
         let event = Event::PluginInstalled(PluginInstalled {
@@ -164,4 +149,29 @@ impl Store {
         lease.append(0, vec![event]).await?;
         lease.release().await
     }
+}
+
+/// Keeps a plugin. False where it was there.
+pub(crate) async fn insert(
+    connection: &mut PgConnection,
+    plugin: &PluginRow,
+    wasm: &[u8],
+) -> Result<bool> {
+    let description = &plugin.description;
+    let inserted = sqlx::query(
+        "insert into plugin (digest, wasm, world, interface, name, version, description, checks, installed_at) \
+         values ($1, $2, $3, $4, $5, $6, $7, $8, $9) on conflict do nothing",
+    )
+    .bind(&plugin.digest.0[..])
+    .bind(wasm)
+    .bind(world_name(plugin.world))
+    .bind(&plugin.interface)
+    .bind(&description.name)
+    .bind(&description.version)
+    .bind(sqlx::types::Json(description))
+    .bind(&plugin.check)
+    .bind(plugin.installed_at)
+    .execute(connection)
+    .await?;
+    Ok(inserted.rows_affected() == 1)
 }

@@ -1,18 +1,35 @@
-//! `hm audit`: the chain re-hashed, every decision re-executed in parallel, three verdicts.
+//! `hm audit`: the chain re-hashed, every event made again from the facts in it, every plugin call
+//! executed again in parallel.
 
-use anyhow::{Context, Result};
-use hm_domain::audit::{DecisionAudit, Divergence, Proofs, Segment, Start};
-use hm_domain::chain::Envelope;
-use hm_domain::event::Event;
-use hm_domain::id::RunId;
-use hm_domain::plugin::Plugins;
-use hm_store::{Store, StoreError, StoredEvent};
-use rayon::prelude::*;
-use serde::Serialize;
+mod execute;
+mod noted;
+mod report;
+pub(crate) mod source;
 
-use crate::cli::AuditArgs;
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use anyhow::Result;
+use hm_domain::audit::{DecisionAudit, Divergence, Proofs};
+use hm_domain::chain::{Envelope, Walk};
+use hm_domain::event::{Event, Recorded};
+use hm_domain::id::Digest;
+use hm_domain::plugin::Limits;
+use hm_host::Host;
+use hm_store::{StoreError, StoredEvent};
+
+use self::execute::Executor;
+use self::noted::{Found, Noted};
+pub(crate) use self::report::Report;
+use self::source::{Logged, Source};
+use crate::cli::{AuditArgs, HeldArgs};
+use crate::prove::anchors::Anchor;
+use crate::prove::archive::{self, Archived};
+use crate::prove::attest::Audited;
+use crate::prove::event_proof::EventProof;
+use crate::prove::held::Anchors;
+use crate::prove::key::{Key, named_or_own};
 use crate::steer::parent::parentage;
-use crate::work::registry::Registry;
 use crate::workplace::Workplace;
 
 /// How deep an audit goes. Each level includes those before it.
@@ -24,63 +41,24 @@ pub(crate) enum Level {
     Decisions,
 }
 
-/// Events read at once.
-const PAGE_EVENTS: u64 = 2048;
-/// Segments executed together: bounds what is held in memory.
-const SEGMENTS_AT_ONCE: usize = 64;
-
-/// What an audit found.
-#[derive(Clone, Debug, Serialize)]
-pub(crate) struct Report {
-    pub(crate) run: String,
-    pub(crate) level: String,
-    pub(crate) verdict: &'static str,
-    pub(crate) events: u64,
-    pub(crate) steps: u64,
-    /// Whether the log is all of its run; one that is not may have been cut.
-    pub(crate) ended: bool,
-    /// What its parent's log says of a fork.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) parent: Option<String>,
-    #[serde(flatten)]
-    pub(crate) proofs: Proofs,
-}
-
-impl Report {
-    /// 0 when nothing diverged (with `strict`: and nothing was unprovable), else 1.
-    pub(crate) fn exit_code(&self, strict: bool) -> u8 {
-        u8::from(self.proofs.diverged > 0 || (strict && self.proofs.not_provable > 0))
-    }
-
-    pub(crate) fn print(&self) {
-        println!("audit of {} at level {}: {}", self.run, self.level, self.verdict);
-        println!("  {} events, {} steps", self.events, self.steps);
-        if !self.ended {
-            println!(
-                "  not ended: the run may go on, and nothing here says where its log must end"
-            );
-        }
-        if let Some(parent) = &self.parent {
-            println!("  {parent}");
-        }
-        let Proofs { proved, not_provable, diverged, first } = &self.proofs;
-        println!(
-            "  {proved} plugin calls proved, {not_provable} not provable, {diverged} diverged"
-        );
-        if let Some(Divergence { seq, step, plugin, what, logged, found }) = first {
-            let step = step.map(|step| format!(" (step {step})")).unwrap_or_default();
-            println!("  first divergence at seq {seq}{step}, {plugin}: {what}");
-            println!("    logged: {logged}");
-            println!("    found:  {found}");
-        }
-    }
-}
-
 pub(crate) fn run(workplace: &Workplace, args: &AuditArgs) -> Result<u8> {
-    let store = workplace.store()?;
-    let run = workplace.find_run(&store, &args.run)?.run_id;
-    let registry = workplace.registry(&store)?;
-    let report = workplace.runtime.block_on(audit(&store, registry, run, args.level))?;
+    let path = Path::new(&args.run);
+    // A run may have the name of some file.
+    if path.is_file() && (is_proof(path) || EventProof::read(path).is_ok()) {
+        return proof(workplace, path, args);
+    }
+    let source = open(workplace, &args.run)?;
+    let host = Host::new(Limits::default())?;
+    let engine = host.fingerprint();
+    let anchors = anchors(workplace, path, &*source, args)?;
+    let (report, plugins) = held_against(&anchors, &*source, host, args.level)?;
+    if let Some((file, head)) = args.attest.as_deref().zip(report.head) {
+        let (run, plugins) = (&report.run, &plugins);
+        let audited =
+            Audited { run, head, plugins, engine, report: serde_json::to_value(&report)? };
+        workplace.make_data_dir()?;
+        audited.write(&Key::of(&workplace.data_dir)?, file)?;
+    }
     if args.json {
         println!("{}", serde_json::to_string_pretty(&report)?);
     } else {
@@ -89,88 +67,147 @@ pub(crate) fn run(workplace: &Workplace, args: &AuditArgs) -> Result<u8> {
     Ok(report.exit_code(args.strict))
 }
 
-/// Audits one run.
-pub(crate) async fn audit(
-    store: &Store,
-    registry: Registry,
-    run: RunId,
+/// Audits one run, and holds its chain against heads that were kept elsewhere.
+pub(crate) fn held_against(
+    anchors: &Anchors,
+    source: &dyn Source,
+    host: Host,
     level: Level,
-) -> Result<Report> {
-    let chain = store.verify_chain(run).await.context("the chain cannot be read")?;
-    let is_whole = chain.broken.is_none();
-    let mut proofs = Proofs::default();
-    let mut steps = 0;
-    if let Some((seq, sentence)) = chain.broken {
-        proofs.diverge(Divergence {
-            seq,
-            step: None,
-            plugin: "log".to_owned(),
-            what: "chain".to_owned(),
-            logged: sentence,
-            found: "an event that does not follow from the one before it".to_owned(),
-        });
-    } else if level >= Level::Decisions {
-        steps = decisions(store, &registry, run, &mut proofs).await?;
+) -> Result<(Report, BTreeSet<Digest>)> {
+    let noted = Noted::new(source, anchors.seqs());
+    let mut report = audit(&noted, host, level)?;
+    let Found { hashes, last, plugins } = noted.found();
+    report.head = last;
+    report.hold(anchors.hold(&hashes));
+    if let Some(parentage) = parentage(source)? {
+        report.descend(parentage);
     }
-    // Of a log that is broken nothing follows.
-    let parentage = if is_whole { parentage(store, run).await? } else { None };
-    if let Some(differs) = parentage.as_ref().and_then(|parentage| parentage.differs.clone()) {
-        proofs.diverge(differs);
-    }
-    let verdict = match (proofs.diverged, proofs.not_provable) {
-        (0, 0) => "proved",
-        (0, _) => "not provable in part",
-        _ => "diverged",
-    };
-    let level = format!("{level:?}").to_lowercase();
-    Ok(Report {
-        run: run.to_string(),
-        level,
-        verdict,
-        events: chain.events,
-        steps,
-        ended: chain.sealed,
-        parent: parentage.map(|parentage| parentage.said),
-        proofs,
-    })
+    Ok((report, plugins))
 }
 
-async fn decisions(
-    store: &Store,
-    registry: &Registry,
-    run: RunId,
-    proofs: &mut Proofs,
-) -> Result<u64> {
-    let mut audit = DecisionAudit::default();
-    let (mut next, mut steps) = (0, 0);
-    let mut waiting: Vec<Segment> = Vec::new();
-    'log: loop {
-        let page = store.read_raw(run, next, PAGE_EVENTS).await?;
+/// What people name: the folder of an archive, which needs no database, or else a run in it.
+pub(crate) fn open(workplace: &Workplace, named: &str) -> Result<Box<dyn Source>> {
+    if let Some(archived) = Archived::at(Path::new(named))? {
+        return Ok(Box::new(archived));
+    }
+    let store = workplace.store()?;
+    let run = workplace.find_run(&store, named)?.run_id;
+    Ok(Box::new(Logged::new(&store, workplace.runtime.handle(), run)))
+}
+
+/// All that this audit is to hold the chain against; an archive comes with a head of its own.
+fn anchors(
+    workplace: &Workplace,
+    path: &Path,
+    source: &dyn Source,
+    args: &AuditArgs,
+) -> Result<Anchors> {
+    let HeldArgs { heads, anchors: files, key } = &args.held;
+    let mut anchors = Anchors::gather(&workplace.data_dir, source.run(), heads, files, *key)?;
+    let signed = path.join(archive::HEAD);
+    if signed.is_file() {
+        anchors.add_signed(&workplace.data_dir, source.run(), &signed, *key)?;
+    }
+    Ok(anchors)
+}
+
+/// Whether a file must be a proof, by its name.
+fn is_proof(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension == "proof")
+}
+
+/// Checks the proof of one event, and shows the event.
+fn proof(workplace: &Workplace, file: &Path, args: &AuditArgs) -> Result<u8> {
+    let proof = EventProof::read(file)?;
+    let key = named_or_own(&workplace.data_dir, args.held.key)?;
+    let (recorded, anchor) = match proof.check(&key) {
+        Ok(shown) => shown,
+        Err(error) => {
+            let claims = proof.key_id().map_or("nobody".to_owned(), |id| id.to_string());
+            eprintln!("hm: {}: {error}; it claims to be signed by {claims}", file.display());
+            return Ok(1);
+        }
+    };
+    let Anchor { run, head, root } = anchor;
+    let Recorded { seq, attempt, recorded_at, event } = recorded;
+    if args.json {
+        let shown = serde_json::json!({
+            "run": run, "head": head, "root": root, "signed_by": key.id(),
+            "seq": seq, "attempt": attempt, "recorded_at": recorded_at, "event": event,
+        });
+        println!("{}", serde_json::to_string_pretty(&shown)?);
+    } else {
+        println!("event {seq} is in the log of run {run} up to {head}, signed by key {}", key.id());
+        println!("{}", serde_json::to_string_pretty(&event)?);
+    }
+    Ok(0)
+}
+
+/// Audits one run, as far as its head stands when this begins.
+fn audit(source: &dyn Source, host: Host, level: Level) -> Result<Report> {
+    let head = source.head()?;
+    let mut executor = Executor::new(source, host);
+    let mut decisions = (level >= Level::Decisions).then(DecisionAudit::default);
+    let (mut walk, mut proofs, mut steps) = (Walk::default(), Proofs::default(), 0);
+    let mut unbroken = true;
+    'log: while walk.next_seq < head.next_seq {
+        let page = source.page(walk.next_seq)?;
         if page.is_empty() {
+            proofs.diverge(broken(walk.next_seq, "the event is missing"));
+            unbroken = false;
             break;
         }
-        for stored in &page {
-            next = stored.envelope.seq + 1;
+        for stored in page.iter().take((head.next_seq - walk.next_seq) as usize) {
+            let hashes = (&stored.prev_hash, &stored.hash);
+            if let Err(why) = walk.past(&stored.envelope, &stored.payload, hashes) {
+                proofs.diverge(broken(walk.next_seq, why));
+                unbroken = false;
+                break 'log;
+            }
+            let Some(audit) = &mut decisions else { continue };
             let recorded = match stored.decode() {
                 Ok(recorded) => recorded,
                 Err(error) => {
                     // Of what follows nothing can be told without it.
                     proofs.diverge(unreadable(stored, &error));
-                    break 'log;
+                    decisions = None;
+                    continue;
                 }
             };
             steps += u64::from(matches!(recorded.event, Event::StepRecorded(_)));
             let (divergences, complete) = audit.fold(&recorded);
             divergences.into_iter().for_each(|divergence| proofs.diverge(divergence));
-            waiting.extend(complete);
+            executor.take(complete);
         }
-        if waiting.len() >= SEGMENTS_AT_ONCE {
-            execute(store, registry, std::mem::take(&mut waiting), proofs).await?;
+        executor.execute_what_waits(&mut proofs)?;
+    }
+    if unbroken {
+        if let Err(why) = walk.at_head(&head.chain, head.sealed) {
+            proofs.diverge(broken(walk.next_seq, why));
+        } else if !source.page(walk.next_seq)?.is_empty()
+            // A run that goes on may have grown, and its head with it.
+            && source.head()?.next_seq == walk.next_seq
+        {
+            proofs.diverge(broken(walk.next_seq, "there are events after the head"));
         }
     }
-    waiting.extend(audit.finish());
-    execute(store, registry, waiting, proofs).await?;
-    Ok(steps)
+    if let Some(audit) = decisions {
+        executor.take(audit.finish());
+    }
+    executor.execute(&mut proofs)?;
+    Ok(Report::new(source.run(), level, (walk.next_seq, steps, head.sealed), proofs))
+}
+
+/// A place where the chain does not hold.
+fn broken(seq: u64, why: &str) -> Divergence {
+    Divergence {
+        seq,
+        step: None,
+        plugin: "log".to_owned(),
+        what: "chain".to_owned(),
+        logged: why.to_owned(),
+        found: "an event that does not follow from the one before it".to_owned(),
+    }
 }
 
 /// An event whose bytes say nothing.
@@ -184,45 +221,4 @@ fn unreadable(stored: &StoredEvent, error: &StoreError) -> Divergence {
         logged: format!("{} bytes of kind {kind}", stored.payload.len()),
         found: error.to_string(),
     }
-}
-
-/// Loads what the segments need, then executes them on all cores.
-async fn execute(
-    store: &Store,
-    registry: &Registry,
-    segments: Vec<Segment>,
-    proofs: &mut Proofs,
-) -> Result<()> {
-    let mut work = Vec::with_capacity(segments.len());
-    for segment in segments {
-        let kept = match segment.start {
-            Start::Kept(digest) => store.blob(digest).await?,
-            Start::Init(_) => None,
-        };
-        work.push((segment, kept));
-    }
-    let registry = registry.clone();
-    let found = tokio::task::spawn_blocking(move || -> Result<Proofs> {
-        let mut all = Proofs::default();
-        let mut loaded = Vec::with_capacity(work.len());
-        for (segment, kept) in work {
-            match registry.load(&segment.plugin) {
-                Ok(()) => loaded.push((segment, kept)),
-                Err(error) if error.is::<StoreError>() => return Err(error),
-                // Nothing that was installed is ever deleted: no run has called what is not there.
-                Err(error) => all.diverge(segment.not_loaded(&format!("{error:#}"))),
-            }
-        }
-        let host = &registry.host;
-        let engine = host.fingerprint();
-        let parts: Vec<Proofs> = loaded
-            .into_par_iter()
-            .map(|(segment, kept)| segment.execute(host as &dyn Plugins, kept, engine))
-            .collect();
-        parts.into_iter().for_each(|part| all.add(part));
-        Ok(all)
-    })
-    .await??;
-    proofs.add(found);
-    Ok(())
 }

@@ -4,8 +4,10 @@
 use anyhow::Result;
 use hm_domain::audit::Divergence;
 use hm_domain::event::*;
-use hm_domain::id::{Digest, RunId};
-use hm_store::{Store, StoreError, StoredEvent};
+use hm_domain::id::Digest;
+use hm_store::StoredEvent;
+
+use crate::steer::audit::source::Source;
 
 /// What came of it, in a sentence, and what differs.
 pub(crate) struct Parentage {
@@ -14,26 +16,21 @@ pub(crate) struct Parentage {
 }
 
 /// Asks about the parent in a run's first event; none where it has none.
-pub(crate) async fn parentage(store: &Store, run: RunId) -> Result<Option<Parentage>> {
-    let first = store.read(run, 0, 1).await?;
-    let Some(Event::RunStarted(RunStarted { parent: Some(parent), .. })) =
-        first.first().map(|recorded| &recorded.event)
-    else {
+pub(crate) fn parentage(source: &dyn Source) -> Result<Option<Parentage>> {
+    let first = source.page(0)?.into_iter().next().and_then(whole);
+    let Some((_, Event::RunStarted(RunStarted { parent: Some(parent), .. }))) = &first else {
         return Ok(None);
     };
     let Parent { run, checkpoint, .. } = parent;
     let step = checkpoint.step;
-    match store.head(*run).await {
-        Err(StoreError::NoRun(_)) => {
-            let said = format!(
-                "forked from run {run} at step {step}, whose log is not at hand: what the fork went on from \
-                 is its own word"
-            );
-            return Ok(Some(Parentage { said, differs: None }));
-        }
-        found => found?,
-    };
-    let differs = differs(store, parent).await?;
+    if !source.has_log_of(*run)? {
+        let said = format!(
+            "forked from run {run} at step {step}, whose log is not at hand: what the fork went on from is \
+             its own word"
+        );
+        return Ok(Some(Parentage { said, differs: None }));
+    }
+    let differs = differs(source, parent)?;
     let said = match &differs {
         None => format!(
             "forked from run {run} at step {step}: that log names the same checkpoint and state; audit it \
@@ -44,10 +41,10 @@ pub(crate) async fn parentage(store: &Store, run: RunId) -> Result<Option<Parent
     Ok(Some(Parentage { said, differs }))
 }
 
-async fn differs(store: &Store, parent: &Parent) -> Result<Option<Divergence>> {
+fn differs(source: &dyn Source, parent: &Parent) -> Result<Option<Divergence>> {
     let Parent { run, seq, hash, checkpoint, state } = parent;
-    let saved = event_at(store, *run, *seq).await?;
-    let begun = event_at(store, *run, checkpoint.begun).await?;
+    let saved = source.event_of(*run, *seq)?.and_then(whole);
+    let begun = source.event_of(*run, checkpoint.begun)?.and_then(whole);
     let is_begun = |event: &Event| matches!(event, Event::CheckpointBegun(begun) if begun.state == Digest::of(state));
     let found = match (saved, begun) {
         (None, _) => ("parent", format!("{hash}"), format!("no whole event {seq}")),
@@ -67,14 +64,9 @@ async fn differs(store: &Store, parent: &Parent) -> Result<Option<Divergence>> {
     Ok(Some(Divergence { seq: 0, step: None, plugin, what, logged, found }))
 }
 
-/// An event of the parent's log and its hash, computed from what it holds; none where that is not the one
-/// that it carries.
-async fn event_at(store: &Store, run: RunId, seq: u64) -> Result<Option<(Digest, Event)>> {
-    let stored = store.read_raw(run, seq, 1).await?;
-    let is_whole = |stored: &&StoredEvent| {
-        stored.envelope.seq == seq
-            && stored.envelope.hash(&stored.payload, &stored.prev_hash) == stored.hash
-    };
-    let Some(stored) = stored.first().filter(is_whole) else { return Ok(None) };
-    Ok(stored.decode().ok().map(|recorded| (stored.hash, recorded.event)))
+/// An event and its hash, computed from what it holds; none where that is not the one that it carries.
+fn whole(stored: StoredEvent) -> Option<(Digest, Event)> {
+    let hash = stored.envelope.hash(&stored.payload, &stored.prev_hash);
+    let recorded = stored.decode().ok()?;
+    (hash == stored.hash).then_some((hash, recorded.event))
 }

@@ -1,6 +1,6 @@
 //! Plugins of this process: fetched from the store by digest or name, loaded into the host once.
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result, anyhow, bail};
 use hm_domain::command::Candidate;
 use hm_domain::id::Digest;
 use hm_domain::settings::shown;
@@ -94,6 +94,10 @@ impl Registry {
         }
         let wasm = wait_for(&self.runtime, self.store.plugin_wasm(*digest))?
             .ok_or_else(|| anyhow!("plugin {digest} is not in the database"))?;
+        let found = Digest::of(&wasm);
+        if found != *digest {
+            bail!("the database holds other bytes for plugin {digest}: they have digest {found}");
+        }
         self.host.load(&wasm).with_context(|| format!("plugin {digest} does not load"))?;
         Ok(())
     }

@@ -5,6 +5,7 @@
 
 use std::any::Any;
 use std::panic::AssertUnwindSafe;
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Error, Result, anyhow};
@@ -14,6 +15,7 @@ use hm_domain::id::Digest;
 use hm_domain::mentor::Decided;
 use hm_train::{SavedCheckpoint, TrainError};
 
+use crate::prove::anchors::Anchor;
 use crate::work::checkpoints::has_no_room;
 use crate::work::inbox::Inbox;
 use crate::work::run_loop::Run;
@@ -137,6 +139,7 @@ impl Run {
         let step = self.mentor.state().next_step;
         let event = Event::RunFinished(RunFinished { step, ending, reason: reason.clone() });
         self.commit(Decided { events: vec![event], states: Vec::new() })?;
+        self.anchor(None);
         Ok(Outcome::Finished(ending, reason))
     }
 
@@ -155,7 +158,18 @@ impl Run {
     fn interrupted(&mut self, reason: String) -> Result<()> {
         let step = self.mentor.state().next_step;
         let event = Event::RunInterrupted(RunInterrupted { step, reason });
-        self.commit(Decided { events: vec![event], states: Vec::new() })
+        self.commit(Decided { events: vec![event], states: Vec::new() })?;
+        self.anchor(None);
+        Ok(())
+    }
+
+    /// Signs where the log stands, on disk as it is, and keeps that outside the database. A run does not
+    /// end because it could not: every later head covers all before it.
+    fn anchor(&self, checkpoint: Option<&Path>) {
+        let anchor = Anchor { run: self.id, head: self.head(), root: None };
+        if let Err(error) = self.anchors.add(&anchor, checkpoint) {
+            self.progress.say(&format!("the head {} is not anchored: {error:#}", anchor.head));
+        }
     }
 
     /// Leaves the reason in the log, where that can still be written.
@@ -200,6 +214,7 @@ impl Run {
                 let saved = CheckpointSaved { step, begun, digest, folder, bytes };
                 let event = Event::CheckpointSaved(saved.clone());
                 self.commit(Decided { events: vec![event], states: Vec::new() })?;
+                self.anchor(Some(&self.checkpoints.folder().join(&saved.folder)));
                 self.checkpoints.note_whole(saved);
                 self.prune();
                 Ok(None)

@@ -19,6 +19,7 @@ use tokio::runtime::Handle;
 use crate::forecast::outlook;
 use crate::interrupt::Interrupt;
 use crate::progress::RunProgress;
+use crate::prove::anchors::{AnchorFile, Head};
 use crate::run_file::typed_again::typed_beside;
 use crate::work::checkpoints::Checkpoints;
 use crate::work::inbox::{Inbox, Wish};
@@ -41,6 +42,7 @@ pub(crate) struct Run {
     pub(crate) preparations: Preparations,
     pub(crate) notices: Notices,
     pub(crate) checkpoints: Checkpoints,
+    pub(crate) anchors: AnchorFile,
     pub(crate) progress: RunProgress,
     /// Whether a checkpoint is due, now or once steps give numbers again.
     pub(crate) checkpoint_due: bool,
@@ -51,6 +53,11 @@ pub(crate) struct Run {
 }
 
 impl Run {
+    /// Where its log stands.
+    pub(crate) fn head(&self) -> Head {
+        Head { seq: self.journal.next_seq() - 1, hash: self.journal.chain() }
+    }
+
     /// Trains until the run is over or this worker is asked to end.
     pub(crate) fn train_on(&mut self, inbox: &Inbox) -> Result<Outcome> {
         let newest = self.mentor.state().checkpoint.as_ref().map_or(0, |saved| saved.step);

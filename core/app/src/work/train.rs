@@ -13,6 +13,7 @@ use crate::corpora::read_report;
 use crate::forecast::dry_run::dry_run;
 use crate::forecast::outlook;
 use crate::interrupt::Interrupt;
+use crate::prove::anchors::Head;
 use crate::run_file::RunFile;
 use crate::run_file::resolve::{Known, resolve};
 use crate::run_file::settings::Lookup;
@@ -59,6 +60,8 @@ pub(crate) struct Trained {
     pub(crate) throughput: serde_json::Value,
     /// What the reading of its corpora lost.
     pub(crate) data: serde_json::Value,
+    /// Where its log stands.
+    pub(crate) head: Head,
     /// Loss of the last step that this worker trained.
     pub(crate) last_loss: Option<f64>,
 }
@@ -98,12 +101,13 @@ pub(crate) fn train(workplace: &Workplace, args: &TrainArgs) -> Result<u8> {
                 println!("{}", outcome.sentence(&again));
             }
         }
+        println!("head of its log: {}", trained.head);
     }
     Ok(outcome.exit_code())
 }
 
 fn summary(file: &RunFile, trained: &Trained) -> serde_json::Value {
-    let Trained { id, outcome, throughput, data, last_loss, .. } = trained;
+    let Trained { id, outcome, throughput, data, last_loss, head, .. } = trained;
     let ending = match outcome {
         Outcome::Finished(ending, _) => Some(ending),
         Outcome::Unsaved(_) | Outcome::Interrupted { .. } => None,
@@ -114,6 +118,7 @@ fn summary(file: &RunFile, trained: &Trained) -> serde_json::Value {
         "ending": ending,
         "reason": outcome.reason(),
         "last_loss": last_loss,
+        "head": head,
         "throughput": throughput,
         "data": data,
     })
@@ -165,10 +170,11 @@ pub(crate) fn run_to_its_end(
     };
     let inbox = Inbox::open(store.clone(), run.id, workplace.runtime.handle());
     let outcome = run.train(&inbox)?;
+    let head = run.head();
     run.journal.close()?;
     let (speed, throughput) = (run.progress.speed.sentence(), run.progress.speed.json());
     let (data, last_loss) = (read_report::json(&manifest), run.progress.last_loss());
-    Ok(Trained { id: run.id, outcome, speed, throughput, data, last_loss })
+    Ok(Trained { id: run.id, outcome, speed, throughput, data, head, last_loss })
 }
 
 /// The run to go on with: the newest of the file's name, unless another is wanted; none where there never

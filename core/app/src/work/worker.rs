@@ -20,6 +20,7 @@ use hm_train::{Devices, InitialWeights, Trainer};
 
 use crate::interrupt::{Interrupt, Interrupted};
 use crate::progress::RunProgress;
+use crate::prove::anchors::AnchorFile;
 use crate::terminal;
 use crate::work::admit::same;
 use crate::work::anchor::{Anchor, load_parent};
@@ -115,6 +116,7 @@ impl<'a> Worker<'a> {
             inherited.execute(&state, store, registry, self.workplace, &self.interrupt)?;
         let left = bound_anew(&state);
         let id = new_run_id();
+        let anchors = AnchorFile::open(&self.workplace.data_dir, id)?;
         let checkpoints = self.checkpoints(id)?;
         let starting = self.store.start_run(id, &spec.name, namesakes, started);
         let lease = self.workplace.runtime.block_on(starting).inspect_err(|_| {
@@ -122,7 +124,7 @@ impl<'a> Worker<'a> {
             let _ = std::fs::remove_dir(checkpoints.folder());
         })?;
         let journal = self.journal(lease);
-        let mut run = self.run(id, state, journal, checkpoints);
+        let mut run = self.run(id, state, journal, (checkpoints, anchors));
         for (binding, bytes) in inherited {
             run.mentor.restore(binding, bytes);
         }
@@ -161,6 +163,7 @@ impl<'a> Worker<'a> {
         accept_divergence: bool,
     ) -> Result<Run> {
         let (workplace, store) = (self.workplace, self.store.clone());
+        let anchors = AnchorFile::open(&workplace.data_dir, id)?;
         let lease = self.acquire(id)?;
         same(&workplace.begun_with(&store, id)?, spec)?;
         let mut checkpoints = self.checkpoints(id)?;
@@ -182,7 +185,7 @@ impl<'a> Worker<'a> {
             }
         };
         let journal = self.journal(lease);
-        let mut run = self.run(id, state, journal, checkpoints);
+        let mut run = self.run(id, state, journal, (checkpoints, anchors));
         run.accepts_divergence = accept_divergence;
         let state = run.mentor.state();
         // A fork's first checkpoint is what lets its parent go.
@@ -279,7 +282,13 @@ impl<'a> Worker<'a> {
         Journal::open(lease, handle, JournalLimits::default(), self.interrupt.flag(), say)
     }
 
-    fn run(self, id: RunId, state: RunState, journal: Journal, checkpoints: Checkpoints) -> Run {
+    fn run(
+        self,
+        id: RunId,
+        state: RunState,
+        journal: Journal,
+        (checkpoints, anchors): (Checkpoints, AnchorFile),
+    ) -> Run {
         let progress = RunProgress::new(state.spec.training.steps, state.next_step, self.speed);
         Run {
             id,
@@ -293,6 +302,7 @@ impl<'a> Worker<'a> {
             preparations: Preparations::default(),
             notices: Notices::default(),
             checkpoints,
+            anchors,
             progress,
             checkpoint_due: false,
             accepts_divergence: false,

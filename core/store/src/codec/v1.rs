@@ -10,7 +10,7 @@ macro_rules! record {
     ($name:ident of $domain:path { $($field:ident: $type:ty,)* }) => {
         #[derive(rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
         pub(super) struct $name {
-            $($field: $type,)*
+            $(pub(super) $field: $type,)*
         }
 
         impl Frozen<$name> for $domain {

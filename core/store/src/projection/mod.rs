@@ -27,7 +27,7 @@ use crate::error::{Result, StoreError};
 use crate::store::{PAGE_EVENTS, Store, StoredEvent};
 
 /// Every projected table, children first. `run` itself comes last.
-const TABLES: [&str; 10] = [
+pub(crate) const TABLES: [&str; 10] = [
     "step_rollup",
     "step_metric",
     "decision",
