@@ -7,6 +7,9 @@ use crate::id::{Digest, RunId};
 /// Opens every hash, so that no other use of SHA-256 can collide with it.
 pub const DOMAIN_TAG: &[u8] = b"heurimentor.event.v1\0";
 
+/// Kind of the event that ends a run.
+pub const RUN_FINISHED: u16 = 15;
+
 /// Everything of a stored event that its hash covers, beside the payload and the previous hash.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Envelope {
@@ -48,6 +51,65 @@ impl Envelope {
         hash.update(payload);
         hash.update(previous.0);
         Digest(hash.finalize().into())
+    }
+}
+
+/// A walk along a stream from its first event: each in its place, linked to the one before, with the
+/// hash that its bytes have, and none after the end of the run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Walk {
+    /// Events walked past: seq of the next.
+    pub next_seq: u64,
+    /// Hash of the last of them; zeros before the first.
+    pub chain: Digest,
+    /// Whether that ends the run.
+    pub ended: bool,
+}
+
+impl Default for Walk {
+    fn default() -> Self {
+        Walk { next_seq: 0, chain: Digest::ZERO, ended: false }
+    }
+}
+
+impl Walk {
+    /// Walks past the next event, which says that it comes after `previous` and has `hash`.
+    ///
+    /// # Errors
+    /// What is wrong with it, in a sentence; the walk is over then.
+    pub fn past(
+        &mut self,
+        envelope: &Envelope,
+        payload: &[u8],
+        (previous, hash): (&Digest, &Digest),
+    ) -> Result<(), &'static str> {
+        if envelope.seq != self.next_seq {
+            return Err("the event is missing");
+        }
+        if *previous != self.chain {
+            return Err("it does not name its predecessor's hash");
+        }
+        if envelope.hash(payload, &self.chain) != *hash {
+            return Err("its content does not have the hash it carries");
+        }
+        if self.ended {
+            return Err("it comes after the end of the run");
+        }
+        self.ended = envelope.kind == RUN_FINISHED;
+        (self.chain, self.next_seq) = (*hash, self.next_seq + 1);
+        Ok(())
+    }
+
+    /// What is wrong with a head that names the event walked past last, in a sentence.
+    pub fn at_head(&self, chain: &Digest, sealed: bool) -> Result<(), &'static str> {
+        if self.chain != *chain {
+            return Err("the head names another last hash");
+        }
+        match (sealed, self.ended) {
+            (true, false) => Err("the head says that the run has ended, and the log does not"),
+            (false, true) => Err("the log says that the run has ended, and the head does not"),
+            _ => Ok(()),
+        }
     }
 }
 

@@ -19,6 +19,7 @@ use crate::page::serve::Page;
 use crate::plugins;
 use crate::run_file::RunFile;
 use crate::run_file::typed_again::typed_again;
+use crate::steer::audit::source::Logged;
 use crate::steer::audit::{self, Level};
 use crate::work::run_end::Outcome;
 use crate::work::train::{How, Trained, run_to_its_end};
@@ -54,9 +55,8 @@ pub(crate) fn demo(workplace: &Workplace, args: &DemoArgs) -> Result<u8> {
         return Ok(outcome.exit_code());
     }
     println!("\nAuditing: every decision of the run is executed again from the log.");
-    let registry = workplace.registry(&store)?;
-    let report =
-        workplace.runtime.block_on(audit::audit(&store, registry, id, Level::Decisions))?;
+    let source = Logged::new(&store, workplace.runtime.handle(), id);
+    let report = audit::audit(&source, Level::Decisions)?;
     workplace.runtime.block_on(summary::print(&store, id, &outcome, &report))?;
     if std::io::stdout().is_terminal() && !interrupt.raised() {
         println!("\nThe page stays at {} until Ctrl-C.", page.address);

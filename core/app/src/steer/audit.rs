@@ -1,18 +1,21 @@
-//! `hm audit`: the chain re-hashed, every decision re-executed in parallel, three verdicts.
+//! `hm audit`: the chain re-hashed, every event made again from the facts in it, every plugin call
+//! executed again in parallel.
 
-use anyhow::{Context, Result};
-use hm_domain::audit::{DecisionAudit, Divergence, Proofs, Segment, Start};
-use hm_domain::chain::Envelope;
-use hm_domain::event::Event;
-use hm_domain::id::RunId;
-use hm_domain::plugin::Plugins;
-use hm_store::{Store, StoreError, StoredEvent};
-use rayon::prelude::*;
-use serde::Serialize;
+mod execute;
+mod report;
+pub(crate) mod source;
 
+use anyhow::Result;
+use hm_domain::audit::{DecisionAudit, Divergence, Proofs};
+use hm_domain::chain::{Envelope, Walk};
+use hm_store::{Head, StoreError, StoredEvent};
+
+use self::execute::Executor;
+pub(crate) use self::report::Report;
+use self::report::Scope;
+use self::source::{Logged, Source};
 use crate::cli::AuditArgs;
 use crate::steer::parent::parentage;
-use crate::work::registry::Registry;
 use crate::workplace::Workplace;
 
 /// How deep an audit goes. Each level includes those before it.
@@ -20,67 +23,15 @@ use crate::workplace::Workplace;
 pub(crate) enum Level {
     /// Re-hash every stored event.
     Chain,
-    /// Execute every plugin call and every host rule again.
+    /// Make every event again from the facts in it, and execute every plugin call again.
     Decisions,
-}
-
-/// Events read at once.
-const PAGE_EVENTS: u64 = 2048;
-/// Segments executed together: bounds what is held in memory.
-const SEGMENTS_AT_ONCE: usize = 64;
-
-/// What an audit found.
-#[derive(Clone, Debug, Serialize)]
-pub(crate) struct Report {
-    pub(crate) run: String,
-    pub(crate) level: String,
-    pub(crate) verdict: &'static str,
-    pub(crate) events: u64,
-    pub(crate) steps: u64,
-    /// Whether the log is all of its run; one that is not may have been cut.
-    pub(crate) ended: bool,
-    /// What its parent's log says of a fork.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) parent: Option<String>,
-    #[serde(flatten)]
-    pub(crate) proofs: Proofs,
-}
-
-impl Report {
-    /// 0 when nothing diverged (with `strict`: and nothing was unprovable), else 1.
-    pub(crate) fn exit_code(&self, strict: bool) -> u8 {
-        u8::from(self.proofs.diverged > 0 || (strict && self.proofs.not_provable > 0))
-    }
-
-    pub(crate) fn print(&self) {
-        println!("audit of {} at level {}: {}", self.run, self.level, self.verdict);
-        println!("  {} events, {} steps", self.events, self.steps);
-        if !self.ended {
-            println!(
-                "  not ended: the run may go on, and nothing here says where its log must end"
-            );
-        }
-        if let Some(parent) = &self.parent {
-            println!("  {parent}");
-        }
-        let Proofs { proved, not_provable, diverged, first } = &self.proofs;
-        println!(
-            "  {proved} plugin calls proved, {not_provable} not provable, {diverged} diverged"
-        );
-        if let Some(Divergence { seq, step, plugin, what, logged, found }) = first {
-            let step = step.map(|step| format!(" (step {step})")).unwrap_or_default();
-            println!("  first divergence at seq {seq}{step}, {plugin}: {what}");
-            println!("    logged: {logged}");
-            println!("    found:  {found}");
-        }
-    }
 }
 
 pub(crate) fn run(workplace: &Workplace, args: &AuditArgs) -> Result<u8> {
     let store = workplace.store()?;
     let run = workplace.find_run(&store, &args.run)?.run_id;
-    let registry = workplace.registry(&store)?;
-    let report = workplace.runtime.block_on(audit(&store, registry, run, args.level))?;
+    let source = Logged::new(&store, workplace.runtime.handle(), run);
+    let report = audit(&source, args.level)?;
     if args.json {
         println!("{}", serde_json::to_string_pretty(&report)?);
     } else {
@@ -89,88 +40,124 @@ pub(crate) fn run(workplace: &Workplace, args: &AuditArgs) -> Result<u8> {
     Ok(report.exit_code(args.strict))
 }
 
-/// Audits one run.
-pub(crate) async fn audit(
-    store: &Store,
-    registry: Registry,
-    run: RunId,
-    level: Level,
-) -> Result<Report> {
-    let chain = store.verify_chain(run).await.context("the chain cannot be read")?;
-    let is_whole = chain.broken.is_none();
-    let mut proofs = Proofs::default();
-    let mut steps = 0;
-    if let Some((seq, sentence)) = chain.broken {
-        proofs.diverge(Divergence {
-            seq,
-            step: None,
-            plugin: "log".to_owned(),
-            what: "chain".to_owned(),
-            logged: sentence,
-            found: "an event that does not follow from the one before it".to_owned(),
-        });
-    } else if level >= Level::Decisions {
-        steps = decisions(store, &registry, run, &mut proofs).await?;
+/// What an audit has come to.
+#[derive(Default)]
+struct Findings {
+    /// Events that are not as they must be.
+    events_diverged: u64,
+    proofs: Proofs,
+    /// Whether an event was met that says nothing: what follows is not judged.
+    lost: bool,
+}
+
+impl Findings {
+    fn diverge(&mut self, divergence: Divergence) {
+        self.events_diverged += 1;
+        self.proofs.note(divergence);
     }
+}
+
+/// Audits one run, as far as its head stands when this begins.
+///
+/// # Errors
+/// When the log cannot be read, or bytes that it names are missing or others.
+pub(crate) fn audit(source: &dyn Source, level: Level) -> Result<Report> {
+    let head = source.head()?;
+    let mut executor = Executor::new(source);
+    let mut decisions = (level >= Level::Decisions).then(DecisionAudit::default);
+    let (mut walk, mut found) = (Walk::default(), Findings::default());
+    while walk.next_seq < head.next_seq {
+        let page = source.page(walk.next_seq)?;
+        let (begun, left) = (walk.next_seq, (head.next_seq - walk.next_seq) as usize);
+        let walked = walk_past(&mut walk, page.get(..left).unwrap_or(&page));
+        if let Some(audit) = &mut decisions {
+            for stored in page.iter().take((walk.next_seq - begun) as usize) {
+                fold(audit, stored, &mut executor, &mut found);
+                executor.execute_what_waits(&mut found.proofs)?;
+            }
+        }
+        if let Err(why) = walked {
+            found.diverge(broken(walk.next_seq, why));
+            break;
+        }
+    }
+    let mut is_whole = walk.next_seq == head.next_seq;
+    if is_whole && let Err(why) = at_the_head(source, &walk, &head)? {
+        found.diverge(broken(walk.next_seq, why));
+        is_whole = false;
+    }
+    let mut scope = Scope::of(decisions.as_ref(), walk.next_seq, head);
+    if let Some(audit) = decisions {
+        scope.claimed = audit.claimed();
+        let (open, unfiled) = audit.finish();
+        found.proofs.add(unfiled);
+        executor.take(open);
+    }
+    executor.execute(&mut found.proofs)?;
     // Of a log that is broken nothing follows.
-    let parentage = if is_whole { parentage(store, run).await? } else { None };
-    if let Some(differs) = parentage.as_ref().and_then(|parentage| parentage.differs.clone()) {
-        proofs.diverge(differs);
+    let parent = if is_whole { parentage(source)? } else { None };
+    if let Some(differs) = parent.as_ref().and_then(|parent| parent.differs.clone()) {
+        found.diverge(differs);
     }
-    let verdict = match (proofs.diverged, proofs.not_provable) {
-        (0, 0) => "proved",
-        (0, _) => "not provable in part",
-        _ => "diverged",
-    };
-    let level = format!("{level:?}").to_lowercase();
-    Ok(Report {
-        run: run.to_string(),
-        level,
-        verdict,
-        events: chain.events,
-        steps,
-        ended: chain.sealed,
-        parent: parentage.map(|parentage| parentage.said),
-        proofs,
+    scope.parent = parent.map(|parent| parent.said);
+    Ok(Report::new(source.run(), level, scope, (found.events_diverged, found.proofs)))
+}
+
+/// Walks past a page, as far as the chain holds; there is one, since the head is further on.
+fn walk_past(walk: &mut Walk, page: &[StoredEvent]) -> Result<(), &'static str> {
+    if page.is_empty() {
+        return Err("the event is missing");
+    }
+    page.iter().try_for_each(|stored| {
+        walk.past(&stored.envelope, &stored.payload, (&stored.prev_hash, &stored.hash))
     })
 }
 
-async fn decisions(
-    store: &Store,
-    registry: &Registry,
-    run: RunId,
-    proofs: &mut Proofs,
-) -> Result<u64> {
-    let mut audit = DecisionAudit::default();
-    let (mut next, mut steps) = (0, 0);
-    let mut waiting: Vec<Segment> = Vec::new();
-    'log: loop {
-        let page = store.read_raw(run, next, PAGE_EVENTS).await?;
-        if page.is_empty() {
-            break;
+/// What is wrong at the end of the log.
+fn at_the_head(source: &dyn Source, walk: &Walk, head: &Head) -> Result<Result<(), &'static str>> {
+    if let Err(why) = walk.at_head(&head.chain, head.sealed) {
+        return Ok(Err(why));
+    }
+    // A run that goes on may have grown, and its head with it.
+    let more = !source.page(walk.next_seq)?.is_empty();
+    let beyond = more && source.head()?.next_seq == walk.next_seq;
+    Ok(if beyond { Err("there are events after the head") } else { Ok(()) })
+}
+
+/// Holds one event against the rule, and files the plugin calls that it claims.
+fn fold(
+    audit: &mut DecisionAudit,
+    stored: &StoredEvent,
+    executor: &mut Executor<'_>,
+    found: &mut Findings,
+) {
+    if found.lost {
+        return;
+    }
+    match stored.decode() {
+        Ok(recorded) => {
+            let (divergences, complete) = audit.fold(&stored.envelope, &recorded.event);
+            divergences.into_iter().for_each(|divergence| found.diverge(divergence));
+            executor.take(complete);
         }
-        for stored in &page {
-            next = stored.envelope.seq + 1;
-            let recorded = match stored.decode() {
-                Ok(recorded) => recorded,
-                Err(error) => {
-                    // Of what follows nothing can be told without it.
-                    proofs.diverge(unreadable(stored, &error));
-                    break 'log;
-                }
-            };
-            steps += u64::from(matches!(recorded.event, Event::StepRecorded(_)));
-            let (divergences, complete) = audit.fold(&recorded);
-            divergences.into_iter().for_each(|divergence| proofs.diverge(divergence));
-            waiting.extend(complete);
-        }
-        if waiting.len() >= SEGMENTS_AT_ONCE {
-            execute(store, registry, std::mem::take(&mut waiting), proofs).await?;
+        // Of what follows nothing can be told without it.
+        Err(error) => {
+            found.diverge(unreadable(stored, &error));
+            found.lost = true;
         }
     }
-    waiting.extend(audit.finish());
-    execute(store, registry, waiting, proofs).await?;
-    Ok(steps)
+}
+
+/// A place where the chain does not hold.
+fn broken(seq: u64, why: &str) -> Divergence {
+    Divergence {
+        seq,
+        step: None,
+        plugin: "log".to_owned(),
+        what: "chain".to_owned(),
+        logged: why.to_owned(),
+        found: "an event that does not follow from the one before it".to_owned(),
+    }
 }
 
 /// An event whose bytes say nothing.
@@ -184,45 +171,4 @@ fn unreadable(stored: &StoredEvent, error: &StoreError) -> Divergence {
         logged: format!("{} bytes of kind {kind}", stored.payload.len()),
         found: error.to_string(),
     }
-}
-
-/// Loads what the segments need, then executes them on all cores.
-async fn execute(
-    store: &Store,
-    registry: &Registry,
-    segments: Vec<Segment>,
-    proofs: &mut Proofs,
-) -> Result<()> {
-    let mut work = Vec::with_capacity(segments.len());
-    for segment in segments {
-        let kept = match segment.start {
-            Start::Kept(digest) => store.blob(digest).await?,
-            Start::Init(_) => None,
-        };
-        work.push((segment, kept));
-    }
-    let registry = registry.clone();
-    let found = tokio::task::spawn_blocking(move || -> Result<Proofs> {
-        let mut all = Proofs::default();
-        let mut loaded = Vec::with_capacity(work.len());
-        for (segment, kept) in work {
-            match registry.load(&segment.plugin) {
-                Ok(()) => loaded.push((segment, kept)),
-                Err(error) if error.is::<StoreError>() => return Err(error),
-                // Nothing that was installed is ever deleted: no run has called what is not there.
-                Err(error) => all.diverge(segment.not_loaded(&format!("{error:#}"))),
-            }
-        }
-        let host = &registry.host;
-        let engine = host.fingerprint();
-        let parts: Vec<Proofs> = loaded
-            .into_par_iter()
-            .map(|(segment, kept)| segment.execute(host as &dyn Plugins, kept, engine))
-            .collect();
-        parts.into_iter().for_each(|part| all.add(part));
-        Ok(all)
-    })
-    .await??;
-    proofs.add(found);
-    Ok(())
 }

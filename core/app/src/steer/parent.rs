@@ -5,7 +5,9 @@ use anyhow::Result;
 use hm_domain::audit::Divergence;
 use hm_domain::event::*;
 use hm_domain::id::{Digest, RunId};
-use hm_store::{Store, StoreError, StoredEvent};
+use hm_store::StoredEvent;
+
+use crate::steer::audit::source::Source;
 
 /// What came of it, in a sentence, and what differs.
 pub(crate) struct Parentage {
@@ -14,26 +16,23 @@ pub(crate) struct Parentage {
 }
 
 /// Asks about the parent in a run's first event; none where it has none.
-pub(crate) async fn parentage(store: &Store, run: RunId) -> Result<Option<Parentage>> {
-    let first = store.read(run, 0, 1).await?;
+pub(crate) fn parentage(source: &dyn Source) -> Result<Option<Parentage>> {
+    let first = source.page(0)?.first().and_then(|first| first.decode().ok());
     let Some(Event::RunStarted(RunStarted { parent: Some(parent), .. })) =
-        first.first().map(|recorded| &recorded.event)
+        first.as_ref().map(|recorded| &recorded.event)
     else {
         return Ok(None);
     };
     let Parent { run, checkpoint, .. } = parent;
     let step = checkpoint.step;
-    match store.head(*run).await {
-        Err(StoreError::NoRun(_)) => {
-            let said = format!(
-                "forked from run {run} at step {step}, whose log is not at hand: what the fork went on from \
-                 is its own word"
-            );
-            return Ok(Some(Parentage { said, differs: None }));
-        }
-        found => found?,
-    };
-    let differs = differs(store, parent).await?;
+    if !source.holds(*run)? {
+        let said = format!(
+            "forked from run {run} at step {step}, whose log is not at hand: what the fork went on from \
+             is its own word"
+        );
+        return Ok(Some(Parentage { said, differs: None }));
+    }
+    let differs = differs(source, parent)?;
     let said = match &differs {
         None => format!(
             "forked from run {run} at step {step}: that log names the same checkpoint and state; audit it \
@@ -44,10 +43,10 @@ pub(crate) async fn parentage(store: &Store, run: RunId) -> Result<Option<Parent
     Ok(Some(Parentage { said, differs }))
 }
 
-async fn differs(store: &Store, parent: &Parent) -> Result<Option<Divergence>> {
+fn differs(source: &dyn Source, parent: &Parent) -> Result<Option<Divergence>> {
     let Parent { run, seq, hash, checkpoint, state } = parent;
-    let saved = event_at(store, *run, *seq).await?;
-    let begun = event_at(store, *run, checkpoint.begun).await?;
+    let saved = event_at(source, *run, *seq)?;
+    let begun = event_at(source, *run, checkpoint.begun)?;
     let is_begun = |event: &Event| matches!(event, Event::CheckpointBegun(begun) if begun.state == Digest::of(state));
     let found = match (saved, begun) {
         (None, _) => ("parent", format!("{hash}"), format!("no whole event {seq}")),
@@ -69,12 +68,12 @@ async fn differs(store: &Store, parent: &Parent) -> Result<Option<Divergence>> {
 
 /// An event of the parent's log and its hash, computed from what it holds; none where that is not the one
 /// that it carries.
-async fn event_at(store: &Store, run: RunId, seq: u64) -> Result<Option<(Digest, Event)>> {
-    let stored = store.read_raw(run, seq, 1).await?;
+fn event_at(source: &dyn Source, run: RunId, seq: u64) -> Result<Option<(Digest, Event)>> {
+    let stored = source.event_of(run, seq)?;
     let is_whole = |stored: &&StoredEvent| {
         stored.envelope.seq == seq
             && stored.envelope.hash(&stored.payload, &stored.prev_hash) == stored.hash
     };
-    let Some(stored) = stored.first().filter(is_whole) else { return Ok(None) };
+    let Some(stored) = stored.as_ref().filter(is_whole) else { return Ok(None) };
     Ok(stored.decode().ok().map(|recorded| (stored.hash, recorded.event)))
 }

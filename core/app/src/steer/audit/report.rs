@@ -1,0 +1,137 @@
+//! What an audit found, for people and for machines.
+
+use std::collections::BTreeMap;
+
+use hm_domain::audit::{DecisionAudit, Divergence, Proofs};
+use hm_domain::facts;
+use hm_domain::id::RunId;
+use hm_domain::state::Phase;
+use hm_store::Head;
+use serde::Serialize;
+
+use super::Level;
+
+/// How much of a run was looked at.
+#[derive(Clone, Debug, Default, Serialize)]
+pub(crate) struct Scope {
+    pub(crate) events: u64,
+    /// Steps on record, as far as the log could be followed.
+    pub(crate) steps: u64,
+    /// Steps that the run is to have.
+    pub(crate) steps_planned: u64,
+    /// Whether the log is all of its run; one that is not may have been cut.
+    pub(crate) ended: bool,
+    /// Plugin calls that the log claims, a first state counted as one: as many as are proved, not
+    /// provable or diverged.
+    pub(crate) claimed: u64,
+    /// What its parent's log says of a fork.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) parent: Option<String>,
+}
+
+impl Scope {
+    pub(super) fn of(audit: Option<&DecisionAudit>, events: u64, head: Head) -> Scope {
+        let state = audit.and_then(DecisionAudit::state);
+        let (steps, steps_planned) =
+            state.map_or((0, 0), |state| (state.next_step, state.spec.training.steps));
+        let ended = match state {
+            Some(state) => matches!(state.phase, Phase::Finished(_)),
+            None => head.sealed,
+        };
+        Scope { events, steps, steps_planned, ended, claimed: 0, parent: None }
+    }
+}
+
+/// What an audit found.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Report {
+    pub(crate) run: String,
+    pub(crate) level: String,
+    pub(crate) verdict: &'static str,
+    #[serde(flatten)]
+    pub(crate) scope: Scope,
+    /// Events that are not as they must be.
+    pub(crate) events_diverged: u64,
+    #[serde(flatten)]
+    pub(crate) proofs: Proofs,
+    /// What this level takes at its word, by who said it.
+    pub(crate) word_of: BTreeMap<&'static str, Vec<String>>,
+}
+
+impl Report {
+    pub(super) fn new(
+        run: RunId,
+        level: Level,
+        scope: Scope,
+        (events_diverged, proofs): (u64, Proofs),
+    ) -> Report {
+        let verdict = match (&proofs.first, level) {
+            (Some(_), _) => "diverged",
+            (None, Level::Chain) => "unbroken",
+            (None, _) if scope.claimed == 0 => "host part follows",
+            (None, _) if proofs.not_provable > 0 => "not provable in part",
+            (None, _) => "proved",
+        };
+        let word_of = match level {
+            Level::Chain => BTreeMap::new(),
+            Level::Decisions => facts::taken_at_their_word().into_iter().collect(),
+        };
+        let (run, level) = (run.to_string(), format!("{level:?}").to_lowercase());
+        Report { run, level, verdict, scope, events_diverged, proofs, word_of }
+    }
+
+    /// 0 when nothing diverged (with `strict`: and nothing was unprovable), else 1.
+    pub(crate) fn exit_code(&self, strict: bool) -> u8 {
+        u8::from(self.proofs.first.is_some() || (strict && self.proofs.not_provable > 0))
+    }
+
+    pub(crate) fn print(&self) {
+        let Report { run, level, verdict, scope, events_diverged, proofs, word_of } = self;
+        println!("audit of {run} at level {level}: {verdict}");
+        println!("  {} events, {} steps", scope.events, scope.steps);
+        if !scope.ended {
+            let of = match scope.steps_planned {
+                0 => "not ended".to_owned(),
+                planned => format!("unfinished: {} of {planned} steps", scope.steps),
+            };
+            println!("  {of}; the run may go on, and nothing here says where its log must end");
+        }
+        if let Some(parent) = &scope.parent {
+            println!("  {parent}");
+        }
+        if level != "chain" {
+            self.print_calls();
+        }
+        if *events_diverged > 0 {
+            println!("  {events_diverged} events are not what follows from those before them");
+        }
+        if let Some(Divergence { seq, step, plugin, what, logged, found }) = &proofs.first {
+            let step = step.map(|step| format!(" (step {step})")).unwrap_or_default();
+            println!("  first divergence at seq {seq}{step}, {plugin}: {what}");
+            println!("    logged: {logged}");
+            println!("    found:  {found}");
+        }
+        if !word_of.is_empty() {
+            println!("  nothing in the log can show these, which are taken at their word:");
+        }
+        for (by, fields) in word_of {
+            println!("    {by}: {}", fields.join(", "));
+        }
+    }
+
+    fn print_calls(&self) {
+        let Proofs { proved, not_provable, diverged, other_engine, .. } = &self.proofs;
+        match self.scope.claimed {
+            0 => println!("  no plugin call to prove"),
+            claimed => println!(
+                "  {claimed} plugin calls claimed: {proved} proved, {not_provable} not provable, \
+                 {diverged} diverged"
+            ),
+        }
+        if *other_engine > 0 {
+            println!(
+                "  fuel of {other_engine} proved calls not compared: they were made under another engine"
+            );
+        }
+    }
+}
