@@ -8,12 +8,13 @@ use hm_domain::batch::{Batch, Cursor, DomainDraw};
 use hm_domain::command::{Asked, Candidate, Command};
 use hm_domain::event::*;
 use hm_domain::id::{Digest, RunId};
+use hm_domain::made;
 use hm_domain::mentor::{Decided, Mentor};
 use hm_domain::mixture::{Mixture, quotas};
 use hm_domain::plugin::Limits;
-use hm_domain::spec::{DomainSpec, RunSpec};
+use hm_domain::spec::{DomainSpec, RunSpec, SegmentSpec};
 use hm_domain::state::RunState;
-use hm_domain::step::{LossSums, PreStep, TrainReport};
+use hm_domain::step::{LossSums, PreStep, TrainReport, weighted_loss};
 use hm_host::Host;
 use hm_store::{Journal, JournalLimits, Namesakes, Store};
 use hm_train::preset;
@@ -83,17 +84,28 @@ fn write_log(url: &str) {
         failure: FailurePolicy::default(),
         reason: String::new(),
     };
-    let asked = Asked { number: 0, by: "bench".to_owned(), command };
+    let asked = Asked { number: 1, by: "bench".to_owned(), command };
     let bound = mentor.answer(&asked, Ok(candidate));
     record(&mut journal, &mut mentor, bound);
     for _ in 0..STEPS {
-        let (knobs, batch) = (mentor.knobs(), batch(mentor.state()));
+        validate(&mut journal, &mut mentor);
+        let batch = batch(mentor.state());
         let pre_step = pre_step(mentor.state(), &batch);
         let verdict = mentor.gate(&pre_step);
         let report = TrainReport { pre_step, verdict, effective_clip: 1.0, step_us: 100_000 };
-        let decided = mentor.decide(&batch, &knobs, report);
+        let decided = mentor.decide(&batch, &report).expect("a step as it follows");
         record(&mut journal, &mut mentor, decided);
     }
+    validate(&mut journal, &mut mentor);
+    let kept = mentor.keep_states();
+    record(&mut journal, &mut mentor, kept);
+    let begun = mentor.state().next_seq;
+    let begin = CheckpointBegun { step: STEPS, state: mentor.state().digest() };
+    let begin = Decided { events: vec![Event::CheckpointBegun(begin)], states: Vec::new() };
+    record(&mut journal, &mut mentor, begin);
+    let saved = made::checkpoint(mentor.state(), (begun, STEPS), (Digest::ZERO, 0));
+    let saved = Event::CheckpointSaved(saved);
+    record(&mut journal, &mut mentor, Decided { events: vec![saved], states: Vec::new() });
     let ended = Event::RunFinished(RunFinished {
         step: STEPS,
         ending: Ending::Completed,
@@ -134,14 +146,29 @@ fn started() -> Event {
     })
 }
 
+fn validate(journal: &mut Journal, mentor: &mut Mentor) {
+    if mentor.state().validation_is_due() {
+        let validation = made::validation(mentor.state(), &[LossSums::default(); DOMAINS]);
+        let event = Event::ValidationRecorded(validation);
+        record(journal, mentor, Decided { events: vec![event], states: Vec::new() });
+    }
+}
+
 /// A batch as the sampler would have drawn it under the mixture in force, but for the tokens.
 fn batch(state: &RunState) -> Batch {
     let mut carries = state.carries.clone();
     let counts = quotas(&state.mixture, SEQUENCES, &mut carries);
-    let places = state.cursors.iter().zip(counts).zip(carries);
-    let draws = places.map(|((&from, sequences), carry)| {
-        let to = Cursor { rank: from.rank + u64::from(sequences), ..from };
-        DomainDraw { sequences, from, to, carry }
+    let draws = (0..counts.len()).map(|index| {
+        let (from, sequences) = (state.cursors[index], counts[index]);
+        // Documents of one length, in order.
+        let SegmentSpec { tokens, documents, .. } = state.spec.domains[index].segments[0];
+        let drawn = state.domain_tokens[index] + state.spec.tokens_of(u64::from(sequences));
+        let rest = drawn % tokens;
+        let rank = rest * documents / tokens;
+        let token_offset = rest - (rank * tokens).div_ceil(documents).min(rest);
+        let to = Cursor { epoch: (drawn / tokens) as u32, segment: 0, rank, token_offset };
+        let to = if sequences > 0 { to } else { from };
+        DomainDraw { sequences, from, to, carry: carries[index] }
     });
     Batch { sequences: Vec::new(), draws: draws.collect() }
 }
@@ -153,10 +180,17 @@ fn pre_step(state: &RunState, batch: &Batch) -> PreStep {
             let loss = 2.0 + ((state.next_step as f64 + domain as f64 * 7.0) * 0.01).sin();
             let tokens = u64::from(batch.draws[domain].sequences) * length;
             let loss_sum = loss * tokens as f64;
-            LossSums { loss_sum, loss_square_sum: loss * loss_sum, tokens }
+            match tokens {
+                0 => LossSums::default(),
+                _ => LossSums {
+                    loss_sum,
+                    loss_square_sum: loss_sum * loss_sum / tokens as f64,
+                    tokens,
+                },
+            }
         })
         .collect();
-    let loss =
-        losses.iter().map(|sums| sums.loss_sum).sum::<f64>() / f64::from(SEQUENCES) / length as f64;
+    let tokens = losses.iter().map(|sums| sums.tokens).sum::<u64>() as f64;
+    let loss = weighted_loss(&losses, &state.loss_weights, tokens);
     PreStep { loss, gradient_norm: 1.0, nonfinite_count: 0, losses }
 }

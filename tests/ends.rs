@@ -85,7 +85,7 @@ fn run_whose_last_checkpoint_cannot_be_saved_stays_unfinished_until_it_can() {
     assert!(place.state("full").starts_with("ended|stopped|stopped by"));
     assert_eq!(place.steps("full"), steps, "nothing is trained after the stop");
     assert!(place.final_checkpoint("full").starts_with(&format!("{steps}|")));
-    assert_eq!(place.audit("full", &["--strict"], 0)["verdict"], "proved");
+    assert_eq!(place.audit("full", &["--strict"], 0)["verdict"], "host part follows");
 }
 
 #[test]
@@ -188,7 +188,7 @@ fn run_that_learns_nothing_more_fails_with_a_sentence_that_names_the_last_good_c
         assert!(said.contains("20 steps in a row, since step"), "{said}");
         assert!(said.contains("training.learning_rate"), "{said}");
         assert!(place.state(name).starts_with("ended|failed|loss or gradients of 20 steps"));
-        assert_eq!(place.audit(name, &["--strict"], 0)["verdict"], "proved");
+        assert_eq!(place.audit(name, &["--strict"], 0)["verdict"], "host part follows");
         (said, place.on_disk(name))
     };
     let (said, kept) = fast("first", "1e30", "{\"every_steps\":5,\"keep\":1}");
@@ -260,7 +260,7 @@ fn worker_that_is_killed_as_it_catches_up_has_not_done_so_in_vain() {
     let resumed = place.resumed();
     assert!(resumed.agreed && resumed.checkpoint_step > 0, "{resumed:?}");
     assert_eq!(place.on_disk("run").len(), 2);
-    assert_eq!(place.audit("run", &["--strict"], 0)["verdict"], "proved");
+    assert_eq!(place.audit("run", &["--strict"], 0)["verdict"], "host part follows");
 }
 
 #[test]

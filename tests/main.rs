@@ -12,6 +12,7 @@ mod data;
 mod demo;
 mod ends;
 mod examples;
+mod forgeries;
 mod generate;
 mod hold;
 mod hostile;

@@ -62,9 +62,9 @@ pub(crate) enum Command {
         after_help = "Whoever reaches the port can read; writing wants the token in the printed address. Requests are answered that\ncome by a name of this machine's loopback, on any port (so `ssh -L 8080:localhost:7400` works), by the\naddress in --listen, or by a --public-url. GET /healthz says whether the server lives, GET /readyz whether the\ndatabase answers too.\n\nExamples:\n  hm serve\n  HM_TOKEN=a-secret-of-mine-1234 hm serve --listen 127.0.0.1:8080\n  hm serve --listen 0.0.0.0:7400 --public-url https://runs.example.org"
     )]
     Serve(ServeArgs),
-    /// Check a run: its chain, and every decision executed again
+    /// Check a run: its chain, every event made again, every plugin call executed again
     #[command(
-        after_help = "Exit code: 0 nothing diverged, 1 something did (or, with --strict, was not provable), 2 the audit could not run.\n\nExample:\n  hm audit my-run --level decisions --json\n  hm audit my-run-archive --head 143:HASH"
+        after_help = "Exit code: 0 nothing diverged, 1 something did (or, with --strict, was not provable), 2 the audit could not run,\nsince bytes that the log names are missing or are others.\n\nExample:\n  hm audit my-run --level decisions --json\n  hm audit my-run-archive --head 143:HASH"
     )]
     Audit(AuditArgs),
     /// Build, check, install and list plugins; bind one to a running run

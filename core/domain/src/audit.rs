@@ -1,37 +1,38 @@
-//! Audit of decisions: which plugin calls a log claims, whether the host's part follows from the log,
-//! and what executing a call again shows. Reading, threads and reporting belong to the caller.
+//! Audit of decisions: every event of a log is made again from the state before it and the facts in it
+//! ([`expected`]), and every plugin call that it claims is filed to be executed
+//! again. Reading, threads and reporting belong to the caller.
 
-mod attempts;
-mod host;
+mod segment;
 mod shape;
 
 use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use self::attempts::Attempts;
-use self::host::{
-    check_ending, check_held, check_measured, check_place, check_start, check_step, check_turned,
-    host,
-};
-use crate::calls::{self, PlannedCall};
-use crate::effects::effects;
+pub use self::segment::{Carried, Proofs, Segment, Start};
+use crate::calls;
+use crate::chain::Envelope;
+use crate::difference::{self, Difference};
 use crate::event::*;
-use crate::id::{BindingId, Digest};
-use crate::plugin::{Output, Plugins, Request};
-use crate::settings::shown;
+use crate::expected::{Expected, expected, expected_start};
+use crate::id::BindingId;
+use crate::record::Record;
 use crate::state::{Phase, RunState};
+use crate::tied;
 
-/// One place where the log and its re-execution differ.
+/// Bytes of calls that wait for their kept state at most: beyond that they are executed in parts.
+const OPEN_BYTES_MAX: usize = 64 << 20;
+
+/// One place where the log is not as it must be.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Divergence {
     /// Event that says something else.
     pub seq: u64,
     /// Its step, if any.
     pub step: Option<u64>,
-    /// Plugin concerned, as name@version, or `host`.
+    /// Whose part it is: a plugin's, as name@version, or `host`, or `log`.
     pub plugin: String,
-    /// What differs.
+    /// What differs: the path of a field, or what kind of event may stand there.
     pub what: String,
     /// What the log says.
     pub logged: String,
@@ -39,244 +40,117 @@ pub struct Divergence {
     pub found: String,
 }
 
-/// What executing calls again has shown.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct Proofs {
-    /// Calls that gave the same bytes.
-    pub proved: u64,
-    /// Calls that ended in a way nobody can repeat.
-    pub not_provable: u64,
-    /// Calls that gave something else.
-    pub diverged: u64,
-    /// The earliest of those.
-    pub first: Option<Divergence>,
-}
-
-impl Proofs {
-    /// Adds another part's results.
-    pub fn add(&mut self, other: Proofs) {
-        self.proved += other.proved;
-        self.not_provable += other.not_provable;
-        self.diverged += other.diverged;
-        self.first = [self.first.take(), other.first]
-            .into_iter()
-            .flatten()
-            .min_by_key(|divergence| divergence.seq);
-    }
-
-    /// Records a divergence.
-    pub fn diverge(&mut self, divergence: Divergence) {
-        self.add(Proofs { diverged: 1, first: Some(divergence), ..Proofs::default() });
-    }
-}
-
-/// Where a segment's first state comes from.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Start {
-    /// From `init`, called again.
-    Init(Box<Request>),
-    /// From a kept state of this digest.
-    Kept(Digest),
-}
-
-/// Calls of one binding between two kept states: checkable alone.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Segment {
-    /// SHA-256 of the component.
-    pub plugin: Digest,
-    /// Engine that the log was made under.
-    pub engine: Digest,
-    /// Where it starts.
-    pub start: Start,
-    name: String,
-    start_seq: u64,
-    start_state: Digest,
-    calls: Vec<(u64, PlannedCall, Receipt)>,
-}
-
-impl Segment {
-    fn new(seq: u64, binding: &BindingChanged, start: Start, start_state: Digest) -> Segment {
-        let description = &binding.description;
-        Segment {
-            plugin: binding.plugin,
-            engine: binding.engine,
-            start,
-            name: format!("{}@{}", description.name, description.version),
-            start_seq: seq,
-            start_state,
-            calls: Vec::new(),
-        }
-    }
-
-    /// Executes the calls again. `kept` holds the bytes of a kept start; `engine` is the auditor's own.
-    pub fn execute(&self, plugins: &dyn Plugins, kept: Option<Vec<u8>>, engine: Digest) -> Proofs {
-        let mut proofs = Proofs::default();
-        let same_engine = engine == self.engine;
-        let Some(mut state) = self.first_state(plugins, kept, engine, &mut proofs) else {
-            return proofs;
-        };
-        for (index, (seq, call, receipt)) in self.calls.iter().enumerate() {
-            if !receipt.outcome.provable(same_engine) {
-                proofs.not_provable += 1;
-                continue;
-            }
-            let reply = plugins.call(&self.plugin, &call.request(state.clone()));
-            if !reply.outcome.provable(same_engine) && reply.outcome != receipt.outcome {
-                // The auditor's machine is at fault: what follows cannot be shown either way.
-                proofs.not_provable += (self.calls.len() - index) as u64;
-                return proofs;
-            }
-            let (after, output) = match reply.value {
-                Some(value) => value,
-                None => (state.clone(), Output::Nothing),
-            };
-            let differences = [
-                ("outcome", format!("{:?}", receipt.outcome), format!("{:?}", reply.outcome)),
-                ("output", format!("{:?}", receipt.output), format!("{output:?}")),
-                ("state after", receipt.state_after.to_string(), Digest::of(&after).to_string()),
-            ];
-            match differences.into_iter().find(|(_, logged, found)| logged != found) {
-                None => proofs.proved += 1,
-                Some((what, logged, found)) => {
-                    proofs.diverge(self.divergence(*seq, Some(call), what, logged, found));
-                    // What follows would start from another state: its own segment decides again.
-                    return proofs;
-                }
-            }
-            if same_engine && receipt.fuel != reply.fuel {
-                let (logged, found) = (receipt.fuel.to_string(), reply.fuel.to_string());
-                proofs.diverge(self.divergence(*seq, Some(call), "fuel", logged, found));
-            }
-            state = after;
-        }
-        proofs
-    }
-
-    fn first_state(
-        &self,
-        plugins: &dyn Plugins,
-        kept: Option<Vec<u8>>,
-        engine: Digest,
-        proofs: &mut Proofs,
-    ) -> Option<Vec<u8>> {
-        let bytes = match &self.start {
-            Start::Init(request) => {
-                let reply = plugins.call(&self.plugin, request);
-                if !reply.outcome.provable(engine == self.engine) {
-                    proofs.not_provable += 1 + self.calls.len() as u64;
-                    return None;
-                }
-                reply.value.map(|(state, _)| state)
-            }
-            Start::Kept(_) => kept,
-        };
-        let found = bytes.as_deref().map(Digest::of);
-        if found == Some(self.start_state) {
-            if matches!(self.start, Start::Init(_)) {
-                proofs.proved += 1;
-            }
-            return bytes;
-        }
-        let found = found.map_or("nothing".to_owned(), |digest| digest.to_string());
-        let logged = self.start_state.to_string();
-        proofs.diverge(self.divergence(self.start_seq, None, "first state", logged, found));
-        None
-    }
-
-    fn divergence(
-        &self,
-        seq: u64,
-        call: Option<&PlannedCall>,
-        what: &str,
-        logged: String,
-        found: String,
-    ) -> Divergence {
-        let what = match call {
-            Some(call) => format!("{what} of {:?}, binding {}", call.hook, call.binding),
-            None => what.to_owned(),
-        };
-        Divergence { seq, step: None, plugin: self.name.clone(), what, logged, found }
-    }
-}
-
-/// Folds a run's log, checks the host's part at once, and cuts the plugins' part into segments.
-#[derive(Default)]
+/// Folds a run's log and holds every event against the one rule; cuts the plugins' part into segments.
+#[derive(Clone)]
 pub struct DecisionAudit {
     state: Option<RunState>,
+    record: Record,
     open: BTreeMap<BindingId, Segment>,
-    /// The event that the wish just answered must be followed by.
-    due: Option<Event>,
-    attempts: Attempts,
+    /// Bytes of what they hold, about.
+    open_bytes: usize,
+    /// How many these may be before they are handed out in parts.
+    open_bytes_max: usize,
+    /// Time and writer of the event before.
+    last: Option<(i64, u64)>,
+    /// Plugin calls that the log claims so far, a first state counted as one.
+    claimed: u64,
+    /// Of those the ones that no segment holds, since the log says not what was called.
+    misplaced: u64,
     /// Whether an event was met that says nothing: what follows cannot be judged.
     lost: bool,
 }
 
+impl Default for DecisionAudit {
+    fn default() -> Self {
+        DecisionAudit::holding(OPEN_BYTES_MAX)
+    }
+}
+
 impl DecisionAudit {
-    /// Folds the next event: what the host did otherwise than it must, and segments that are complete.
+    /// One that holds about so many bytes of calls.
+    pub(crate) fn holding(open_bytes_max: usize) -> DecisionAudit {
+        DecisionAudit {
+            state: None,
+            record: Record::default(),
+            open: BTreeMap::new(),
+            open_bytes: 0,
+            open_bytes_max,
+            last: None,
+            claimed: 0,
+            misplaced: 0,
+            lost: false,
+        }
+    }
+
+    /// Folds the next event: where it is not as it must be, and segments that are complete.
     ///
     /// Takes any log. After an event that cannot be folded, which is named, it judges nothing more.
-    pub fn fold(&mut self, recorded: &Recorded) -> (Vec<Divergence>, Vec<Segment>) {
+    pub fn fold(&mut self, envelope: &Envelope, event: &Event) -> (Vec<Divergence>, Vec<Segment>) {
         if self.lost {
             return (Vec::new(), Vec::new());
         }
-        let Some(state) = &mut self.state else { return (self.start(recorded), Vec::new()) };
-        if let Some(wrong) = shape::wrong(state, &recorded.event) {
-            self.lost = true;
-            let logged = shown(&format!("{:?}", recorded.event));
-            return (vec![host(recorded, "shape of the event", logged, wrong)], Vec::new());
-        }
         let mut found = Vec::new();
-        let mut complete = Vec::new();
-        if state.next_seq != recorded.seq {
-            let (logged, due) = (recorded.seq.to_string(), state.next_seq.to_string());
-            found.push(host(recorded, "seq", logged, due));
-            state.next_seq = recorded.seq;
+        let Some(state) = &mut self.state else {
+            self.start(envelope, event, &mut found);
+            return (found, Vec::new());
+        };
+        if let Some(wrong) = shape::wrong(state, event) {
+            self.lost = true;
+            let logged = format!("{event:?}");
+            found.push(host(envelope, event, "shape of the event", logged, wrong));
+            return (found, Vec::new());
         }
-        check_place(state, recorded, &mut found);
-        check_turned(state, &mut self.due, recorded, &mut found);
-        check_held(state, recorded, &mut found);
-        check_ending(state, recorded, &mut found);
-        if !self.attempts.fold(state, recorded, &mut found) {
+        self.check_envelope(envelope, event, &mut found);
+        let calls = self.check_event(envelope, event, &mut found);
+        if matches!(event, Event::RolledBack(_)) && !found.is_empty() {
+            // Nobody knows what state the run went on from.
             self.lost = true;
             return (found, Vec::new());
         }
-        match &recorded.event {
-            Event::StepRecorded(step) => {
-                check_step(state, recorded, step, &mut found);
-                self.claim_calls(recorded, step, &mut found);
-            }
-            Event::WeightsMeasured(measured) => {
-                check_measured(state, recorded, measured, &mut found);
-            }
-            Event::BindingChanged(changed) if changed.change == BindingChange::Bound => {
-                let request = calls::init(&state.spec, changed.step, &changed.config);
-                let start = Start::Init(Box::new(request));
-                let segment = Segment::new(recorded.seq, changed, start, changed.initial_state);
-                self.open.insert(changed.binding, segment);
-            }
-            Event::PluginStateSaved(saved) => {
-                if let Some(binding) = state.bindings.get(&saved.binding) {
-                    if binding.state != saved.state {
-                        let (logged, due) = (saved.state.to_string(), binding.state.to_string());
-                        found.push(host(recorded, "kept state", logged, due));
-                    }
-                    let start = Start::Kept(saved.state);
-                    let next = Segment::new(recorded.seq, &binding.facts, start, saved.state);
-                    complete.extend(self.open.insert(saved.binding, next));
-                }
-            }
-            _ => {}
+        let mut complete = self.file(envelope.seq, event, calls);
+        if self.open_bytes > self.open_bytes_max {
+            self.open_bytes = 0;
+            let filled = self.open.values_mut().filter(|segment| segment.claims() > 0);
+            complete.extend(filled.map(Segment::take_part));
         }
+        self.record.note(envelope.seq, event);
         if let Some(state) = &mut self.state {
-            state.apply(&recorded.event);
+            state.next_seq = envelope.seq;
+            state.apply(event);
         }
-        if let Event::RolledBack(_) = &recorded.event {
-            complete.extend(std::mem::take(&mut self.open).into_values());
-            self.open_kept(recorded.seq);
+        if let Event::RolledBack(_) = event {
+            let open = std::mem::take(&mut self.open).into_values();
+            complete.extend(open.filter(|segment| segment.claims() > 0));
+            self.open_kept(envelope.seq);
         }
-        complete
-            .retain(|segment| !segment.calls.is_empty() || matches!(segment.start, Start::Init(_)));
         (found, complete)
+    }
+
+    /// The state before the second event.
+    fn start(&mut self, envelope: &Envelope, event: &Event, found: &mut Vec<Divergence>) {
+        let started = RunState::start(event).map_err(|error| error.to_string());
+        let started = started.and_then(|state| match shape::wrong_start(&state) {
+            Some(wrong) => Err(wrong),
+            None => Ok(state),
+        });
+        match (started, event) {
+            (Ok(state), Event::RunStarted(logged)) => {
+                match expected_start(&state.spec, logged) {
+                    Ok(due) => self.compare(envelope, event, &due, found),
+                    Err(due) => found.push(place(envelope, event, due)),
+                }
+                self.last = Some((envelope.recorded_at, envelope.writer_epoch));
+                self.record = Record::start(&state, logged);
+                self.state = Some(state);
+                self.open_kept(envelope.seq);
+            }
+            (started, _) => {
+                self.lost = true;
+                let wrong = started.err().unwrap_or_default();
+                let logged = format!("{event:?}");
+                found.push(host(envelope, event, "start of the run", logged, wrong));
+            }
+        }
     }
 
     /// Opens a segment for every live binding that goes on from a kept state, without having been bound
@@ -285,30 +159,129 @@ impl DecisionAudit {
         let Some(state) = &self.state else { return };
         for (&id, binding) in state.bindings.iter().filter(|(_, binding)| binding.live) {
             let start = Start::Kept(binding.state);
-            self.open.insert(id, Segment::new(seq, &binding.facts, start, binding.state));
+            self.open.insert(id, Segment::new(seq, &binding.facts, start));
         }
     }
 
-    /// The state before the second event.
-    fn start(&mut self, recorded: &Recorded) -> Vec<Divergence> {
-        let mut found = Vec::new();
-        let started = RunState::start(&recorded.event).map_err(|error| error.to_string());
-        match started.and_then(|state| match shape::wrong_start(&state) {
-            Some(wrong) => Err(wrong),
-            None => Ok(state),
-        }) {
-            Ok(state) => {
-                check_start(&state, recorded, &mut found);
-                self.state = Some(state);
-                self.open_kept(recorded.seq);
+    /// Place, attempt, time and writer: seqs without gaps, and nothing that runs backwards.
+    fn check_envelope(&mut self, envelope: &Envelope, event: &Event, found: &mut Vec<Divergence>) {
+        let Some(state) = &self.state else { return };
+        let (at, epoch) = self.last.unwrap_or((i64::MIN, 0));
+        let Envelope { seq, attempt, step, recorded_at, writer_epoch, .. } = *envelope;
+        // A writer is another only where it says that it has come, or ends the run from outside.
+        let comes = match event {
+            Event::RunResumed(_) => writer_epoch > epoch,
+            Event::RunInterrupted(_) | Event::CommandAnswered(_) => writer_epoch >= epoch,
+            _ => writer_epoch == epoch,
+        };
+        let mut hold = |holds: bool, what: &str, logged: String, due: String| {
+            if !holds {
+                found.push(host(envelope, event, what, logged, due));
             }
-            Err(wrong) => {
-                self.lost = true;
-                let logged = shown(&format!("{:?}", recorded.event));
-                found.push(host(recorded, "start of the run", logged, wrong));
+        };
+        hold(seq == state.next_seq, "seq", seq.to_string(), state.next_seq.to_string());
+        hold(attempt == state.attempt, "attempt", attempt.to_string(), state.attempt.to_string());
+        hold(step == event.step(), "step", format!("{step:?}"), format!("{:?}", event.step()));
+        hold(recorded_at >= at, "recorded_at", recorded_at.to_string(), format!("{at} or later"));
+        hold(comes, "writer_epoch", writer_epoch.to_string(), format!("that after {epoch}"));
+        self.last = Some((recorded_at.max(at), writer_epoch.max(epoch)));
+    }
+
+    /// Holds an event against the one rule; the calls that must have been made for it.
+    fn check_event(
+        &self,
+        envelope: &Envelope,
+        event: &Event,
+        found: &mut Vec<Divergence>,
+    ) -> Vec<calls::PlannedCall> {
+        let Some(state) = &self.state else { return Vec::new() };
+        match expected(state, &self.record, event) {
+            Ok(Expected { event: due, calls }) => {
+                let before = found.len();
+                self.compare(envelope, event, &due, found);
+                if before == found.len()
+                    && let Some(Difference { field, logged, due }) =
+                        tied::untenable(state, &self.record, event)
+                {
+                    found.push(host(envelope, event, &field, logged, due));
+                }
+                calls
+            }
+            Err(due) => {
+                found.push(place(envelope, event, due));
+                Vec::new()
             }
         }
-        found
+    }
+
+    fn compare(
+        &self,
+        envelope: &Envelope,
+        event: &Event,
+        due: &Event,
+        found: &mut Vec<Divergence>,
+    ) {
+        if event.kind() != due.kind() {
+            found.push(place(envelope, event, format!("{due:?}")));
+        } else if let Some(Difference { field, logged, due }) = difference::first(event, due) {
+            let mut divergence = host(envelope, event, &field, logged, due);
+            if let Some(plugin) = self.plugin_of(event, &field) {
+                divergence.plugin = plugin;
+            }
+            found.push(divergence);
+        }
+    }
+
+    /// The plugin whose receipt a field is in.
+    fn plugin_of(&self, event: &Event, field: &str) -> Option<String> {
+        let Event::StepRecorded(step) = event else { return None };
+        let index = field.strip_prefix("receipts[")?.split(']').next()?.parse::<usize>().ok()?;
+        let binding = step.receipts.get(index)?.binding;
+        let description = &self.state.as_ref()?.bindings.get(&binding)?.facts.description;
+        Some(format!("{}@{}", description.name, description.version))
+    }
+
+    /// Files what an event claims of plugins: a first state, calls, or a state from which the next
+    /// segment starts.
+    fn file(&mut self, seq: u64, event: &Event, calls: Vec<calls::PlannedCall>) -> Vec<Segment> {
+        let Some(state) = &self.state else { return Vec::new() };
+        let closed = match event {
+            Event::StepRecorded(step) => {
+                self.claimed += step.receipts.len() as u64;
+                if calls.len() != step.receipts.len() {
+                    self.misplaced += step.receipts.len() as u64;
+                    return Vec::new();
+                }
+                for (call, receipt) in calls.into_iter().zip(&step.receipts) {
+                    match self.open.get_mut(&call.binding) {
+                        Some(segment) => {
+                            let before = segment.bytes();
+                            segment.file(seq, call, receipt);
+                            self.open_bytes += segment.bytes() - before;
+                        }
+                        None => self.misplaced += 1,
+                    }
+                }
+                None
+            }
+            Event::BindingChanged(bound) if bound.change == BindingChange::Bound => {
+                self.claimed += 1;
+                let request = calls::init(&state.spec, bound.step, &bound.config);
+                let start = Start::Init(Box::new(request));
+                self.open.insert(bound.binding, Segment::new(seq, bound, start))
+            }
+            Event::PluginStateSaved(saved) => {
+                state.bindings.get(&saved.binding).and_then(|bound| {
+                    let next = Segment::new(seq, &bound.facts, Start::Kept(saved.state));
+                    self.open.insert(saved.binding, next)
+                })
+            }
+            _ => None,
+        };
+        let closed: Vec<Segment> = closed.into_iter().filter(|it| it.claims() > 0).collect();
+        let bytes: usize = closed.iter().map(Segment::bytes).sum();
+        self.open_bytes = self.open_bytes.saturating_sub(bytes);
+        closed
     }
 
     /// Whether the log says that the run has ended.
@@ -316,60 +289,50 @@ impl DecisionAudit {
         self.state.as_ref().is_some_and(|state| matches!(state.phase, Phase::Finished(_)))
     }
 
-    /// Segments that no kept state has closed.
-    pub fn finish(self) -> Vec<Segment> {
-        self.open.into_values().filter(|segment| !segment.calls.is_empty()).collect()
+    /// The run as far as it is folded.
+    pub fn state(&self) -> Option<&RunState> {
+        self.state.as_ref()
     }
 
-    /// Compares the calls that a step must cause with its receipts, and files them for execution.
-    fn claim_calls(
-        &mut self,
-        recorded: &Recorded,
-        step: &StepRecorded,
-        found: &mut Vec<Divergence>,
-    ) {
-        let Some(state) = &self.state else { return };
-        let mut planned = calls::gates(state, step.step, &step.pre_step);
-        planned.extend(calls::folds(state, step));
-        if planned.len() != step.receipts.len() {
-            let (logged, due) = (step.receipts.len().to_string(), planned.len().to_string());
-            found.push(host(recorded, "number of plugin calls", logged, due));
-            return;
-        }
-        let mut states: BTreeMap<BindingId, Digest> = BTreeMap::new();
-        for (call, receipt) in planned.into_iter().zip(&step.receipts) {
-            let before =
-                *states.entry(call.binding).or_insert_with(|| state.bindings[&call.binding].state);
-            let due = (call.binding, call.hook, call.from_seq, call.to_seq, call.dropped, before);
-            let logged = (
-                receipt.binding,
-                receipt.hook,
-                receipt.from_seq,
-                receipt.to_seq,
-                receipt.dropped,
-                receipt.state_before,
-            );
-            if due != logged {
-                let text = (format!("{logged:?}"), format!("{due:?}"));
-                found.push(host(recorded, "what a plugin was shown", text.0, text.1));
-                continue;
-            }
-            states.insert(call.binding, receipt.state_after);
-            let due = effects(state, step, receipt);
-            if due != receipt.effects {
-                let text = (format!("{:?}", receipt.effects), format!("{due:?}"));
-                let mut divergence = host(recorded, "applied effects", text.0, text.1);
-                divergence.plugin = plugin_name(state, call.binding);
-                found.push(divergence);
-            }
-            if let Some(segment) = self.open.get_mut(&call.binding) {
-                segment.calls.push((recorded.seq, call, receipt.clone()));
-            }
+    /// Plugin calls that the log claims: as many as are proved, not provable or diverged once all
+    /// segments are executed.
+    pub fn claimed(&self) -> u64 {
+        self.claimed
+    }
+
+    /// Segments that no kept state has closed, and what is known without executing anything.
+    pub fn finish(self) -> (Vec<Segment>, Proofs) {
+        let open = self.open.into_values().filter(|segment| segment.claims() > 0);
+        (open.collect(), Proofs { diverged: self.misplaced, ..Proofs::default() })
+    }
+}
+
+/// A text as a report has it: no longer than people read.
+fn brief(text: String) -> String {
+    const CHARACTERS_MAX: usize = 400;
+    match text.char_indices().nth(CHARACTERS_MAX) {
+        None => text,
+        Some((end, _)) => {
+            let left = text[end..].chars().count();
+            format!("{}, and {left} characters more", &text[..end])
         }
     }
 }
 
-fn plugin_name(state: &RunState, binding: BindingId) -> String {
-    let description = &state.bindings[&binding].facts.description;
-    format!("{}@{}", description.name, description.version)
+/// A place where the host did otherwise than it must.
+fn host(
+    envelope: &Envelope,
+    event: &Event,
+    what: &str,
+    logged: String,
+    found: String,
+) -> Divergence {
+    let (plugin, what) = ("host".to_owned(), what.to_owned());
+    let (logged, found) = (brief(logged), brief(found));
+    Divergence { seq: envelope.seq, step: event.step(), plugin, what, logged, found }
+}
+
+/// A place where an event of another kind must stand, or none.
+fn place(envelope: &Envelope, event: &Event, due: String) -> Divergence {
+    host(envelope, event, "what may come here", format!("{event:?}"), due)
 }

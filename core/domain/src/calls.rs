@@ -5,9 +5,12 @@ use crate::catalogue::is_per_layer;
 use crate::event::{Hook, StepRecorded};
 use crate::id::BindingId;
 use crate::observe::{self, Seen};
-use crate::plugin::{DomainFacts, Observations, Request, RunFacts, Timing, World};
+use crate::plugin::{
+    Column, DomainFacts, Observation, Observations, Request, RunFacts, Timing, World,
+};
 use crate::spec::{DomainSpec, RunSpec};
 use crate::state::{Binding, RunState};
+use crate::step::LossSums;
 
 /// A call that a step causes: all of it but the state, which only the calls before it can give.
 #[derive(Clone, Debug, PartialEq)]
@@ -32,6 +35,24 @@ enum Shown {
 }
 
 impl PlannedCall {
+    /// Bytes of what is shown, about.
+    pub(crate) fn bytes(&self) -> usize {
+        match &self.shown {
+            Shown::Gate { pre_step, .. } => pre_step.losses.len() * size_of::<LossSums>(),
+            Shown::Observations { observations, .. } => {
+                let column = |column: &Column| {
+                    size_of::<Column>() + column.name.len() + column.values.len() * 16
+                };
+                let entry = |entry: &Observation| {
+                    size_of::<Observation>()
+                        + entry.shares.len() * 8
+                        + entry.columns.iter().map(column).sum::<usize>()
+                };
+                observations.entries.iter().map(entry).sum()
+            }
+        }
+    }
+
     /// The request, with the state it starts from.
     pub fn request(&self, state: Vec<u8>) -> Request {
         match (&self.shown, self.hook) {

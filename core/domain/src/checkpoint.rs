@@ -8,6 +8,16 @@ use crate::id::{BindingId, Digest};
 use crate::knobs::Overrides;
 use crate::mixture::Mixture;
 
+/// What the name of a checkpoint's folder begins with.
+pub fn folder_stem(attempt: u32, step: u64) -> String {
+    format!("a{attempt:03}-s{step:010}")
+}
+
+/// The name of a checkpoint's folder: with its digest, as short as people see it.
+pub fn folder_name(attempt: u32, step: u64, digest: &Digest) -> String {
+    format!("{}-{}", folder_stem(attempt, step), digest.short())
+}
+
 /// The run's state after some step, beside the trainer's tensors.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

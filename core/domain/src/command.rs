@@ -9,12 +9,12 @@ pub use self::check::{REASON_BYTES_MAX, WISH_BYTES_MAX, zero_character};
 use crate::calls;
 use crate::catalogue::check_columns;
 use crate::event::*;
+use crate::follow::{self, BindingAsked};
 use crate::id::{BindingId, Digest};
-use crate::knobs;
+use crate::made::{self, Begun};
 use crate::mentor::{Decided, Mentor};
 use crate::plugin::{Description, Limits, Outcome, Plugins, World};
 use crate::spec::RunSpec;
-use crate::state::Phase;
 
 /// A wish in a run's inbox. Every one may say why; the log keeps that with the answer.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -186,9 +186,6 @@ pub struct Asked {
     pub command: Command,
 }
 
-/// Faults in a row that quarantine a binding.
-const QUARANTINE_AFTER: u32 = 5;
-
 impl Mentor {
     /// Refuses what lies in the inbox and cannot be read as a wish.
     pub fn refuse(&self, (number, by): (u64, &str), asked: String, reason: String) -> Decided {
@@ -204,14 +201,18 @@ impl Mentor {
 
     /// Answers a wish. `candidate` is what a `Bind` names, or why it cannot be had.
     pub fn answer(&mut self, asked: &Asked, candidate: Result<Candidate, String>) -> Decided {
+        let Asked { number, by, command } = asked;
         let mut decided = Decided::default();
-        let result = self.obey(asked, candidate, &mut decided);
+        let refusal = match follow::refusal(self.state(), command, by) {
+            Some(reason) => Some(reason),
+            None => self.obey(asked, candidate, &mut decided).err(),
+        };
         let answered = CommandAnswered {
-            command: asked.number,
+            command: *number,
             step: self.state().next_step,
-            asked: serde_json::to_string(&asked.command).expect("a command is plain data"),
-            by: asked.by.clone(),
-            refusal: result.err(),
+            asked: serde_json::to_string(command).expect("a command is plain data"),
+            by: by.clone(),
+            refusal,
         };
         decided.events.insert(0, Event::CommandAnswered(answered));
         decided
@@ -223,41 +224,14 @@ impl Mentor {
         candidate: Result<Candidate, String>,
         decided: &mut Decided,
     ) -> Result<(), String> {
-        asked.command.check(&self.state().spec)?;
-        let step = self.state().next_step;
-        match &asked.command {
-            Command::Bind { config, role, failure, .. } => {
-                let candidate = candidate?;
-                self.bind(candidate, config, (*role, *failure), &asked.by, decided)
-            }
-            Command::Release { binding, .. } => {
-                let bound = self.state().bindings.get(binding).filter(|bound| bound.live);
-                let bound = bound.ok_or_else(|| format!("no live binding {binding}"))?;
-                let change = BindingChange::Released;
-                let changed = BindingChanged { change, step, ..bound.facts.clone() };
-                decided.events.push(Event::BindingChanged(Box::new(changed)));
-                Ok(())
-            }
-            Command::Pause { .. } if self.state().phase == Phase::Paused => {
-                Err("the run is paused already".to_owned())
-            }
-            Command::Pause { .. } => {
-                decided.events.push(Event::RunPaused(RunPaused { step }));
-                Ok(())
-            }
-            Command::Resume { .. } if self.state().phase == Phase::Paused => {
-                decided.events.push(Event::RunContinued(RunContinued { step }));
-                Ok(())
-            }
-            Command::Resume { .. } => Err("the run is not paused".to_owned()),
-            // The run loop sees the obeyed wish, saves a checkpoint and then ends the run.
-            Command::Stop { .. } => Ok(()),
-            Command::Rollback { .. } => Err("nobody has looked for its checkpoint".to_owned()),
-            wish @ (Command::SetMixture { .. }
-            | Command::SetLearningRate { .. }
-            | Command::SetBatchSize { .. }) => {
-                let turned = knobs::turned(self.state(), wish, &asked.by).transpose()?;
-                decided.events.extend(turned);
+        let state = self.state();
+        if matches!(asked.command, Command::Rollback { .. }) {
+            return Err("nobody has looked for its checkpoint".to_owned());
+        }
+        match BindingAsked::of(state, &asked.command, (asked.number, &asked.by)) {
+            Some(binding) => self.bind(&binding, candidate?, decided),
+            None => {
+                decided.events.extend(follow::effect(state, &asked.command, &asked.by));
                 Ok(())
             }
         }
@@ -265,45 +239,23 @@ impl Mentor {
 
     fn bind(
         &mut self,
+        asked: &BindingAsked,
         candidate: Candidate,
-        config: &serde_json::Value,
-        (role, failure): (Role, FailurePolicy),
-        by: &str,
         decided: &mut Decided,
     ) -> Result<(), String> {
-        let config = config.to_string();
-        let (bytes, fuel) = self.begin(&candidate, &config)?;
-        let step = self.state().next_step;
+        let (bytes, fuel) = self.begin(&candidate, &asked.config)?;
+        let state = self.state();
         // One active policy at a time: a new one takes the old one's place, and the log says so.
-        if role == Role::Active && candidate.world == World::Policy {
-            for replaced in self.state().active_policies() {
-                let change = BindingChange::Released;
-                let by = by.to_owned();
-                let changed = BindingChanged { change, step, by, ..replaced.facts.clone() };
-                decided.events.push(Event::BindingChanged(Box::new(changed)));
+        if asked.role == Role::Active && candidate.world == World::Policy {
+            for replaced in state.active_policies() {
+                let released = made::released(state, &replaced.facts, Some(&asked.by));
+                decided.events.push(Event::BindingChanged(Box::new(released)));
             }
         }
-        let binding = BindingId(self.state().bindings.len() as u32);
-        let state = Digest::of(&bytes);
-        decided.events.push(Event::BindingChanged(Box::new(BindingChanged {
-            binding,
-            change: BindingChange::Bound,
-            step,
-            role,
-            plugin: candidate.plugin,
-            world: candidate.world,
-            interface: candidate.interface,
-            description: candidate.description,
-            config_digest: Digest::of(config.as_bytes()),
-            config,
-            engine: candidate.engine,
-            limits: candidate.limits,
-            failure,
-            quarantine_after: QUARANTINE_AFTER,
-            initial_state: state,
-            initial_fuel: fuel,
-            by: by.to_owned(),
-        })));
+        let begun = Begun { candidate, state: Digest::of(&bytes), fuel };
+        let bound = made::bound(state, asked, begun);
+        let BindingChanged { binding, step, initial_state: state, .. } = bound;
+        decided.events.push(Event::BindingChanged(Box::new(bound)));
         let saved = PluginStateSaved { binding, step, calls: 0, state };
         decided.events.push(Event::PluginStateSaved(saved));
         decided.states.push(bytes.clone());

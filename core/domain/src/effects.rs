@@ -2,21 +2,25 @@
 //! audit comes to the same effects.
 
 use crate::event::{Effect, FailurePolicy, Receipt, Role, StepRecorded};
+use crate::id::BindingId;
 use crate::plugin::{Action, Change, Outcome, Output};
 use crate::rules::{self, Situation};
 use crate::state::RunState;
 use crate::step::Verdict;
 
 /// What all active gates together ask for. What the host does not obey counts as no objection.
-pub fn gate_verdict(state: &RunState, receipts: &[Receipt]) -> Verdict {
-    let active = |receipt: &&Receipt| {
-        let binding = state.bindings.get(&receipt.binding);
+pub fn gate_verdict<'a>(
+    state: &RunState,
+    answers: impl IntoIterator<Item = (BindingId, &'a Output)>,
+) -> Verdict {
+    let active = |binding: &BindingId| {
+        let binding = state.bindings.get(binding);
         binding.is_some_and(|binding| binding.facts.role == Role::Active)
     };
-    receipts
-        .iter()
-        .filter(active)
-        .filter_map(|receipt| match receipt.output {
+    answers
+        .into_iter()
+        .filter(|(binding, _)| active(binding))
+        .filter_map(|(_, output)| match *output {
             Output::Verdict(verdict) if verdict.refusal().is_none() => Some(verdict),
             _ => None,
         })

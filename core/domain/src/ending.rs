@@ -1,12 +1,15 @@
 //! When a run is over, and how: a rule of its log alone. A worker that dies between the reason and the
 //! event that ends the run leaves that event to the next one, and an audit comes to the same.
 
+use std::collections::VecDeque;
+
 use serde::{Deserialize, Serialize};
 
 use crate::command::Command;
 use crate::event::*;
 use crate::plugin::Outcome;
 use crate::precision::LossScale;
+use crate::spec::PluginSpec;
 use crate::state::RunState;
 use crate::step::Verdict;
 
@@ -28,6 +31,21 @@ impl Due {
     fn new(ending: Ending, reason: String) -> Due {
         Due { ending, reason }
     }
+
+    /// The same, where the last weights could not be saved.
+    fn unsaved(&self, error: &str) -> Due {
+        Due::new(Ending::Failed, format!("{}, but {error}", self.reason))
+    }
+}
+
+/// What was tried for the run itself and failed, why in a sentence.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Failure {
+    /// To bind the next plugin of its file.
+    Unbound(String),
+    /// To save a checkpoint.
+    Unsaved(String),
 }
 
 /// Steps whose loss or gradients were no numbers.
@@ -91,6 +109,47 @@ impl RunState {
         }
         let completed = || Due::new(Ending::Completed, "all steps are done".to_owned());
         done.then(|| self.with_skipped(completed()))
+    }
+
+    /// How the run may end now: as it must; or as failed, where what was tried for the run itself did. That
+    /// this cannot be mended is the worker's word.
+    pub fn endings(&self) -> Vec<Due> {
+        let due = self.ending_due();
+        let failed = match (&self.failed, &due) {
+            (Some(Failure::Unbound(reason)), _) => self.unbound(reason),
+            (Some(Failure::Unsaved(error)), None) => Some(self.broken(error)),
+            (Some(Failure::Unsaved(error)), Some(due)) => Some(due.unsaved(error)),
+            (None, _) => None,
+        };
+        due.into_iter().chain(failed).collect()
+    }
+
+    /// The end of a run whose next plugin of its file could not be bound.
+    fn unbound(&self, reason: &str) -> Option<Due> {
+        let name = &self.plugins_to_bind().front()?.plugin;
+        let reason = format!("plugin `{name}` of the run file could not be bound: {reason}");
+        Some(Due::new(Ending::Failed, reason))
+    }
+
+    /// The end of a run whose weights are such that none will ever be saved again.
+    fn broken(&self, error: &str) -> Due {
+        let newest =
+            self.proven.as_ref().map_or("there is no checkpoint from before".to_owned(), |saved| {
+                format!("the newest checkpoint is that of step {} ({})", saved.step, saved.folder)
+            });
+        let step = self.next_step;
+        let advice = "try a smaller training.learning_rate";
+        Due::new(Ending::Failed, format!("at step {step} {error}; {advice}; {newest}"))
+    }
+
+    /// How a run ends for whose sake something was tried that failed: none where nothing did.
+    pub fn failed_end(&self) -> Option<Due> {
+        self.failed.as_ref().and_then(|_| self.endings().pop())
+    }
+
+    /// Plugins of the run file that are not bound yet.
+    pub fn plugins_to_bind(&self) -> &VecDeque<PluginSpec> {
+        &self.owed.to_bind
     }
 
     /// Whether the newest steps came to no numbers: what they were computed from is not to be saved in the

@@ -9,11 +9,13 @@ use std::sync::Arc;
 use crate::batch::Batch;
 use crate::calls::{self, PlannedCall};
 use crate::command::Candidate;
-use crate::effects::{effects, gate_verdict};
+use crate::effects::gate_verdict;
 use crate::event::*;
+use crate::follow;
 use crate::id::{BindingId, Digest};
 use crate::limits;
-use crate::plugin::{Output, Plugins};
+use crate::made::{self, Answer, StepFacts, StepMade};
+use crate::plugin::{Output, Plugins, Reply};
 use crate::state::RunState;
 use crate::step::{Knobs, PreStep, TrainReport, Verdict};
 
@@ -34,13 +36,13 @@ pub struct Mentor {
     state: RunState,
     plugin_states: BTreeMap<BindingId, Vec<u8>>,
     plugins: Arc<dyn Plugins>,
-    gate_receipts: Vec<Receipt>,
+    gate_answers: Vec<Answer>,
 }
 
 impl Mentor {
     /// A mentor that goes on from `state`. States of live bindings are given with [`Mentor::restore`].
     pub fn new(state: RunState, plugins: Arc<dyn Plugins>) -> Mentor {
-        Mentor { state, plugin_states: BTreeMap::new(), plugins, gate_receipts: Vec::new() }
+        Mentor { state, plugin_states: BTreeMap::new(), plugins, gate_answers: Vec::new() }
     }
 
     /// The run as the log says it is.
@@ -82,113 +84,54 @@ impl Mentor {
 
     /// Asks the gates about the step being trained. Their receipts wait for [`Mentor::decide`].
     pub fn gate(&mut self, pre_step: &PreStep) -> Verdict {
-        self.gate_receipts.clear();
-        for call in calls::gates(&self.state, self.state.next_step, pre_step) {
-            let receipt = self.call(&call);
-            self.gate_receipts.push(receipt);
+        let Mentor { state, plugin_states, plugins, gate_answers } = self;
+        gate_answers.clear();
+        let mut verdicts = Vec::new();
+        for call in calls::gates(state, state.next_step, pre_step) {
+            let answer = asked(state, plugin_states, &**plugins, &call);
+            verdicts.push((call.binding, answer.output.clone()));
+            gate_answers.push(answer);
         }
-        gate_verdict(&self.state, &self.gate_receipts)
+        gate_verdict(state, verdicts.iter().map(|(binding, output)| (*binding, output)))
     }
 
     /// What follows from a trained step: its event with all receipts, then quarantines and kept states.
-    pub fn decide(&mut self, batch: &Batch, knobs: &Knobs, report: TrainReport) -> Decided {
-        let tokens: u64 = report.pre_step.losses.iter().map(|sums| sums.tokens).sum();
-        let mut recorded = StepRecorded {
-            step: self.state.next_step,
-            tokens: self.state.tokens + tokens,
-            learning_rate: knobs.learning_rate,
-            mixture_version: self.state.mixture.version,
-            draws: batch.draws.clone(),
-            batch: batch.digest(),
-            pre_step: report.pre_step,
-            verdict: report.verdict,
-            effective_clip: report.effective_clip,
-            step_us: report.step_us,
-            receipts: std::mem::take(&mut self.gate_receipts),
-        };
-        for call in calls::folds(&self.state, &recorded) {
-            recorded.receipts.push(self.call(&call));
-        }
-        let mut receipts = std::mem::take(&mut recorded.receipts);
-        for receipt in &mut receipts {
-            receipt.effects = effects(&self.state, &recorded, receipt);
-        }
-        recorded.receipts = receipts;
-        self.follow_up(recorded)
-    }
-
-    /// Makes one call. Only `ok` advances the plugin's state.
-    fn call(&mut self, call: &PlannedCall) -> Receipt {
-        let binding = &self.state.bindings[&call.binding];
-        let before = self.plugin_states[&call.binding].clone();
-        let state_before = Digest::of(&before);
-        let reply = self.plugins.call(&binding.facts.plugin, &call.request(before));
-        let (state_after, output) = match reply.value {
-            Some((after, output)) => {
-                let digest = Digest::of(&after);
-                self.plugin_states.insert(call.binding, after);
-                (digest, output)
+    ///
+    /// # Errors
+    /// When what the sampler drew or the trainer did is not what follows from the log, in a sentence.
+    pub fn decide(&mut self, batch: &Batch, report: &TrainReport) -> Result<Decided, String> {
+        let mut gates = std::mem::take(&mut self.gate_answers).into_iter();
+        let Mentor { state, plugin_states, plugins, .. } = self;
+        let facts = StepFacts::of(batch, report);
+        let StepMade { recorded, .. } = made::step(state, &facts, |call| match call.hook {
+            // It was asked while the step was trained.
+            Hook::Gate => {
+                gates.next().unwrap_or_else(|| asked(state, plugin_states, &**plugins, call))
             }
-            None => (state_before, Output::Nothing),
-        };
-        Receipt {
-            binding: call.binding,
-            hook: call.hook,
-            from_seq: call.from_seq,
-            to_seq: call.to_seq,
-            dropped: call.dropped,
-            state_before,
-            state_after,
-            outcome: reply.outcome,
-            fuel: reply.fuel,
-            output,
-            effects: Vec::new(),
-        }
-    }
-
-    fn follow_up(&mut self, recorded: StepRecorded) -> Decided {
-        let next_step = recorded.step + 1;
-        let mut decided = Decided::default();
-        let faults = self.state.faults_after(&recorded.receipts);
-        let mut calls: BTreeMap<BindingId, u64> = BTreeMap::new();
-        for receipt in &recorded.receipts {
-            *calls.entry(receipt.binding).or_default() += 1;
-        }
-        decided.events.push(Event::StepRecorded(Box::new(recorded)));
-        for (id, faults) in faults {
-            let binding = &self.state.bindings[&id];
-            let calls = binding.calls + calls[&id];
-            if faults >= binding.facts.quarantine_after {
-                let quarantined = BindingQuarantined { binding: id, step: next_step, faults };
-                decided.events.push(Event::BindingQuarantined(quarantined));
-            } else if calls / CALLS_PER_KEPT_STATE > binding.calls / CALLS_PER_KEPT_STATE {
-                self.keep_state(&mut decided, id, calls, next_step);
-            }
-        }
-        decided
+            Hook::Step | Hook::Watch => asked(state, plugin_states, &**plugins, call),
+        });
+        check(&recorded, batch, report)?;
+        let follows = follow::after_step(&self.state, &recorded);
+        let states = self.bytes_of(&follows);
+        let mut events = vec![Event::StepRecorded(Box::new(recorded))];
+        events.extend(follows);
+        Ok(Decided { events, states })
     }
 
     /// Kept states of all live bindings, as a checkpoint wants them.
     pub fn keep_states(&self) -> Decided {
-        let mut decided = Decided::default();
-        for (&id, binding) in &self.state.bindings {
-            if binding.live {
-                self.keep_state(&mut decided, id, binding.calls, self.state.next_step);
-            }
-        }
-        decided
+        let events: Vec<Event> = follow::states(&self.state).map(Event::PluginStateSaved).collect();
+        let states = self.bytes_of(&events);
+        Decided { events, states }
     }
 
-    fn keep_state(&self, decided: &mut Decided, binding: BindingId, calls: u64, step: u64) {
-        let bytes = self.plugin_states[&binding].clone();
-        let state = Digest::of(&bytes);
-        decided.events.push(Event::PluginStateSaved(PluginStateSaved {
-            binding,
-            step,
-            calls,
-            state,
-        }));
-        decided.states.push(bytes);
+    /// The states that are kept among `events`.
+    fn bytes_of(&self, events: &[Event]) -> Vec<Vec<u8>> {
+        let kept = events.iter().filter_map(|event| match event {
+            Event::PluginStateSaved(saved) => self.plugin_states.get(&saved.binding).cloned(),
+            _ => None,
+        });
+        kept.collect()
     }
 
     /// First state of a plugin that is to be bound, and what it took.
@@ -205,6 +148,47 @@ impl Mentor {
     pub(crate) fn adopt(&mut self, binding: BindingId, bytes: Vec<u8>) {
         self.plugin_states.insert(binding, bytes);
     }
+}
+
+/// Makes one call. Only `ok` advances the plugin's state.
+fn asked(
+    state: &RunState,
+    plugin_states: &mut BTreeMap<BindingId, Vec<u8>>,
+    plugins: &dyn Plugins,
+    call: &PlannedCall,
+) -> Answer {
+    let before = plugin_states[&call.binding].clone();
+    let state_before = Digest::of(&before);
+    let plugin = &state.bindings[&call.binding].facts.plugin;
+    let Reply { outcome, fuel, value } = plugins.call(plugin, &call.request(before));
+    let (state_after, output) = match value {
+        Some((after, output)) => {
+            let digest = Digest::of(&after);
+            plugin_states.insert(call.binding, after);
+            (digest, output)
+        }
+        None => (state_before, Output::Nothing),
+    };
+    Answer { outcome, fuel, output, state_after }
+}
+
+/// Whether what was drawn and trained is what the log now says of it.
+fn check(recorded: &StepRecorded, batch: &Batch, report: &TrainReport) -> Result<(), String> {
+    let step = recorded.step;
+    if batch.draws != recorded.draws {
+        let (drawn, due) = (&batch.draws, &recorded.draws);
+        return Err(format!("step {step} drew {drawn:?}, but {due:?} follows from the log"));
+    }
+    let did = (report.verdict, report.effective_clip);
+    let due = (recorded.verdict, recorded.effective_clip);
+    if !report.pre_step.has_bits_of(&recorded.pre_step) || did != due {
+        let (shown, seen) = (&report.pre_step, &recorded.pre_step);
+        return Err(format!(
+            "step {step} showed {shown:?} and was trained under {did:?}, but {seen:?} and {due:?} follow \
+             from the log"
+        ));
+    }
+    Ok(())
 }
 
 #[cfg(test)]

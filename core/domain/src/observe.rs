@@ -3,10 +3,10 @@
 use serde::{Deserialize, Serialize};
 
 use crate::catalogue::{CATALOGUE, Per, weight_values};
-use crate::event::{KindState, StepRecorded, ValidationRecorded, canonical};
+use crate::event::{KindState, StepRecorded, ValidationRecorded};
 use crate::plugin::{Column, Observation, ObservationKind, Observations, Timing};
 use crate::state::{Binding, RunState};
-use crate::step::LossSums;
+use crate::step::{LossSums, canonical};
 
 /// An observation with every column that there is of it, and its place in the log.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -128,7 +128,7 @@ pub(crate) fn window(state: &RunState, binding: &Binding, newest: &Seen) -> Wind
         .collect();
     let from_seq = unseen.last().map_or(newest.seq, |seen| seen.seq);
     // Every observation since the last ok has its own event; what is older than the window was dropped.
-    let dropped = binding.unseen + 1 - unseen.len() as u64;
+    let dropped = (binding.unseen + 1).saturating_sub(unseen.len() as u64);
     let wanted = &binding.facts.description.columns;
     let entries = unseen
         .iter()

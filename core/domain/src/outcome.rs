@@ -43,6 +43,20 @@ impl Outcome {
     }
 }
 
+impl Outcome {
+    /// Whether it speaks against the plugin. What the machine could not do does not.
+    pub fn is_fault(&self) -> bool {
+        match self {
+            Outcome::Ok | Outcome::Deadline | Outcome::HostMemory | Outcome::NotCalled(_) => false,
+            Outcome::GuestError(_)
+            | Outcome::Trap(_)
+            | Outcome::OutOfFuel
+            | Outcome::StackOverflow
+            | Outcome::TooLarge(_) => true,
+        }
+    }
+}
+
 impl fmt::Display for Outcome {
     /// As a sentence about the plugin.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

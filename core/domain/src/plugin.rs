@@ -281,6 +281,30 @@ pub enum Output {
     Findings(Vec<Finding>),
 }
 
+impl Output {
+    /// Bytes that it takes, about.
+    pub(crate) fn bytes(&self) -> usize {
+        let action = |action: &Action| {
+            let of_change = match &action.change {
+                Change::SetMixture(values) | Change::SetLossWeights(values) => values.len() * 8,
+                Change::Validate | Change::Note => 0,
+            };
+            let named = |(name, _): &(String, f64)| name.len() + size_of::<(String, f64)>();
+            let diagnostics: usize = action.diagnostics.iter().map(named).sum();
+            size_of::<Action>() + action.reason.len() + of_change + diagnostics
+        };
+        let finding = |finding: &Finding| {
+            let texts = finding.kind.len() + finding.evidence.len();
+            size_of::<Finding>() + texts + finding.domains.len() * 4
+        };
+        match self {
+            Output::Nothing | Output::Verdict(_) => 0,
+            Output::Actions(actions) => actions.iter().map(action).sum(),
+            Output::Findings(findings) => findings.iter().map(finding).sum(),
+        }
+    }
+}
+
 /// The answer to a [`Request`].
 #[derive(Clone, Debug, PartialEq)]
 pub struct Reply {
@@ -337,8 +361,29 @@ impl Default for Limits {
     }
 }
 
+impl Limits {
+    /// Whether none is more than so many times what it is by default.
+    pub fn within(&self, factor: u64) -> bool {
+        let all = |limits: &Limits| {
+            let Limits { fuel, deadline_ms, memory_bytes_max, stack_bytes_max, .. } = *limits;
+            let Limits { state_bytes_max, output_bytes_max, .. } = *limits;
+            let Limits { log_bytes_max, upload_bytes_max, .. } = *limits;
+            let (instances, elements) = (limits.instances_max, limits.table_elements_max);
+            let bytes = [memory_bytes_max, stack_bytes_max, state_bytes_max, output_bytes_max];
+            let others = [fuel, deadline_ms, log_bytes_max, upload_bytes_max];
+            [bytes.as_slice(), &others, &[instances.into(), elements.into()]].concat()
+        };
+        let default = all(&Limits::default());
+        all(self).iter().zip(default).all(|(limit, default)| *limit <= default * factor)
+    }
+}
+
 /// Executes plugins. A call depends on the plugin's bytes, the request and the limits, and on nothing else.
 pub trait Plugins: Send + Sync {
     /// Calls the plugin with this digest in a fresh instance.
     fn call(&self, plugin: &Digest, request: &Request) -> Reply;
+
+    /// World, interface version and description of the plugin with this digest; none where it is not
+    /// loaded.
+    fn describe(&self, plugin: &Digest) -> Option<(World, String, Description)>;
 }

@@ -9,8 +9,9 @@ use crate::attempt::{self, NotAParent};
 use crate::batch::Cursor;
 use crate::calls;
 use crate::checkpoint::CheckpointState;
-use crate::ending::{self, Due, NonFinite};
+use crate::ending::{self, Due, Failure, NonFinite};
 use crate::event::*;
+use crate::follow::{BY_RUN_FILE, Owed};
 use crate::id::{BindingId, Digest};
 use crate::knobs::Overrides;
 use crate::mixture::Mixture;
@@ -106,9 +107,9 @@ pub struct RunState {
     pub limits_gave_way: bool,
     /// Last checkpoint on record.
     pub checkpoint: Option<CheckpointSaved>,
-    /// Why what was last tried for the run itself failed: to bind a plugin of its file, or to save a
-    /// checkpoint. None once a step or a checkpoint has come of it.
-    pub(crate) failed: Option<String>,
+    /// What was last tried for the run itself and failed. None once a step or a checkpoint has come of
+    /// it.
+    pub(crate) failed: Option<Failure>,
     /// The newest whose weights, or what became of them, have given a finite loss and finite gradients.
     /// One that no such step has followed may hold weights that are ruined already.
     pub proven: Option<CheckpointSaved>,
@@ -118,6 +119,9 @@ pub struct RunState {
     pub phase: Phase,
     /// How it must end, once a gate, a fault or a person has said so.
     pub(crate) must_end: Option<Due>,
+    /// What must come next, and what is on record for that.
+    #[serde(default, skip_serializing_if = "Owed::is_nothing")]
+    pub(crate) owed: Owed,
     /// What the weights were after the next step, from when they are measured until it is recorded.
     pub measured: Option<WeightsMeasured>,
     /// Newest observations that some live binding has not seen, oldest first.
@@ -150,7 +154,9 @@ impl RunState {
         spec.training.check(&mut faults);
         faults.into_result()?;
         if let Some(parent) = &started.parent {
-            return Ok(attempt::forked(spec, &started.prior, parent)?);
+            let mut state = attempt::forked(spec, &started.prior, parent)?;
+            state.owed = Owed::begin(attempt::bound_anew(&state));
+            return Ok(state);
         }
         let count = spec.domains.len();
         Ok(RunState {
@@ -180,6 +186,7 @@ impl RunState {
             non_finite: NonFinite::default(),
             phase: Phase::Running,
             must_end: None,
+            owed: Owed::begin(spec.plugins.iter().cloned()),
             measured: None,
             seen: VecDeque::new(),
             spec,
@@ -223,6 +230,7 @@ impl RunState {
 
     /// Folds the next event of the log.
     pub fn apply(&mut self, event: &Event) {
+        self.follow(event);
         let seq = self.next_seq;
         self.next_seq += 1;
         match event {
@@ -254,16 +262,17 @@ impl RunState {
             Event::CheckpointSaved(saved) => {
                 (self.checkpoint, self.failed) = (Some(saved.clone()), None);
             }
-            Event::CheckpointFailed(failed) => self.failed = Some(failed.reason.clone()),
+            Event::CheckpointFailed(failed) => {
+                self.failed = Some(Failure::Unsaved(failed.reason.clone()));
+            }
             Event::WeightsMeasured(measured) => self.measured = Some(measured.clone()),
             Event::RunPaused(_) => self.phase = Phase::Paused,
             Event::RunContinued(_) => self.phase = Phase::Running,
             Event::RunFinished(finished) => self.phase = Phase::Finished(finished.ending),
             Event::CommandAnswered(answered) => {
                 self.must_end = self.must_end.take().or_else(|| ending::ended_by_answer(answered));
-                // Wishes of the run's file have no number.
-                if answered.command == 0 {
-                    self.failed.clone_from(&answered.refusal);
+                if answered.command == BY_RUN_FILE {
+                    self.failed = answered.refusal.clone().map(Failure::Unbound);
                 }
             }
             Event::RolledBack(rolled) => self.apply_rollback(rolled),
@@ -352,29 +361,6 @@ impl RunState {
             }
             BindingChange::Released => self.silence(changed.binding),
         }
-    }
-
-    /// The policies that are obeyed: at most one, since binding another releases it first.
-    pub(crate) fn active_policies(&self) -> impl Iterator<Item = &Binding> {
-        self.bindings.values().filter(|binding| {
-            binding.live
-                && binding.facts.role == Role::Active
-                && binding.facts.world == crate::plugin::World::Policy
-        })
-    }
-
-    /// Steps in a row with a fault, of each binding that `receipts` of the next step call. A good call
-    /// of one hook does not make up for a fault of another in the same step.
-    pub(crate) fn faults_after(&self, receipts: &[Receipt]) -> BTreeMap<BindingId, u32> {
-        let mut faults = BTreeMap::new();
-        for receipt in receipts {
-            let Some(binding) = self.bindings.get(&receipt.binding) else { continue };
-            let count = faults.entry(receipt.binding).or_insert(0);
-            if receipt.outcome != Outcome::Ok {
-                *count = binding.faults + 1;
-            }
-        }
-        faults
     }
 
     fn silence(&mut self, id: BindingId) {

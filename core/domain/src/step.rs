@@ -17,10 +17,33 @@ pub struct LossSums {
     pub tokens: u64,
 }
 
+/// The value itself, in the one bit pattern that the log has for what is no number. What plugins are shown
+/// live is what an audit reads from the log.
+///
+/// Never inlined: right behind an operation, which may give any NaN, the compiler leaves this out.
+#[inline(never)]
+pub fn canonical(value: f64) -> f64 {
+    if value.is_nan() { f64::from_bits(0x7ff8_0000_0000_0000) } else { value }
+}
+
+/// Loss of a whole step in nats per token: each domain's sum times its weight, over all tokens.
+pub fn weighted_loss(losses: &[LossSums], weights: &[f64], tokens: f64) -> f64 {
+    let weighted: f64 =
+        losses.iter().zip(weights).map(|(sums, weight)| sums.loss_sum * weight).sum();
+    canonical(weighted / tokens)
+}
+
 impl LossSums {
     /// Mean loss in nats per token, or `None` without tokens.
     pub fn mean(&self) -> Option<f64> {
         (self.tokens > 0).then(|| self.loss_sum / self.tokens as f64)
+    }
+
+    /// The same, in the bits that the log has for what is no number.
+    #[must_use]
+    pub fn canonical(self) -> LossSums {
+        let (loss_sum, square_sum) = (canonical(self.loss_sum), canonical(self.loss_square_sum));
+        LossSums { loss_sum, loss_square_sum: square_sum, ..self }
     }
 
     /// Adds another part of the same domain.

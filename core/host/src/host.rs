@@ -122,4 +122,9 @@ impl Plugins for Host {
             }
         }
     }
+
+    fn describe(&self, plugin: &Digest) -> Option<(World, String, Description)> {
+        let Loaded { world, interface, description, .. } = self.loaded(plugin)?;
+        Some((world, interface, description))
+    }
 }

@@ -24,6 +24,7 @@ pub struct WriterLease {
     run_id: RunId,
     epoch: u64,
     head: Head,
+    last_at: i64,
     options: PgConnectOptions,
     connection: Option<PgConnection>,
     /// When this worker let itself be heard last.
@@ -102,13 +103,14 @@ impl Store {
             .execute(&mut *transaction)
             .await?;
         let mut head = take(&mut transaction, run_id).await?;
-        let place = (head.next_seq, 0, now_us());
+        let begun_at = now_us();
+        let place = (head.next_seq, 0, begun_at);
         let first = Chained::new((run_id, head.writer_epoch), place, started, head.chain);
         insert(&mut transaction, run_id, &first.stored, &[&first]).await?;
         projection::project(&mut transaction, run_id, &[&first.recorded]).await?;
         transaction.commit().await?;
         (head.next_seq, head.chain) = (head.next_seq + 1, first.stored.hash);
-        Ok(self.lease(run_id, head, connection))
+        Ok(self.lease(run_id, (head, begun_at), connection))
     }
 
     /// Takes the stream: lock, then epoch. Refuses with [`StoreError::Held`] while another has it or is
@@ -138,13 +140,19 @@ impl Store {
         }
         let head = take(&mut connection, run_id).await?;
         debug_assert!(head.writer_epoch > before.writer_epoch);
-        Ok(self.lease(run_id, head, connection))
+        let last_at = last_at(&mut connection, run_id).await?;
+        Ok(self.lease(run_id, (head, last_at), connection))
     }
 
-    fn lease(&self, run_id: RunId, head: Head, connection: PgConnection) -> WriterLease {
+    fn lease(
+        &self,
+        run_id: RunId,
+        (head, last_at): (Head, i64),
+        connection: PgConnection,
+    ) -> WriterLease {
         let (epoch, options) = (head.writer_epoch, self.options.clone());
-        let connection = Some(connection);
-        WriterLease { run_id, epoch, head, options, connection, heard: Instant::now() }
+        let (connection, heard) = (Some(connection), Instant::now());
+        WriterLease { run_id, epoch, head, last_at, options, connection, heard }
     }
 }
 
@@ -164,11 +172,17 @@ impl WriterLease {
         &self.head
     }
 
+    /// When the newest event was recorded that this writer found: none of its own says that it was earlier.
+    pub(crate) fn last_at(&self) -> i64 {
+        self.last_at
+    }
+
     /// Chains and appends `events` in one transaction with the projections; on disk when it returns.
     pub async fn append(&mut self, attempt: u32, events: Vec<Event>) -> Result<Vec<Recorded>> {
         let (mut batch, mut chain) = (Vec::with_capacity(events.len()), self.head.chain);
         for (index, event) in events.into_iter().enumerate() {
-            let place = (self.head.next_seq + index as u64, attempt, now_us());
+            self.last_at = self.last_at.max(now_us());
+            let place = (self.head.next_seq + index as u64, attempt, self.last_at);
             let chained = Chained::new((self.run_id, self.epoch), place, event, chain);
             chain = chained.stored.hash;
             batch.push(chained);
@@ -271,6 +285,13 @@ async fn take(connection: &mut PgConnection, run_id: RunId) -> Result<Head> {
     .fetch_one(connection)
     .await?;
     head(&row)
+}
+
+/// When the stream's newest event was recorded. A clock that is set back moves no time of the log back.
+async fn last_at(connection: &mut PgConnection, run_id: RunId) -> Result<i64> {
+    let newest = "select recorded_at from event where run_id = $1 order by seq desc limit 1";
+    let found = sqlx::query_scalar(newest).bind(run_id.0).fetch_optional(connection).await?;
+    Ok(found.unwrap_or(0))
 }
 
 /// Refuses a name that an unfinished run has. Until the transaction ends nobody else begins one.

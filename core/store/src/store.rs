@@ -112,19 +112,33 @@ impl StoredEvent {
         Ok(StoredEvent {
             envelope: Envelope {
                 run_id: RunId(row.try_get("run_id")?),
-                seq: row.try_get::<i64, _>("seq")? as u64,
-                attempt: row.try_get::<i64, _>("attempt")? as u32,
-                step: step.map(|step| step as u64),
-                kind: row.try_get::<i32, _>("kind")? as u16,
-                schema_version: row.try_get::<i32, _>("schema_version")? as u16,
+                seq: narrowed("seq", row.try_get::<i64, _>("seq")?)?,
+                attempt: narrowed("attempt", row.try_get::<i64, _>("attempt")?)?,
+                step: step.map(|step| narrowed("step", step)).transpose()?,
+                kind: narrowed("kind", row.try_get::<i32, _>("kind")?)?,
+                schema_version: narrowed(
+                    "schema_version",
+                    row.try_get::<i32, _>("schema_version")?,
+                )?,
                 recorded_at: row.try_get("recorded_at")?,
-                writer_epoch: row.try_get::<i64, _>("writer_epoch")? as u64,
+                writer_epoch: narrowed("writer_epoch", row.try_get::<i64, _>("writer_epoch")?)?,
             },
             payload: row.try_get("payload")?,
             prev_hash: digest(row, "prev_hash")?,
             hash: digest(row, "hash")?,
         })
     }
+}
+
+/// A number of a column, in the type that the hash covers it in: what does not fit is no event of ours.
+fn narrowed<N, W>(column: &str, value: W) -> Result<N>
+where
+    N: TryFrom<W>,
+    W: Copy + std::fmt::Display,
+{
+    N::try_from(value).map_err(|_| {
+        StoreError::Corrupt(format!("column {column} holds {value}, which no event has"))
+    })
 }
 
 /// Reads a digest column.

@@ -8,7 +8,7 @@
 use std::path::Path;
 
 use burn::tensor::{Tensor, TensorData};
-use hm_domain::checkpoint::CheckpointState;
+use hm_domain::checkpoint::{CheckpointState, folder_name, folder_stem};
 use hm_domain::id::Digest;
 
 use crate::checkpoint_folder::{
@@ -44,7 +44,7 @@ impl Trainer {
     pub fn save(&self, parent: &Path, state: &CheckpointState) -> Result<SavedCheckpoint> {
         std::fs::create_dir_all(parent).map_err(at(parent))?;
         checkpoint_folder::remove_leftovers(parent)?;
-        let stem = checkpoint_folder::stem(state.attempt, state.next_step);
+        let stem = folder_stem(state.attempt, state.next_step);
         let part = PartFolder::begin(parent, &stem)?;
         let mut files = part.tensor_files(&parameters::shapes(&self.model))?;
         let mut digest = ContentDigest::new(CHECKPOINT);
@@ -52,7 +52,7 @@ impl Trainer {
         let state_json = serde_json::to_vec(state).expect("a state is plain data");
         digest.bytes(&state_json);
         let digest = digest.finish();
-        let folder = checkpoint_folder::name(&stem, &digest);
+        let folder = folder_name(state.attempt, state.next_step, &digest);
         let whole = parent.join(&folder);
         let same = |found: (Vec<u8>, Digest)| found.1 == digest;
         let bytes = if whole.is_dir() && self.read(&whole, &mut |_, _, _| ()).is_ok_and(same) {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
-use hm_domain::checkpoint::CheckpointState;
+use hm_domain::checkpoint::{CheckpointState, folder_stem};
 use hm_domain::id::Digest;
 use safetensors::tensor::Dtype;
 
@@ -24,21 +24,11 @@ const PART: &str = ".part";
 /// Before that, what is moved aside for a whole one.
 const REPLACED: &str = ".replaced";
 
-/// What a checkpoint's name begins with.
-pub(crate) fn stem(attempt: u32, step: u64) -> String {
-    format!("a{attempt:03}-s{step:010}")
-}
-
 /// Attempt and step of a stem, if it is one to the letter.
 fn of_stem(text: &str) -> Option<(u32, u64)> {
     let (attempt, step) = text.strip_prefix('a')?.split_once("-s")?;
     let (attempt, step) = (attempt.parse().ok()?, step.parse().ok()?);
-    (stem(attempt, step) == text).then_some((attempt, step))
-}
-
-/// A checkpoint's name: with its digest, as short as people see it.
-pub(crate) fn name(stem: &str, digest: &Digest) -> String {
-    format!("{stem}-{}", digest.short())
+    (folder_stem(attempt, step) == text).then_some((attempt, step))
 }
 
 /// Attempt and step of a checkpoint's name, if it is one to the letter.
@@ -207,16 +197,18 @@ fn sync(path: &Path) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use hm_domain::checkpoint::folder_name;
+
     use super::*;
 
     #[test]
     fn only_names_of_our_own_making_are_leftovers() {
-        let name = name(&stem(7, 12_345), &Digest::of(b"content"));
+        let name = folder_name(7, 12_345, &Digest::of(b"content"));
         assert_eq!(of_name(&name), Some((7, 12_345)));
-        for ours in [format!("{}.part", stem(0, 3)), format!("{name}.replaced.part")] {
+        for ours in [format!("{}.part", folder_stem(0, 3)), format!("{name}.replaced.part")] {
             assert!(is_leftover(&ours), "{ours}");
         }
-        assert_eq!(of_stem(&stem(1000, 99_999_999_999)), Some((1000, 99_999_999_999)));
+        assert_eq!(of_stem(&folder_stem(1000, 99_999_999_999)), Some((1000, 99_999_999_999)));
         let theirs = [
             "notes.part",
             "backup-of-mine.part",

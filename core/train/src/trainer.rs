@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use hm_domain::batch::{Batch, Sequence};
 use hm_domain::spec::{ModelSpec, OptimizerSpec, RunSpec};
-use hm_domain::step::{Knobs, LossSums, PreStep, TrainReport, Verdict};
+use hm_domain::step::{Knobs, LossSums, PreStep, TrainReport, Verdict, canonical, weighted_loss};
 
 use crate::admission::{check_batch, check_knobs};
 use crate::collective;
@@ -233,16 +233,12 @@ impl Trainer {
         knobs: &Knobs,
         step_tokens: f64,
     ) -> Result<PreStep> {
-        let weighted: f64 = losses
-            .iter()
-            .zip(&knobs.loss_weights)
-            .map(|(sums, weight)| sums.loss_sum * weight)
-            .sum();
-        let loss = weighted / step_tokens;
+        let losses: Vec<LossSums> = losses.into_iter().map(LossSums::canonical).collect();
+        let loss = weighted_loss(&losses, &knobs.loss_weights, step_tokens);
         let found = self.team.on_first(|replica| gradients.global_norm(&replica.decoder.ops));
         let found = found.map_err(|error| self.failed(&error))?;
         let nonfinite_count = found.nonfinite_count + u64::from(!loss.is_finite());
-        let gradient_norm = found.norm / knobs.loss_scale;
+        let gradient_norm = canonical(found.norm / knobs.loss_scale);
         Ok(PreStep { loss, gradient_norm, nonfinite_count, losses })
     }
 

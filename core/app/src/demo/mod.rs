@@ -56,10 +56,9 @@ pub(crate) fn demo(workplace: &Workplace, args: &DemoArgs) -> Result<u8> {
         return Ok(outcome.exit_code());
     }
     println!("\nAuditing: every decision of the run is executed again from the log.");
-    let registry = workplace.registry(&store)?;
     let source = Logged::new(&store, workplace.runtime.handle(), id);
     let anchors = Anchors::gather(&workplace.data_dir, id, &[], &[], None)?;
-    let (report, _) = audit::held_against(&anchors, &source, registry.host, Level::Decisions)?;
+    let (report, _) = audit::held_against(&anchors, &source, Level::Decisions)?;
     workplace.runtime.block_on(summary::print(&store, id, &outcome, &report))?;
     if std::io::stdout().is_terminal() && !interrupt.raised() {
         println!("\nThe page stays at {} until Ctrl-C.", page.address);

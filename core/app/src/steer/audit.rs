@@ -12,15 +12,16 @@ use std::path::Path;
 use anyhow::Result;
 use hm_domain::audit::{DecisionAudit, Divergence, Proofs};
 use hm_domain::chain::{Envelope, Walk};
-use hm_domain::event::{Event, Recorded};
+use hm_domain::event::Recorded;
 use hm_domain::id::Digest;
 use hm_domain::plugin::Limits;
 use hm_host::Host;
-use hm_store::{StoreError, StoredEvent};
+use hm_store::{Head, StoreError, StoredEvent};
 
 use self::execute::Executor;
 use self::noted::{Found, Noted};
 pub(crate) use self::report::Report;
+use self::report::Scope;
 use self::source::{Logged, Source};
 use crate::cli::{AuditArgs, HeldArgs};
 use crate::prove::anchors::Anchor;
@@ -37,7 +38,7 @@ use crate::workplace::Workplace;
 pub(crate) enum Level {
     /// Re-hash every stored event.
     Chain,
-    /// Execute every plugin call and every host rule again.
+    /// Make every event again from the facts in it, and execute every plugin call again.
     Decisions,
 }
 
@@ -48,10 +49,9 @@ pub(crate) fn run(workplace: &Workplace, args: &AuditArgs) -> Result<u8> {
         return proof(workplace, path, args);
     }
     let source = open(workplace, &args.run)?;
-    let host = Host::new(Limits::default())?;
-    let engine = host.fingerprint();
+    let engine = Host::new(Limits::default())?.fingerprint();
     let anchors = anchors(workplace, path, &*source, args)?;
-    let (report, plugins) = held_against(&anchors, &*source, host, args.level)?;
+    let (report, plugins) = held_against(&anchors, &*source, args.level)?;
     if let Some((file, head)) = args.attest.as_deref().zip(report.head) {
         let (run, plugins) = (&report.run, &plugins);
         let audited =
@@ -71,17 +71,13 @@ pub(crate) fn run(workplace: &Workplace, args: &AuditArgs) -> Result<u8> {
 pub(crate) fn held_against(
     anchors: &Anchors,
     source: &dyn Source,
-    host: Host,
     level: Level,
 ) -> Result<(Report, BTreeSet<Digest>)> {
     let noted = Noted::new(source, anchors.seqs());
-    let mut report = audit(&noted, host, level)?;
+    let mut report = audit(&noted, level)?;
     let Found { hashes, last, plugins } = noted.found();
     report.head = last;
     report.hold(anchors.hold(&hashes));
-    if let Some(parentage) = parentage(source)? {
-        report.descend(parentage);
-    }
     Ok((report, plugins))
 }
 
@@ -143,59 +139,112 @@ fn proof(workplace: &Workplace, file: &Path, args: &AuditArgs) -> Result<u8> {
     Ok(0)
 }
 
+/// What an audit has come to.
+#[derive(Default)]
+struct Findings {
+    /// Events that are not as they must be.
+    events_diverged: u64,
+    proofs: Proofs,
+    /// Whether an event was met that says nothing: what follows is not judged.
+    lost: bool,
+}
+
+impl Findings {
+    fn diverge(&mut self, divergence: Divergence) {
+        self.events_diverged += 1;
+        self.proofs.note(divergence);
+    }
+}
+
 /// Audits one run, as far as its head stands when this begins.
-fn audit(source: &dyn Source, host: Host, level: Level) -> Result<Report> {
+///
+/// # Errors
+/// When the log cannot be read, or bytes that it names are missing or others.
+fn audit(source: &dyn Source, level: Level) -> Result<Report> {
     let head = source.head()?;
-    let mut executor = Executor::new(source, host);
+    let mut executor = Executor::new(source);
     let mut decisions = (level >= Level::Decisions).then(DecisionAudit::default);
-    let (mut walk, mut proofs, mut steps) = (Walk::default(), Proofs::default(), 0);
-    let mut unbroken = true;
-    'log: while walk.next_seq < head.next_seq {
+    let (mut walk, mut found) = (Walk::default(), Findings::default());
+    while walk.next_seq < head.next_seq {
         let page = source.page(walk.next_seq)?;
-        if page.is_empty() {
-            proofs.diverge(broken(walk.next_seq, "the event is missing"));
-            unbroken = false;
+        let (begun, left) = (walk.next_seq, (head.next_seq - walk.next_seq) as usize);
+        let walked = walk_past(&mut walk, page.get(..left).unwrap_or(&page));
+        if let Some(audit) = &mut decisions {
+            for stored in page.iter().take((walk.next_seq - begun) as usize) {
+                fold(audit, stored, &mut executor, &mut found);
+                executor.execute_what_waits(&mut found.proofs)?;
+            }
+        }
+        if let Err(why) = walked {
+            found.diverge(broken(walk.next_seq, why));
             break;
         }
-        for stored in page.iter().take((head.next_seq - walk.next_seq) as usize) {
-            let hashes = (&stored.prev_hash, &stored.hash);
-            if let Err(why) = walk.past(&stored.envelope, &stored.payload, hashes) {
-                proofs.diverge(broken(walk.next_seq, why));
-                unbroken = false;
-                break 'log;
-            }
-            let Some(audit) = &mut decisions else { continue };
-            let recorded = match stored.decode() {
-                Ok(recorded) => recorded,
-                Err(error) => {
-                    // Of what follows nothing can be told without it.
-                    proofs.diverge(unreadable(stored, &error));
-                    decisions = None;
-                    continue;
-                }
-            };
-            steps += u64::from(matches!(recorded.event, Event::StepRecorded(_)));
-            let (divergences, complete) = audit.fold(&recorded);
-            divergences.into_iter().for_each(|divergence| proofs.diverge(divergence));
+    }
+    let mut is_whole = walk.next_seq == head.next_seq;
+    if is_whole && let Err(why) = at_the_head(source, &walk, &head)? {
+        found.diverge(broken(walk.next_seq, why));
+        is_whole = false;
+    }
+    let mut scope = Scope::of(decisions.as_ref(), walk.next_seq, head);
+    if let Some(audit) = decisions {
+        scope.claimed = audit.claimed();
+        let (open, unfiled) = audit.finish();
+        found.proofs.add(unfiled);
+        executor.take(open);
+    }
+    executor.execute(&mut found.proofs)?;
+    // Of a log that is broken nothing follows.
+    let parent = if is_whole { parentage(source)? } else { None };
+    if let Some(differs) = parent.as_ref().and_then(|parent| parent.differs.clone()) {
+        found.diverge(differs);
+    }
+    scope.parent = parent.map(|parent| parent.said);
+    Ok(Report::new(source.run(), level, scope, (found.events_diverged, found.proofs)))
+}
+
+/// Walks past a page, as far as the chain holds; there is one, since the head is further on.
+fn walk_past(walk: &mut Walk, page: &[StoredEvent]) -> Result<(), &'static str> {
+    if page.is_empty() {
+        return Err("the event is missing");
+    }
+    page.iter().try_for_each(|stored| {
+        walk.past(&stored.envelope, &stored.payload, (&stored.prev_hash, &stored.hash))
+    })
+}
+
+/// What is wrong at the end of the log.
+fn at_the_head(source: &dyn Source, walk: &Walk, head: &Head) -> Result<Result<(), &'static str>> {
+    if let Err(why) = walk.at_head(&head.chain, head.sealed) {
+        return Ok(Err(why));
+    }
+    // A run that goes on may have grown, and its head with it.
+    let more = !source.page(walk.next_seq)?.is_empty();
+    let beyond = more && source.head()?.next_seq == walk.next_seq;
+    Ok(if beyond { Err("there are events after the head") } else { Ok(()) })
+}
+
+/// Holds one event against the rule, and files the plugin calls that it claims.
+fn fold(
+    audit: &mut DecisionAudit,
+    stored: &StoredEvent,
+    executor: &mut Executor<'_>,
+    found: &mut Findings,
+) {
+    if found.lost {
+        return;
+    }
+    match stored.decode() {
+        Ok(recorded) => {
+            let (divergences, complete) = audit.fold(&stored.envelope, &recorded.event);
+            divergences.into_iter().for_each(|divergence| found.diverge(divergence));
             executor.take(complete);
         }
-        executor.execute_what_waits(&mut proofs)?;
-    }
-    if unbroken {
-        if let Err(why) = walk.at_head(&head.chain, head.sealed) {
-            proofs.diverge(broken(walk.next_seq, why));
-        } else if !source.page(walk.next_seq)?.is_empty()
-            // A run that goes on may have grown, and its head with it.
-            && source.head()?.next_seq == walk.next_seq
-        {
-            proofs.diverge(broken(walk.next_seq, "there are events after the head"));
+        // Of what follows nothing can be told without it.
+        Err(error) => {
+            found.diverge(unreadable(stored, &error));
+            found.lost = true;
         }
     }
-    if let Some(audit) = decisions {
-        executor.take(audit.finish());
-    }
-    executor.execute(&mut proofs)?;
-    Ok(Report::new(source.run(), level, (walk.next_seq, steps, head.sealed), proofs))
 }
 
 /// A place where the chain does not hold.

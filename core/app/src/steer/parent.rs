@@ -4,7 +4,7 @@
 use anyhow::Result;
 use hm_domain::audit::Divergence;
 use hm_domain::event::*;
-use hm_domain::id::Digest;
+use hm_domain::id::{Digest, RunId};
 use hm_store::StoredEvent;
 
 use crate::steer::audit::source::Source;
@@ -17,16 +17,18 @@ pub(crate) struct Parentage {
 
 /// Asks about the parent in a run's first event; none where it has none.
 pub(crate) fn parentage(source: &dyn Source) -> Result<Option<Parentage>> {
-    let first = source.page(0)?.into_iter().next().and_then(whole);
-    let Some((_, Event::RunStarted(RunStarted { parent: Some(parent), .. }))) = &first else {
+    let first = source.page(0)?.first().and_then(|first| first.decode().ok());
+    let Some(Event::RunStarted(RunStarted { parent: Some(parent), .. })) =
+        first.as_ref().map(|recorded| &recorded.event)
+    else {
         return Ok(None);
     };
     let Parent { run, checkpoint, .. } = parent;
     let step = checkpoint.step;
-    if !source.has_log_of(*run)? {
+    if !source.holds(*run)? {
         let said = format!(
-            "forked from run {run} at step {step}, whose log is not at hand: what the fork went on from is \
-             its own word"
+            "forked from run {run} at step {step}, whose log is not at hand: what the fork went on from \
+             is its own word"
         );
         return Ok(Some(Parentage { said, differs: None }));
     }
@@ -43,8 +45,8 @@ pub(crate) fn parentage(source: &dyn Source) -> Result<Option<Parentage>> {
 
 fn differs(source: &dyn Source, parent: &Parent) -> Result<Option<Divergence>> {
     let Parent { run, seq, hash, checkpoint, state } = parent;
-    let saved = source.event_of(*run, *seq)?.and_then(whole);
-    let begun = source.event_of(*run, checkpoint.begun)?.and_then(whole);
+    let saved = event_at(source, *run, *seq)?;
+    let begun = event_at(source, *run, checkpoint.begun)?;
     let is_begun = |event: &Event| matches!(event, Event::CheckpointBegun(begun) if begun.state == Digest::of(state));
     let found = match (saved, begun) {
         (None, _) => ("parent", format!("{hash}"), format!("no whole event {seq}")),
@@ -64,9 +66,14 @@ fn differs(source: &dyn Source, parent: &Parent) -> Result<Option<Divergence>> {
     Ok(Some(Divergence { seq: 0, step: None, plugin, what, logged, found }))
 }
 
-/// An event and its hash, computed from what it holds; none where that is not the one that it carries.
-fn whole(stored: StoredEvent) -> Option<(Digest, Event)> {
-    let hash = stored.envelope.hash(&stored.payload, &stored.prev_hash);
-    let recorded = stored.decode().ok()?;
-    (hash == stored.hash).then_some((hash, recorded.event))
+/// An event of the parent's log and its hash, computed from what it holds; none where that is not the one
+/// that it carries.
+fn event_at(source: &dyn Source, run: RunId, seq: u64) -> Result<Option<(Digest, Event)>> {
+    let stored = source.event_of(run, seq)?;
+    let is_whole = |stored: &&StoredEvent| {
+        stored.envelope.seq == seq
+            && stored.envelope.hash(&stored.payload, &stored.prev_hash) == stored.hash
+    };
+    let Some(stored) = stored.as_ref().filter(is_whole) else { return Ok(None) };
+    Ok(stored.decode().ok().map(|recorded| (stored.hash, recorded.event)))
 }

@@ -3,6 +3,7 @@
 use anyhow::{Context, Result, anyhow, bail};
 use hm_domain::command::Candidate;
 use hm_domain::id::Digest;
+use hm_domain::plugin::Plugins as _;
 use hm_domain::settings::shown;
 use hm_host::Host;
 use hm_store::{PluginRow, Store, StoreError};
@@ -77,11 +78,22 @@ impl Registry {
             .map_err(|error| error.to_string())?
             .map_err(|unfit| unfit.to_string())?;
         self.load(&row.digest).map_err(|error| format!("{error:#}"))?;
+        // What the bytes say of themselves counts, not what a table says of them.
+        let said = self.host.describe(&row.digest);
+        let (world, interface, description) =
+            said.ok_or_else(|| format!("plugin {} is not loaded", row.digest.short()))?;
+        if description != row.description {
+            return Err(format!(
+                "the database says something else of plugin {} than its bytes do: delete its row and \
+                 install it anew",
+                row.digest.short()
+            ));
+        }
         Ok(Candidate {
             plugin: row.digest,
-            world: row.world,
-            interface: row.interface,
-            description: row.description,
+            world,
+            interface,
+            description,
             engine: self.host.fingerprint(),
             limits: self.host.limits().clone(),
         })

@@ -12,6 +12,7 @@ use anyhow::{Error, Result, anyhow};
 use hm_domain::ending::Due;
 use hm_domain::event::*;
 use hm_domain::id::Digest;
+use hm_domain::made;
 use hm_domain::mentor::Decided;
 use hm_train::{SavedCheckpoint, TrainError};
 
@@ -97,9 +98,8 @@ impl Run {
 
     /// Ends the run as it must, once what it ends with is on disk.
     pub(crate) fn finish(&mut self, due: Due) -> Result<Outcome> {
-        let Due { ending, reason } = due;
-        let step = self.mentor.state().next_step;
-        if ending == Ending::Completed && !self.validated_at(step) {
+        let Due { ending, reason } = due.clone();
+        if self.mentor.state().validation_is_due() {
             self.validate()?;
             // Which may show that it has failed.
             let now_due = self.mentor.state().ending_due();
@@ -110,16 +110,14 @@ impl Run {
         let state = self.mentor.state();
         if ending == Ending::Failed && state.learns_nothing() && state.proven.is_some() {
             // What it came to gives no numbers, and is not to be taken for the run's best.
-            return self.seal(ending, reason);
+            return self.seal(due);
         }
         match self.checkpoint(&LAST_CHECKPOINT_PAUSES)? {
-            None => self.seal(ending, reason),
+            None => self.seal(due),
             // It has failed already, and nothing is to be saved of what it came to.
-            Some(TrainError::WeightsNotFinite { .. }) if ending == Ending::Failed => {
-                self.seal(ending, reason)
-            }
-            Some(error @ TrainError::WeightsNotFinite { .. }) => {
-                self.seal(Ending::Failed, format!("{reason}, but {error}"))
+            Some(TrainError::WeightsNotFinite { .. }) if ending == Ending::Failed => self.seal(due),
+            Some(TrainError::WeightsNotFinite { .. }) => {
+                self.seal(self.mentor.state().failed_end().unwrap_or(due))
             }
             Some(error) => {
                 let reason =
@@ -130,12 +128,8 @@ impl Run {
         }
     }
 
-    /// Ends the run as failed: it could not begin, or nothing can be saved of it.
-    pub(crate) fn give_up(&mut self, reason: String) -> Result<Outcome> {
-        self.seal(Ending::Failed, reason)
-    }
-
-    fn seal(&mut self, ending: Ending, reason: String) -> Result<Outcome> {
+    /// Ends the run.
+    pub(crate) fn seal(&mut self, Due { ending, reason }: Due) -> Result<Outcome> {
         let step = self.mentor.state().next_step;
         let event = Event::RunFinished(RunFinished { step, ending, reason: reason.clone() });
         self.commit(Decided { events: vec![event], states: Vec::new() })?;
@@ -211,7 +205,8 @@ impl Run {
         }
         match tried {
             Ok(SavedCheckpoint { digest, folder, bytes }) => {
-                let saved = CheckpointSaved { step, begun, digest, folder, bytes };
+                let saved = made::checkpoint(self.mentor.state(), (begun, step), (digest, bytes));
+                debug_assert_eq!(saved.folder, folder);
                 let event = Event::CheckpointSaved(saved.clone());
                 self.commit(Decided { events: vec![event], states: Vec::new() })?;
                 self.anchor(Some(&self.checkpoints.folder().join(&saved.folder)));

@@ -3,12 +3,13 @@
 //! Owns one run on its own thread. Everything it knows of the run is in the mentor's state, which is
 //! the fold of the log. How the run ends is in `run_end`.
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use hm_data::Sampler;
 use hm_domain::command::{Asked, Candidate, Command};
 use hm_domain::ending::Due;
 use hm_domain::event::*;
 use hm_domain::id::{Digest, RunId};
+use hm_domain::made;
 use hm_domain::mentor::{Decided, Mentor};
 use hm_domain::state::Phase;
 use hm_domain::step::LossSums;
@@ -62,7 +63,7 @@ impl Run {
     pub(crate) fn train_on(&mut self, inbox: &Inbox) -> Result<Outcome> {
         let newest = self.mentor.state().checkpoint.as_ref().map_or(0, |saved| saved.step);
         if let Some(broken) = self.save_what_is_due()? {
-            return self.give_up(broken);
+            return self.seal(broken);
         }
         self.remove_strays(newest);
         let mut said_paused = false;
@@ -90,7 +91,7 @@ impl Run {
                 continue;
             }
             said_paused = false;
-            if state.next_step == 0 && !self.validated_at(0) {
+            if state.validation_is_due() {
                 self.validate()?;
             }
             self.hold_to_limits()?;
@@ -98,7 +99,7 @@ impl Run {
             if self.ending_due().is_none()
                 && let Some(broken) = self.carry_out_what_is_due()?
             {
-                return self.give_up(broken);
+                return self.seal(broken);
             }
         }
     }
@@ -186,7 +187,7 @@ impl Run {
             .with_context(|| format!("step {step} could not be trained"))?;
         self.progress.step(self.mentor.state(), &report);
         self.measure_weights()?;
-        let decided = self.mentor.decide(&batch, &knobs, report);
+        let decided = self.mentor.decide(&batch, &report).map_err(|apart| anyhow!(apart))?;
         let proven = self.proven_step();
         self.record(decided)?;
         if self.proven_step() != proven {
@@ -203,16 +204,15 @@ impl Run {
     /// Measures the weights if a plugin is to see them with the step just trained.
     fn measure_weights(&mut self) -> Result<()> {
         let step = self.mentor.state().next_step;
-        let measure = |trainer: &Trainer| -> Result<WeightsMeasured> {
-            Ok(WeightsMeasured { step, kinds: trainer.weight_state()? })
-        };
         if self.mentor.weights_due() {
-            let event = Event::WeightsMeasured(measure(&self.trainer)?);
-            return self.record(Decided { events: vec![event], states: Vec::new() });
+            let kinds = self.trainer.weight_state()?;
+            let measured = made::weights(self.mentor.state(), &kinds).map(Event::WeightsMeasured);
+            return self
+                .record(Decided { events: measured.into_iter().collect(), states: Vec::new() });
         }
         // A worker that died right after it had measured: the log stands, and is held against today.
         if let Some(logged) = &self.mentor.state().measured {
-            let now = measure(&self.trainer)?;
+            let now = WeightsMeasured { step, kinds: self.trainer.weight_state()? };
             if !now.has_bits_of(logged) {
                 let apart = format!(
                     "the weights after step {step} differ from the log's by {:e}",
@@ -229,13 +229,12 @@ impl Run {
 
     /// What is due between steps; the end of the run sees to what is due then. Why the run cannot go
     /// on, if its weights are such that nothing will ever be saved again.
-    fn carry_out_what_is_due(&mut self) -> Result<Option<String>> {
+    fn carry_out_what_is_due(&mut self) -> Result<Option<Due>> {
         let state = self.mentor.state();
         let done = state.next_step;
-        let every = state.spec.validation.every_steps;
-        let validate = state.validation_due || (every > 0 && done.is_multiple_of(every));
+        let validate = state.validation_is_due();
         self.checkpoint_due |= done.is_multiple_of(state.spec.checkpoint.every_steps);
-        if validate && !self.validated_at(done) {
+        if validate {
             self.validate()?;
         }
         self.save_what_is_due()
@@ -243,29 +242,16 @@ impl Run {
 
     /// Saves the checkpoint that is due, if one is. Weights that give no numbers wait: they may be ruined,
     /// and either way they are those of an older checkpoint or become others with the next step that does.
-    fn save_what_is_due(&mut self) -> Result<Option<String>> {
+    fn save_what_is_due(&mut self) -> Result<Option<Due>> {
         let state = self.mentor.state();
-        let done = state.next_step;
         if !self.checkpoint_due || state.learns_nothing() || state.ending_due().is_some() {
             return Ok(None);
         }
         self.checkpoint_due = false;
         // A full disk is told and logged; the run goes on.
         let failed = self.checkpoint(&[])?;
-        Ok(failed
-            .filter(|error| matches!(error, TrainError::WeightsNotFinite { .. }))
-            .map(|error| self.broken(done, &error)))
-    }
-
-    /// Why a run cannot go on whose weights are such that none will ever be saved again.
-    fn broken(&self, done: u64, error: &TrainError) -> String {
-        let newest = self.mentor.state().proven.as_ref().map_or(
-            "there is no checkpoint from before".to_owned(),
-            |saved| {
-                format!("the newest checkpoint is that of step {} ({})", saved.step, saved.folder)
-            },
-        );
-        format!("at step {done} {error}; try a smaller training.learning_rate; {newest}")
+        let broken = |error: &TrainError| matches!(error, TrainError::WeightsNotFinite { .. });
+        Ok(failed.filter(broken).and_then(|_| self.mentor.state().failed_end()))
     }
 
     /// Answers a wish; why not, if it is refused.
@@ -283,10 +269,6 @@ impl Run {
         Ok(refusal)
     }
 
-    pub(crate) fn validated_at(&self, step: u64) -> bool {
-        self.mentor.state().validated == Some(step)
-    }
-
     pub(crate) fn validate(&mut self) -> Result<()> {
         let spec = &self.mentor.state().spec;
         let sequences = spec.validation.sequences_per_domain;
@@ -296,8 +278,13 @@ impl Run {
                 sums.add(&part);
             }
         }
-        let step = self.mentor.state().next_step;
-        let event = Event::ValidationRecorded(ValidationRecorded { step, losses });
+        let recorded = made::validation(self.mentor.state(), &losses);
+        let apart = |(due, found): (&LossSums, &LossSums)| due.tokens != found.tokens;
+        if recorded.losses.iter().zip(&losses).any(apart) {
+            let due = recorded.losses;
+            bail!("held-out tokens gave {losses:?}, but {due:?} follows from the run's spec");
+        }
+        let event = Event::ValidationRecorded(recorded);
         self.record(Decided { events: vec![event], states: Vec::new() })
     }
 

@@ -7,9 +7,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Error, Result, anyhow, bail};
 use hm_data::Sampler;
-use hm_domain::attempt::bound_anew;
-use hm_domain::command::{Asked, Command};
+use hm_domain::command::Asked;
 use hm_domain::event::*;
+use hm_domain::follow::{BY_RUN_FILE, RUN_FILE};
 use hm_domain::id::{BindingId, RunId};
 use hm_domain::mentor::{Decided, Mentor};
 use hm_domain::mixture::Mixture;
@@ -37,9 +37,6 @@ use crate::workplace::Workplace;
 
 /// How soon work that takes long is asked to end.
 const LOOK_INTERVAL: Duration = Duration::from_millis(50);
-
-/// Events of a log that are read at once.
-const PAGE_EVENTS: u64 = 1024;
 
 /// What a worker trains and asks with.
 pub(crate) struct Means {
@@ -99,7 +96,7 @@ impl<'a> Worker<'a> {
         // What cannot be bound at all leaves no run behind.
         for plugin in &spec.plugins {
             let refused = |reason| anyhow!("plugin `{}` of the run file: {reason}", plugin.plugin);
-            bind(plugin).check(spec).map_err(refused)?;
+            plugin.wish().check(spec).map_err(refused)?;
         }
         let started = Event::RunStarted(RunStarted {
             spec: serde_json::to_string(spec)?,
@@ -114,7 +111,6 @@ impl<'a> Worker<'a> {
         let inherited = KeptStates::of(&state);
         let inherited =
             inherited.execute(&state, store, registry, self.workplace, &self.interrupt)?;
-        let left = bound_anew(&state);
         let id = new_run_id();
         let anchors = AnchorFile::open(&self.workplace.data_dir, id)?;
         let checkpoints = self.checkpoints(id)?;
@@ -128,7 +124,7 @@ impl<'a> Worker<'a> {
         for (binding, bytes) in inherited {
             run.mentor.restore(binding, bytes);
         }
-        bind_all(&mut run, &left)?;
+        bind_all(&mut run)?;
         Ok(run)
     }
 
@@ -196,9 +192,9 @@ impl<'a> Worker<'a> {
         }
         let event = Event::RunResumed(resumed);
         run.commit(Decided { events: vec![event], states: Vec::new() })?;
-        // A worker that died before its first checkpoint may not have bound all that the file asks for.
-        if run.mentor.state().checkpoint.is_none() {
-            begin_what_is_left(&mut run, workplace, &store)?;
+        // A worker that died before its first step may not have bound all that the file asks for.
+        if !run.mentor.state().plugins_to_bind().is_empty() {
+            bind_all(&mut run)?;
         }
         Ok(run)
     }
@@ -245,8 +241,11 @@ impl<'a> Worker<'a> {
         let (id, newest) = (lease.run_id(), lease.head().next_seq.saturating_sub(1));
         let reason = format!("the run could not be taken up: {error:#}");
         let written = self.workplace.runtime.block_on(async {
-            let attempt =
-                self.store.read(id, newest, 1).await?.first().map_or(0, |last| last.attempt);
+            let last = self.store.read(id, newest, 1).await?;
+            let attempt = last.first().map_or(0, |last| match &last.event {
+                Event::RolledBack(rolled) => rolled.attempt,
+                _ => last.attempt,
+            });
             let step = self.store.run(id).await?.map_or(0, |row| row.next_step.max(0) as u64);
             let interrupted = Event::RunInterrupted(RunInterrupted { step, reason });
             lease.append(attempt, vec![interrupted]).await
@@ -327,56 +326,22 @@ async fn unless<T>(
     }
 }
 
-/// Binds what the run file asks for, as it was found before the run began. A refusal ends the run: it
-/// is not the one that was asked for.
-fn bind_all(run: &mut Run, plugins: &[PluginSpec]) -> Result<()> {
+/// Binds what the run file still asks for, as it was found before the run began. A refusal ends the run:
+/// it is not the one that was asked for.
+fn bind_all(run: &mut Run) -> Result<()> {
+    let plugins: Vec<PluginSpec> = run.mentor.state().plugins_to_bind().iter().cloned().collect();
     for plugin in plugins {
-        let asked = Asked { number: BY_RUN_FILE, by: "run file".to_owned(), command: bind(plugin) };
+        let (number, by) = (BY_RUN_FILE, RUN_FILE.to_owned());
+        let asked = Asked { number, by, command: plugin.wish() };
         let candidate = run.registry.candidate(&plugin.digest.to_string(), &plugin.config);
-        if let Some(reason) = run.answer(&asked, candidate)? {
-            let name = &plugin.plugin;
-            let reason = format!("plugin `{name}` of the run file could not be bound: {reason}");
-            run.give_up(reason.clone())?;
+        run.answer(&asked, candidate)?;
+        if let Some(failed) = run.mentor.state().failed_end() {
+            let reason = failed.reason.clone();
+            run.seal(failed)?;
             bail!(reason);
         }
     }
     Ok(())
-}
-
-/// Number of a command that no inbox held.
-const BY_RUN_FILE: u64 = 0;
-
-/// Binds what the file asks for and the log does not have yet, in a run that has no step of its own.
-fn begin_what_is_left(run: &mut Run, workplace: &Workplace, store: &Store) -> Result<()> {
-    let first = workplace.runtime.block_on(store.read(run.id, 0, 1))?;
-    let started = RunState::start(&first.first().context("the run has no events")?.event)?;
-    if run.mentor.state().next_step > started.next_step {
-        return Ok(());
-    }
-    let bound = bound_by_file(workplace, store, run.id)?;
-    bind_all(run, bound_anew(&started).get(bound..).unwrap_or_default())
-}
-
-/// How many of the run file's plugins the log of a run says are bound, which has no step yet. What people
-/// bound or released meanwhile does not count.
-fn bound_by_file(workplace: &Workplace, store: &Store, id: RunId) -> Result<usize> {
-    let (mut bound, mut next_seq) = (0, 0);
-    loop {
-        let page = workplace.runtime.block_on(store.read(id, next_seq, PAGE_EVENTS))?;
-        let Some(last) = page.last() else { return Ok(bound) };
-        next_seq = last.seq + 1;
-        let is_ours = |recorded: &&Recorded| {
-            matches!(&recorded.event, Event::CommandAnswered(answered)
-                if answered.command == BY_RUN_FILE && answered.refusal.is_none())
-        };
-        bound += page.iter().filter(is_ours).count();
-    }
-}
-
-/// The wish that a run file's plugin is.
-fn bind(plugin: &PluginSpec) -> Command {
-    let PluginSpec { plugin, config, role, failure, .. } = plugin.clone();
-    Command::Bind { plugin, config, role, failure, reason: String::new() }
 }
 
 /// An id that sorts by the clock, as far as the clock can be believed: one that stands before 1970 is

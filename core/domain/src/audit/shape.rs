@@ -26,6 +26,15 @@ pub(super) fn wrong_start(state: &RunState) -> Option<String> {
         let segments = domains.iter().flat_map(|domain| &domain.segments);
         segments.map(count).fold(0, u64::saturating_add)
     };
+    let count = domains.len();
+    let lengths = [state.cursors.len(), state.carries.len(), state.loss_weights.len()];
+    if lengths.into_iter().any(|length| length != count) || state.domain_tokens.len() != count {
+        return Some(format!("a state of {count} domains"));
+    }
+    let mixtures = state.pending.iter().map(|(_, mixture)| mixture).chain([&state.mixture]);
+    if let Some(wrong) = mixtures.filter_map(|mixture| bad_mixture(count, mixture)).next() {
+        return Some(wrong);
+    }
     let countable = counts.into_iter().all(|count| all(count) <= TOKENS_MAX);
     (!countable)
         .then(|| format!("data of at most {TOKENS_MAX} tokens"))
@@ -65,7 +74,11 @@ pub(super) fn wrong(state: &RunState, event: &Event) -> Option<String> {
     match event {
         Event::StepRecorded(step) => bad_step(state, step),
         Event::ValidationRecorded(validation) => {
-            one_each(domains, "losses", validation.losses.len())
+            one_each(domains, "losses", validation.losses.len()).or_else(|| {
+                let counts = validation.losses.iter().map(|sums| sums.tokens);
+                let all = counts.fold(0, u64::saturating_add);
+                (all > TOKENS_MAX).then(|| format!("at most {TOKENS_MAX} tokens"))
+            })
         }
         Event::MixtureSet(set) => bad_mixture(domains, &set.mixture),
         Event::MixtureLimited(limited) => bad_mixture(domains, &limited.mixture),

@@ -12,7 +12,6 @@ pub use self::between::*;
 pub use self::binding::*;
 pub use self::run::*;
 pub use self::step::*;
-pub(crate) use self::weights::canonical;
 pub use self::weights::*;
 use crate::plugin::Output;
 use crate::step::Verdict;

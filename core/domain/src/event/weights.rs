@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::step::canonical;
+
 /// See [`Event::WeightsMeasured`](super::Event::WeightsMeasured).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct WeightsMeasured {
@@ -36,12 +38,6 @@ impl KindState {
         self.std.push(canonical((square_sum / count as f64).sqrt()));
         self.norm.push(canonical(square_sum.sqrt()));
     }
-}
-
-/// Never inlined: right behind an operation, which may give any NaN, the compiler leaves this out.
-#[inline(never)]
-pub(crate) fn canonical(value: f64) -> f64 {
-    if value.is_nan() { f64::from_bits(0x7ff8_0000_0000_0000) } else { value }
 }
 
 impl WeightsMeasured {

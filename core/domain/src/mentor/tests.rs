@@ -1,26 +1,31 @@
 //! A run without a trainer: a scripted policy behind the port, and batches with quotas only.
 
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use proptest::prelude::*;
 
 use super::*;
 use crate::audit::{DecisionAudit, Proofs};
-use crate::batch::DomainDraw;
+use crate::batch::{Cursor, DomainDraw};
+use crate::chain::Envelope;
 use crate::checkpoint::CheckpointState;
 use crate::command::{Asked, Candidate, Command};
+use crate::difference;
+use crate::follow::{BY_RUN_FILE, RUN_FILE};
 use crate::mixture::quotas;
 use crate::plugin::*;
 use crate::ramp::BatchRamp;
 use crate::schedule::Warmup;
 use crate::spec::RunSpec;
-use crate::step::LossSums;
+use crate::step::{LossSums, weighted_loss};
 use crate::testing::spec;
 
 mod attempts;
 mod ending;
 mod limits;
 mod malformed;
+mod mutations;
 mod weights;
 
 /// Doubles the first domain's share each call; its state counts calls. Faults while `faulty` is 1, and
@@ -28,10 +33,18 @@ mod weights;
 #[derive(Default)]
 struct Scripted {
     faulty: AtomicU64,
+    described: Mutex<BTreeMap<Digest, Description>>,
 }
 
 impl Plugins for Scripted {
-    fn call(&self, _: &Digest, request: &Request) -> Reply {
+    fn describe(&self, plugin: &Digest) -> Option<(World, String, Description)> {
+        let watches = *plugin == Digest::of(b"watching");
+        let world = if watches { World::Detector } else { World::Policy };
+        let described = self.described.lock().unwrap().get(plugin).cloned();
+        described.map(|description| (world, "0.1.0".to_owned(), description))
+    }
+
+    fn call(&self, plugin: &Digest, request: &Request) -> Reply {
         let ok = |state: Vec<u8>, output| Reply {
             outcome: Outcome::Ok,
             fuel: 7,
@@ -39,11 +52,17 @@ impl Plugins for Scripted {
         };
         let absent = || Outcome::NotCalled("not loaded".to_owned());
         match request {
-            _ if self.faulty.load(Ordering::Relaxed) == 2 => {
+            _ if self.faulty.load(Ordering::Relaxed) == 2 || !self.is_there(plugin) => {
                 Reply { outcome: absent(), fuel: 0, value: None }
             }
             Request::Init { .. } => ok(vec![0], Output::Nothing),
-            Request::Step { .. } if self.faulty.load(Ordering::Relaxed) > 0 => {
+            // It always fails.
+            Request::Step { .. } if *plugin == Digest::of(b"failing") => {
+                Reply { outcome: Outcome::OutOfFuel, fuel: 9, value: None }
+            }
+            Request::Step { .. } | Request::Watch { .. } | Request::Gate { .. }
+                if self.faulty.load(Ordering::Relaxed) > 0 =>
+            {
                 Reply { outcome: Outcome::OutOfFuel, fuel: 9, value: None }
             }
             Request::Step { state, observations } => {
@@ -66,11 +85,29 @@ impl Plugins for Scripted {
     }
 }
 
+impl Scripted {
+    fn is_there(&self, plugin: &Digest) -> bool {
+        self.described.lock().unwrap().contains_key(plugin)
+    }
+
+    fn knows(&self, candidate: &Candidate) {
+        let described = candidate.description.clone();
+        self.described.lock().unwrap().insert(candidate.plugin, described);
+    }
+}
+
 struct Run {
     mentor: Mentor,
     log: Vec<Recorded>,
     states: BTreeMap<Digest, Vec<u8>>,
     plugins: Arc<Scripted>,
+    wishes: u64,
+}
+
+/// Sums of sequences that all lose as much.
+fn even(loss: f64, tokens: u64) -> LossSums {
+    let loss_sum = loss * tokens as f64;
+    LossSums { loss_sum, loss_square_sum: loss_sum * loss_sum / tokens as f64, tokens }
 }
 
 impl Run {
@@ -98,7 +135,27 @@ impl Run {
         let state = RunState::start(&started).unwrap();
         let log = vec![Recorded { seq: 0, attempt: 0, recorded_at: 0, event: started }];
         let mentor = Mentor::new(state, plugins.clone());
-        Run { mentor, log, states: BTreeMap::new(), plugins }
+        let mut run = Run { mentor, log, states: BTreeMap::new(), plugins, wishes: 0 };
+        if run.mentor.state().plugins_to_bind().is_empty() {
+            run.validate_if_due();
+        }
+        run
+    }
+
+    fn validate_if_due(&mut self) {
+        self.validate_with_loss(2.0);
+    }
+
+    fn validate_with_loss(&mut self, loss: f64) {
+        let state = self.mentor.state();
+        if state.validation_is_due() {
+            let mut validation = crate::made::validation(state, &[LossSums::default(); 16]);
+            for sums in validation.losses.iter_mut().filter(|sums| sums.tokens > 0) {
+                *sums = even(loss, sums.tokens).canonical();
+            }
+            let event = Event::ValidationRecorded(validation);
+            self.take(Decided { events: vec![event], states: Vec::new() });
+        }
     }
 
     fn take(&mut self, decided: Decided) {
@@ -114,12 +171,16 @@ impl Run {
     }
 
     fn command(&mut self, command: Command) -> Option<String> {
+        let name = match &command {
+            Command::Bind { plugin, .. } => plugin.clone(),
+            _ => "scripted".to_owned(),
+        };
         let candidate = Candidate {
-            plugin: Digest::of(b"scripted"),
+            plugin: Digest::of(name.as_bytes()),
             world: World::Policy,
             interface: "0.1.0".to_owned(),
             description: Description {
-                name: "scripted".to_owned(),
+                name,
                 version: "1.0.0".to_owned(),
                 documentation: String::new(),
                 config_schema: "{}".to_owned(),
@@ -132,7 +193,8 @@ impl Run {
             engine: Digest::ZERO,
             limits: Limits::default(),
         };
-        let asked = Asked { number: 1, by: "test".to_owned(), command };
+        self.plugins.knows(&candidate);
+        let asked = self.asked(command);
         let decided = self.mentor.answer(&asked, Ok(candidate));
         let Event::CommandAnswered(answered) = &decided.events[0] else { panic!("no answer") };
         let refusal = answered.refusal.clone();
@@ -140,10 +202,23 @@ impl Run {
         refusal
     }
 
+    fn asked(&mut self, command: Command) -> Asked {
+        let of_file = self.mentor.state().plugins_to_bind().front();
+        if of_file.is_some_and(|plugin| plugin.wish() == command) {
+            return Asked { number: BY_RUN_FILE, by: RUN_FILE.to_owned(), command };
+        }
+        self.wishes += 1;
+        Asked { number: self.wishes, by: "test".to_owned(), command }
+    }
+
     fn bind(&mut self) {
+        self.bind_called("scripted");
+    }
+
+    fn bind_called(&mut self, name: &str) {
         let (config, role) = (serde_json::json!({}), Role::Active);
         let failure = FailurePolicy::FallBack;
-        let plugin = "scripted".to_owned();
+        let plugin = name.to_owned();
         assert_eq!(
             self.command(Command::Bind { plugin, config, role, failure, reason: String::new() }),
             None
@@ -156,55 +231,103 @@ impl Run {
 
     /// A step as the trainer makes it: one that is not finite is skipped.
     fn step_with_loss(&mut self, loss: f64) {
+        self.validate_if_due();
         let held = self.mentor.hold();
         self.take(held);
         let state = self.mentor.state();
         let mut carries = state.carries.clone();
         let counts = quotas(&state.mixture, state.next_sequences(), &mut carries);
-        let draws = (0..counts.len()).map(|index| DomainDraw {
-            sequences: counts[index],
-            from: state.cursors[index],
-            to: state.cursors[index],
-            carry: carries[index],
+        let draws = (0..counts.len()).map(|index| {
+            // Ten documents of ten tokens each, in order.
+            let drawn = state.domain_tokens[index] + u64::from(counts[index]) * 4;
+            let (epoch, rest) = ((drawn / 100) as u32, drawn % 100);
+            let to = Cursor { epoch, segment: 0, rank: rest / 10, token_offset: rest % 10 };
+            let from = state.cursors[index];
+            let to = if counts[index] > 0 { to } else { from };
+            DomainDraw { sequences: counts[index], from, to, carry: carries[index] }
         });
         let batch = Batch { sequences: vec![], draws: draws.collect() };
-        let sums = |sequences: u32| LossSums {
-            loss_sum: f64::from(sequences) * 8.0,
-            loss_square_sum: 1.0,
-            tokens: u64::from(sequences) * 4,
+        let sums = |&count: &u32| match count {
+            0 => LossSums::default(),
+            count => even(loss, u64::from(count) * 4),
         };
-        let pre_step = PreStep {
-            loss,
-            gradient_norm: 1.0,
-            nonfinite_count: 0,
-            losses: counts.iter().map(|&count| sums(count)).collect(),
-        };
-        let knobs = self.mentor.knobs();
+        let losses: Vec<LossSums> = counts.iter().map(sums).collect();
+        let tokens = losses.iter().map(|sums| sums.tokens).sum::<u64>() as f64;
+        let loss = weighted_loss(&losses, &state.loss_weights, tokens);
+        let nonfinite_count = u64::from(!loss.is_finite());
+        let losses = losses.into_iter().map(LossSums::canonical).collect();
+        let pre_step = PreStep { loss, gradient_norm: 1.0, nonfinite_count, losses };
         let asked = self.mentor.gate(&pre_step);
         let verdict = if pre_step.is_finite() { asked } else { asked.and(Verdict::Skip) };
         let report = TrainReport { pre_step, verdict, effective_clip: 1.0, step_us: 5 };
         self.measure_if_due();
-        let decided = self.mentor.decide(&batch, &knobs, report);
+        let decided = self.mentor.decide(&batch, &report).unwrap();
         self.take(decided);
     }
 
     fn audit(&self) -> Proofs {
-        let mut audit = DecisionAudit::default();
+        self.audit_log(&self.log)
+    }
+
+    /// An audit of a log, which may be another than this run's.
+    fn audit_log(&self, log: &[Recorded]) -> Proofs {
+        self.audited(DecisionAudit::default(), log)
+    }
+
+    fn audited(&self, mut audit: DecisionAudit, log: &[Recorded]) -> Proofs {
         let (mut proofs, mut segments) = (Proofs::default(), Vec::new());
-        for recorded in &self.log {
-            let (divergences, complete) = audit.fold(recorded);
-            divergences.into_iter().for_each(|divergence| proofs.diverge(divergence));
+        for recorded in log {
+            let (divergences, complete) = audit.fold(&envelope(recorded), &recorded.event);
+            divergences.into_iter().for_each(|divergence| proofs.note(divergence));
             segments.extend(complete);
         }
-        segments.extend(audit.finish());
+        let claimed = audit.claimed();
+        let (open, unfiled) = audit.finish();
+        proofs.add(unfiled);
+        segments.extend(open);
         for segment in segments {
             let kept = match segment.start {
                 crate::audit::Start::Kept(digest) => self.states.get(&digest).cloned(),
-                crate::audit::Start::Init(_) => None,
+                crate::audit::Start::Init(_) | crate::audit::Start::Goes(_) => None,
             };
+            let is_kept = matches!(segment.start, crate::audit::Start::Kept(_));
+            if is_kept && kept.is_none() {
+                let mut planted = Proofs { not_provable: segment.claims(), ..Proofs::default() };
+                planted.note(missing_state());
+                proofs.add(planted);
+                continue;
+            }
             proofs.add(segment.execute(&*self.plugins, kept, Digest::ZERO));
         }
+        assert_eq!(proofs.proved + proofs.not_provable + proofs.diverged, claimed, "{proofs:?}");
         proofs
+    }
+}
+
+/// As an auditor says it who has no such bytes: the program ends there.
+fn missing_state() -> crate::audit::Divergence {
+    crate::audit::Divergence {
+        seq: u64::MAX,
+        step: None,
+        plugin: "log".to_owned(),
+        what: "a state that is missing".to_owned(),
+        logged: String::new(),
+        found: String::new(),
+    }
+}
+
+/// The envelope of a log with one writer.
+fn envelope(recorded: &Recorded) -> Envelope {
+    let Recorded { seq, attempt, recorded_at, ref event } = *recorded;
+    Envelope {
+        run_id: crate::id::RunId::SYSTEM,
+        seq,
+        attempt,
+        step: event.step(),
+        kind: event.kind(),
+        schema_version: 1,
+        recorded_at,
+        writer_epoch: 1,
     }
 }
 
@@ -250,6 +373,19 @@ fn faults_fall_back_to_the_prior_and_then_quarantine() {
 }
 
 #[test]
+fn what_the_machine_could_not_do_quarantines_nobody() {
+    let mut run = Run::start();
+    run.bind();
+    (0..2).for_each(|_| run.step());
+    run.plugins.faulty.store(2, Ordering::Relaxed);
+    (0..20).for_each(|_| run.step());
+    assert!(run.mentor.state().bindings[&BindingId(0)].live);
+    run.plugins.faulty.store(0, Ordering::Relaxed);
+    // A first state and one call, then ten that were never made.
+    assert_eq!(run.audit(), Proofs { proved: 2, not_provable: 10, ..Proofs::default() });
+}
+
+#[test]
 fn what_was_seen_since_the_last_ok_is_shown_again() {
     let mut run = Run::start();
     run.bind();
@@ -274,6 +410,30 @@ fn honest_log_audits_clean() {
     assert_eq!(run.audit(), Proofs { proved: 6, ..Proofs::default() });
 }
 
+/// A binding that is called for long without a kept state costs no more memory than that.
+#[test]
+fn calls_that_are_executed_in_parts_give_what_they_give_at_once() {
+    let mut run = Run::start();
+    run.bind();
+    (0..20).for_each(|_| run.step());
+    let at_once = run.audit();
+    assert_eq!(at_once, Proofs { proved: 11, ..Proofs::default() });
+    assert_eq!(run.audited(DecisionAudit::holding(2000), &run.log), at_once);
+    run.forge(|event| match event {
+        Event::StepRecorded(step) if step.step == 9 => {
+            step.receipts[0].fuel += 1;
+            true
+        }
+        _ => false,
+    });
+    // What comes after it up to the next kept state starts from a state that nobody knows.
+    for holding in [usize::MAX, 2000, 0] {
+        let proofs = run.audited(DecisionAudit::holding(holding), &run.log);
+        assert_eq!((proofs.proved, proofs.diverged, proofs.not_provable), (5, 1, 5));
+        assert!(proofs.first.unwrap().what.starts_with("fuel of Step"));
+    }
+}
+
 #[test]
 fn one_weight_changed_in_a_decision_is_named() {
     let mut run = Run::start();
@@ -294,7 +454,7 @@ fn one_weight_changed_in_a_decision_is_named() {
     mixture.weights[1] += 1;
     let first = run.audit().first.unwrap();
     assert_eq!((first.seq, first.plugin.as_str()), (seq as u64, "scripted@1.0.0"));
-    assert_eq!(first.what, "applied effects");
+    assert_eq!(first.what, "receipts[0].effects[0].mixture.weights[0]");
 }
 
 #[test]
@@ -336,10 +496,10 @@ fn step_that_is_not_finite_must_be_skipped_and_nothing_else() {
     let mut run = Run::start();
     run.step_with_loss(f64::NAN);
     assert_eq!(run.audit().diverged, 0);
-    let Event::StepRecorded(step) = &mut run.log[1].event else { panic!("no step") };
+    let Event::StepRecorded(step) = &mut run.log[2].event else { panic!("no step") };
     assert_eq!(step.verdict, Verdict::Skip);
     step.verdict = Verdict::Proceed;
-    assert_eq!(run.audit().first.unwrap().what, "verdict");
+    assert_eq!(run.audit().first.unwrap().what, "verdict.kind");
 }
 
 #[test]
@@ -541,7 +701,7 @@ fn learning_rate_that_spec_and_commands_do_not_give_is_named() {
         }
         _ => false,
     });
-    assert_eq!(run.first_divergence(), "learning rate");
+    assert_eq!(run.first_divergence(), "learning_rate");
 }
 
 #[test]
@@ -555,7 +715,7 @@ fn sequences_that_spec_and_commands_do_not_give_are_named() {
         }
         _ => false,
     });
-    assert_eq!(run.first_divergence(), "quotas");
+    assert_eq!(run.first_divergence(), "draws[0].sequences");
 }
 
 #[test]
@@ -575,7 +735,7 @@ fn knob_turned_otherwise_than_asked_or_by_nobody_is_named() {
         }
         _ => false,
     });
-    assert_eq!(what, "what a command did");
+    assert_eq!(what, "peak");
     let what = turned(|event| match event {
         Event::BatchSizeSet(_) => {
             *event = Event::RunPaused(RunPaused { step: 0 });
@@ -583,7 +743,7 @@ fn knob_turned_otherwise_than_asked_or_by_nobody_is_named() {
         }
         _ => false,
     });
-    assert_eq!(what, "what a command did");
+    assert_eq!(what, "what may come here");
     let what = turned(|event| match event {
         Event::CommandAnswered(answered) => {
             answered.refusal = Some("no".to_owned());
@@ -591,7 +751,7 @@ fn knob_turned_otherwise_than_asked_or_by_nobody_is_named() {
         }
         _ => false,
     });
-    assert_eq!(what, "answer to a command");
+    assert_eq!(what, "refusal");
     let what = turned(|event| match event {
         Event::CommandAnswered(answered) => {
             answered.asked = r#"{"command":"pause"}"#.to_owned();
@@ -599,7 +759,7 @@ fn knob_turned_otherwise_than_asked_or_by_nobody_is_named() {
         }
         _ => false,
     });
-    assert_eq!(what, "what a command did");
+    assert_eq!(what, "asked");
 }
 
 /// What may happen between two steps, or a step.

@@ -4,13 +4,13 @@
 use std::sync::Arc;
 
 use hm_domain::audit::DecisionAudit;
-use hm_domain::batch::{Batch, DomainDraw};
+use hm_domain::batch::{Batch, Cursor, DomainDraw};
 use hm_domain::chain::{Envelope, Walk};
 use hm_domain::event::{self, Event, Recorded, RunStarted, ValidationRecorded};
 use hm_domain::id::{Digest, RunId};
 use hm_domain::mentor::{Decided, Mentor};
 use hm_domain::mixture::quotas;
-use hm_domain::plugin::{Outcome, Plugins, Reply, Request};
+use hm_domain::plugin::{Description, Outcome, Plugins, Reply, Request, World};
 use hm_domain::state::RunState;
 use hm_domain::step::{LossSums, PreStep, TrainReport, Verdict};
 
@@ -110,6 +110,10 @@ fn encode_older(event: &Event) -> (u16, u16, Vec<u8>) {
 struct Nobody;
 
 impl Plugins for Nobody {
+    fn describe(&self, _: &Digest) -> Option<(World, String, Description)> {
+        None
+    }
+
     fn call(&self, _: &Digest, _: &Request) -> Reply {
         Reply { outcome: Outcome::NotCalled("nobody".to_owned()), fuel: 0, value: None }
     }
@@ -150,26 +154,27 @@ impl Run {
         let state = self.mentor.state();
         let mut carries = state.carries.clone();
         let counts = quotas(&state.mixture, state.next_sequences(), &mut carries);
-        let draws = (0..counts.len()).map(|index| DomainDraw {
-            sequences: counts[index],
-            from: state.cursors[index],
-            to: state.cursors[index],
-            carry: carries[index],
+        let length = u64::from(state.spec.model.sequence_length);
+        let draws = (0..counts.len()).map(|index| {
+            let (from, tokens) = (state.cursors[index], state.spec.domains[index].tokens());
+            let drawn = state.domain_tokens[index] + u64::from(counts[index]) * length;
+            let (epoch, token_offset) = ((drawn / tokens) as u32, drawn % tokens);
+            let moved = Cursor { epoch, segment: 0, rank: 0, token_offset };
+            let to = if counts[index] > 0 { moved } else { from };
+            DomainDraw { sequences: counts[index], from, to, carry: carries[index] }
         });
         let batch = Batch { sequences: Vec::new(), draws: draws.collect() };
-        let length = u64::from(state.spec.model.sequence_length);
-        let sums = |sequences: &u32| LossSums {
-            loss_sum: f64::from(*sequences) * length as f64 * 2.0,
-            loss_square_sum: 1.0,
-            tokens: u64::from(*sequences) * length,
+        let sums = |sequences: &u32| {
+            let tokens = u64::from(*sequences) * length;
+            let loss_sum = tokens as f64 * 2.0;
+            LossSums { loss_sum, loss_square_sum: loss_sum * 2.0, tokens }
         };
         let losses = counts.iter().map(sums).collect();
         let pre_step = PreStep { loss: 2.0, gradient_norm: 1.0, nonfinite_count: 0, losses };
-        let knobs = self.mentor.knobs();
         assert_eq!(self.mentor.gate(&pre_step), Verdict::Proceed);
         let (verdict, effective_clip) = (Verdict::Proceed, 1.0);
         let report = TrainReport { pre_step, verdict, effective_clip, step_us: 5 };
-        let Decided { events, .. } = self.mentor.decide(&batch, &knobs, report);
+        let Decided { events, .. } = self.mentor.decide(&batch, &report).unwrap();
         self.take(events);
     }
 
@@ -208,7 +213,7 @@ fn replayed(log: &[StoredEvent]) -> RunState {
             None => folded = Some(RunState::start(&recorded.event).unwrap()),
             Some(state) => state.apply(&recorded.event),
         }
-        let (divergences, _) = audit.fold(&recorded);
+        let (divergences, _) = audit.fold(&stored.envelope, &recorded.event);
         assert!(divergences.is_empty(), "{recorded:?}: {divergences:?}");
     }
     folded.unwrap()

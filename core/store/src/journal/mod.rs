@@ -79,12 +79,13 @@ impl Journal {
         notice: impl Fn(&str) + Send + Sync + 'static,
     ) -> Journal {
         let (next_seq, chain) = (lease.head().next_seq, lease.head().chain);
+        let last_at = lease.last_at();
         let shared = Arc::new(Shared::new(next_seq));
         let (writer, notice): (_, Notice) = ((lease.run_id(), lease.epoch()), Arc::new(notice));
         let task =
             Writer { shared: shared.clone(), lease, limits, hurried, notice: notice.clone() };
         handle.spawn(task.run());
-        Journal { shared, writer, next_seq, chain, last_at: 0, limits, notice }
+        Journal { shared, writer, next_seq, chain, last_at, limits, notice }
     }
 
     /// Seq that the next event will have.

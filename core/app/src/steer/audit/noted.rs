@@ -87,8 +87,8 @@ impl Source for Noted<'_> {
         self.source.state(digest)
     }
 
-    fn has_log_of(&self, run: RunId) -> Result<bool> {
-        self.source.has_log_of(run)
+    fn holds(&self, run: RunId) -> Result<bool> {
+        self.source.holds(run)
     }
 
     fn event_of(&self, run: RunId, seq: u64) -> Result<Option<StoredEvent>> {

@@ -1,13 +1,48 @@
 //! What an audit found, for people and for machines.
 
-use hm_domain::audit::{Divergence, Proofs};
+use std::collections::BTreeMap;
+
+use hm_domain::audit::{DecisionAudit, Divergence, Proofs};
+use hm_domain::facts;
 use hm_domain::id::RunId;
+use hm_domain::state::Phase;
+use hm_store::Head as LogHead;
 use serde::Serialize;
 
 use super::Level;
 use crate::prove::anchors::Head;
 use crate::prove::held::Held;
-use crate::steer::parent::Parentage;
+
+/// How much of a run was looked at.
+#[derive(Clone, Debug, Default, Serialize)]
+pub(crate) struct Scope {
+    pub(crate) events: u64,
+    /// Steps on record, as far as the log could be followed.
+    pub(crate) steps: u64,
+    /// Steps that the run is to have.
+    pub(crate) steps_planned: u64,
+    /// Whether the log is all of its run; one that is not may have been cut.
+    pub(crate) ended: bool,
+    /// Plugin calls that the log claims, a first state counted as one: as many as are proved, not
+    /// provable or diverged.
+    pub(crate) claimed: u64,
+    /// What its parent's log says of a fork.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) parent: Option<String>,
+}
+
+impl Scope {
+    pub(super) fn of(audit: Option<&DecisionAudit>, events: u64, head: LogHead) -> Scope {
+        let state = audit.and_then(DecisionAudit::state);
+        let (steps, steps_planned) =
+            state.map_or((0, 0), |state| (state.next_step, state.spec.training.steps));
+        let ended = match state {
+            Some(state) => matches!(state.phase, Phase::Finished(_)),
+            None => head.sealed,
+        };
+        Scope { events, steps, steps_planned, ended, claimed: 0, parent: None }
+    }
+}
 
 /// What an audit found.
 #[derive(Clone, Debug, Serialize)]
@@ -15,15 +50,14 @@ pub(crate) struct Report {
     pub(crate) run: String,
     pub(crate) level: String,
     pub(crate) verdict: &'static str,
-    pub(crate) events: u64,
-    pub(crate) steps: u64,
-    /// Whether the log is all of its run; one that is not may have been cut.
-    pub(crate) ended: bool,
-    /// What its parent's log says of a fork.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) parent: Option<String>,
+    #[serde(flatten)]
+    pub(crate) scope: Scope,
+    /// Events that are not as they must be.
+    pub(crate) events_diverged: u64,
     #[serde(flatten)]
     pub(crate) proofs: Proofs,
+    /// What this level takes at its word, by who said it.
+    pub(crate) word_of: BTreeMap<&'static str, Vec<String>>,
     /// Where the log stood that was audited.
     pub(crate) head: Option<Head>,
     /// What its chain was held against.
@@ -34,58 +68,57 @@ impl Report {
     pub(super) fn new(
         run: RunId,
         level: Level,
-        (events, steps, ended): (u64, u64, bool),
-        proofs: Proofs,
+        scope: Scope,
+        (events_diverged, proofs): (u64, Proofs),
     ) -> Report {
-        let verdict = match (proofs.diverged, proofs.not_provable) {
-            (0, 0) => "proved",
-            (0, _) => "not provable in part",
-            _ => "diverged",
+        let verdict = match (&proofs.first, level) {
+            (Some(_), _) => "diverged",
+            (None, Level::Chain) => "unbroken",
+            (None, _) if scope.claimed == 0 => "host part follows",
+            (None, _) if proofs.not_provable > 0 => "not provable in part",
+            (None, _) => "proved",
         };
-        let level = format!("{level:?}").to_lowercase();
+        let word_of = match level {
+            Level::Chain => BTreeMap::new(),
+            Level::Decisions => facts::taken_at_their_word().into_iter().collect(),
+        };
+        let (run, level) = (run.to_string(), format!("{level:?}").to_lowercase());
         let (head, anchors) = (None, Vec::new());
-        let (run, parent) = (run.to_string(), None);
-        Report { run, level, verdict, events, steps, ended, parent, proofs, head, anchors }
-    }
-
-    /// Adds what the log of its parent says.
-    pub(super) fn descend(&mut self, Parentage { said, differs }: Parentage) {
-        self.parent = Some(said);
-        if let Some(divergence) = differs {
-            self.proofs.diverge(divergence);
-            self.verdict = "diverged";
-        }
+        Report { run, level, verdict, scope, events_diverged, proofs, word_of, head, anchors }
     }
 
     /// Adds what the chain was held against, and where it does not pass through.
     pub(super) fn hold(&mut self, (anchors, divergence): (Vec<Held>, Option<Divergence>)) {
         self.anchors = anchors;
         if let Some(divergence) = divergence {
-            self.proofs.diverge(divergence);
+            self.proofs.note(divergence);
+            self.events_diverged += 1;
             self.verdict = "diverged";
         }
     }
 
     /// 0 when nothing diverged (with `strict`: and nothing was unprovable), else 1.
     pub(crate) fn exit_code(&self, strict: bool) -> u8 {
-        u8::from(self.proofs.diverged > 0 || (strict && self.proofs.not_provable > 0))
+        u8::from(self.proofs.first.is_some() || (strict && self.proofs.not_provable > 0))
     }
 
     pub(crate) fn print(&self) {
-        println!("audit of {} at level {}: {}", self.run, self.level, self.verdict);
-        println!("  {} events, {} steps", self.events, self.steps);
-        if !self.ended {
-            println!(
-                "  not ended: the run may go on, and nothing here says where its log must end"
-            );
+        let Report { run, level, verdict, scope, events_diverged, proofs, word_of, .. } = self;
+        println!("audit of {run} at level {level}: {verdict}");
+        println!("  {} events, {} steps", scope.events, scope.steps);
+        if !scope.ended {
+            let of = match scope.steps_planned {
+                0 => "not ended".to_owned(),
+                planned => format!("unfinished: {} of {planned} steps", scope.steps),
+            };
+            println!("  {of}; the run may go on, and nothing here says where its log must end");
         }
-        if let Some(parent) = &self.parent {
+        if let Some(parent) = &scope.parent {
             println!("  {parent}");
         }
-        let Proofs { proved, not_provable, diverged, first } = &self.proofs;
-        println!(
-            "  {proved} plugin calls proved, {not_provable} not provable, {diverged} diverged"
-        );
+        if level != "chain" {
+            self.print_calls();
+        }
         match &self.anchors[..] {
             [] => println!(
                 "  held against no anchor: nothing here tells whether the chain was made anew as a whole"
@@ -95,11 +128,36 @@ impl Report {
         if let Some(head) = self.head {
             println!("  head: {head}");
         }
-        if let Some(Divergence { seq, step, plugin, what, logged, found }) = first {
+        if *events_diverged > 0 {
+            println!("  {events_diverged} events are not what follows from those before them");
+        }
+        if let Some(Divergence { seq, step, plugin, what, logged, found }) = &proofs.first {
             let step = step.map(|step| format!(" (step {step})")).unwrap_or_default();
             println!("  first divergence at seq {seq}{step}, {plugin}: {what}");
             println!("    logged: {logged}");
             println!("    found:  {found}");
+        }
+        if !word_of.is_empty() {
+            println!("  nothing in the log can show these, which are taken at their word:");
+        }
+        for (by, fields) in word_of {
+            println!("    {by}: {}", fields.join(", "));
+        }
+    }
+
+    fn print_calls(&self) {
+        let Proofs { proved, not_provable, diverged, other_engine, .. } = &self.proofs;
+        match self.scope.claimed {
+            0 => println!("  no plugin call to prove"),
+            claimed => println!(
+                "  {claimed} plugin calls claimed: {proved} proved, {not_provable} not provable, \
+                 {diverged} diverged"
+            ),
+        }
+        if *other_engine > 0 {
+            println!(
+                "  fuel of {other_engine} proved calls not compared: they were made under another engine"
+            );
         }
     }
 }

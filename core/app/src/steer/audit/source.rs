@@ -27,12 +27,13 @@ pub(crate) trait Source {
     /// A kept state of a plugin, likewise.
     fn state(&self, digest: Digest) -> Result<Option<Vec<u8>>>;
 
-    /// Whether the log of another run is at hand as well; where one run is all there is, it is not.
-    fn has_log_of(&self, _run: RunId) -> Result<bool> {
+    /// Whether the log of another run is at hand, such as that of a fork's parent. Where there is one run and
+    /// no more, it is not.
+    fn holds(&self, _run: RunId) -> Result<bool> {
         Ok(false)
     }
 
-    /// An event of that.
+    /// An event of such a log.
     fn event_of(&self, _run: RunId, _seq: u64) -> Result<Option<StoredEvent>> {
         Ok(None)
     }
@@ -74,15 +75,15 @@ impl Source for Logged {
         Ok(wait_for(&self.runtime, self.store.blob(digest))?)
     }
 
-    fn has_log_of(&self, run: RunId) -> Result<bool> {
+    fn holds(&self, run: RunId) -> Result<bool> {
         match wait_for(&self.runtime, self.store.head(run)) {
+            Ok(_) => Ok(true),
             Err(StoreError::NoRun(_)) => Ok(false),
-            found => Ok(found.map(|_| true)?),
+            Err(error) => Err(error.into()),
         }
     }
 
     fn event_of(&self, run: RunId, seq: u64) -> Result<Option<StoredEvent>> {
-        let mut page = wait_for(&self.runtime, self.store.read_raw(run, seq, 1))?;
-        Ok(page.pop().filter(|stored| stored.envelope.seq == seq))
+        Ok(wait_for(&self.runtime, self.store.read_raw(run, seq, 1))?.pop())
     }
 }

@@ -3,6 +3,7 @@
 use super::*;
 use crate::ending::{Due, NON_FINITE_STEPS_MAX};
 use crate::precision::Precision;
+use crate::spec::SegmentSpec;
 
 impl Run {
     fn due(&self) -> Option<Due> {
@@ -13,21 +14,36 @@ impl Run {
         (0..count).for_each(|_| self.step_with_loss(loss));
     }
 
-    fn event(&mut self, event: Event) {
+    pub(super) fn event(&mut self, event: Event) {
         self.take(Decided { events: vec![event], states: Vec::new() });
     }
 
-    fn finish(&mut self, ending: Ending, reason: &str) {
+    pub(super) fn finish(&mut self, ending: Ending, reason: &str) {
+        if ending == Ending::Completed {
+            self.validate_if_due();
+            self.checkpoint();
+        }
         let step = self.mentor.state().next_step;
         self.event(Event::RunFinished(RunFinished { step, ending, reason: reason.to_owned() }));
     }
 
+    /// Plugin states and the begin of a checkpoint: its seq.
+    fn begin_checkpoint(&mut self) -> u64 {
+        if !self.mentor.state().states_are_kept() {
+            let kept = self.mentor.keep_states();
+            self.take(kept);
+        }
+        let (begun, state) = (self.log.len() as u64, self.mentor.state());
+        let begin = CheckpointBegun { step: state.next_step, state: state.digest() };
+        self.event(Event::CheckpointBegun(begin));
+        begun
+    }
+
     pub(super) fn checkpoint(&mut self) {
-        let step = self.mentor.state().next_step;
-        let (begun, state) = (self.log.len() as u64, self.mentor.state().digest());
-        self.event(Event::CheckpointBegun(CheckpointBegun { step, state }));
-        let folder = format!("{step}");
-        let saved = CheckpointSaved { step, begun, digest: Digest::ZERO, folder, bytes: 1 };
+        let begun = self.begin_checkpoint();
+        let (state, step) = (self.mentor.state(), self.mentor.state().next_step);
+        let digest = Digest::of(&step.to_le_bytes());
+        let saved = crate::made::checkpoint(state, (begun, step), (digest, 1));
         self.event(Event::CheckpointSaved(saved));
     }
 }
@@ -44,8 +60,11 @@ fn twenty_steps_in_a_row_without_numbers_end_the_run_as_failed() {
     run.steps_with_loss(1, f64::INFINITY);
     let Due { ending, reason } = run.due().unwrap();
     assert_eq!(ending, Ending::Failed);
-    for part in ["20 steps in a row, since step 7", "that of step 5 (5)", "training.learning_rate"]
-    {
+    for part in [
+        "20 steps in a row, since step 7",
+        "that of step 5 (a000-s0000000005-",
+        "training.learning_rate",
+    ] {
         assert!(reason.contains(part), "{reason}");
     }
     run.finish(ending, &reason);
@@ -69,10 +88,10 @@ fn checkpoint_is_good_once_a_step_with_numbers_came_after_it() {
     run.steps_with_loss(NON_FINITE_STEPS_MAX - 3, f64::NAN);
     let Due { ending, reason } = run.due().unwrap();
     assert!(
-        reason.ends_with(
+        reason.contains(
             "since step 6, were no finite numbers and nothing was learned from \
         them: try a smaller training.learning_rate, a longer warm-up or a smaller \
-        optimizer.clip_norm; the newest checkpoint from before them is that of step 3 (3)"
+        optimizer.clip_norm; the newest checkpoint from before them is that of step 3 (a000-s0000000003-"
         ),
         "{reason}"
     );
@@ -119,15 +138,18 @@ fn fewer_are_told_at_the_end_and_a_good_one_between_them_begins_the_count_anew()
 #[test]
 fn run_whose_last_steps_and_validation_give_no_numbers_has_failed() {
     let validated = |loss_sum: f64| {
-        let mut run = Run::start();
+        let mut spec = spec(2);
+        spec.validation.sequences_per_domain = 2;
+        let held_out = SegmentSpec { tokens: 9, ..spec.domains[0].segments[0].clone() };
+        spec.domains[0].validation = Some(held_out);
+        let mut run = Run::of(spec);
         run.steps_with_loss(97, 2.0);
         run.checkpoint();
         run.steps_with_loss(1, 2.0);
         run.steps_with_loss(2, f64::NAN);
         // Of the steps alone nobody knows whether it was the batch or the weights.
         assert_eq!(run.due().unwrap().ending, Ending::Completed);
-        let losses = vec![crate::step::LossSums { loss_sum, loss_square_sum: 1.0, tokens: 8 }; 2];
-        run.event(Event::ValidationRecorded(ValidationRecorded { step: 100, losses }));
+        run.validate_with_loss(loss_sum / 8.0);
         let due = run.due().unwrap();
         run.finish(due.ending, &due.reason);
         assert_eq!(run.audit(), Proofs::default());
@@ -135,7 +157,7 @@ fn run_whose_last_steps_and_validation_give_no_numbers_has_failed() {
     };
     let Due { ending, reason } = validated(f64::NAN);
     assert_eq!(ending, Ending::Failed);
-    for part in ["2 steps in a row, since step 98", "that of step 97 (97)"] {
+    for part in ["2 steps in a row, since step 98", "that of step 97 (a000-s0000000097-"] {
         assert!(reason.contains(part), "{reason}");
     }
     assert_eq!(validated(16.0).ending, Ending::Completed);
@@ -207,49 +229,65 @@ fn end_that_does_not_follow_from_the_log_is_named() {
         run.first_divergence()
     };
     let failed = "some other reason";
-    assert_eq!(ended_as(Ending::Completed, "all steps are done"), "end of the run");
-    assert_eq!(ended_as(Ending::Failed, failed), "end of the run");
+    assert_eq!(ended_as(Ending::Completed, "all steps are done"), "ending");
+    assert_eq!(ended_as(Ending::Failed, failed), "reason");
     let mut early = Run::start();
     early.step();
     early.finish(Ending::Completed, "all steps are done");
-    assert_eq!(early.first_divergence(), "end of the run");
+    assert_eq!(early.first_divergence(), "what may come here");
     // One step more than there may be.
     let mut on = Run::start();
     on.steps_with_loss(NON_FINITE_STEPS_MAX + 1, f64::NAN);
-    assert_eq!(on.first_divergence(), "end of the run");
+    assert_eq!(on.first_divergence(), "what may come here");
 }
 
-/// What a run file asks for and does not get.
-fn refused(reason: &str) -> Event {
+/// A run whose file asks for a plugin.
+fn with_a_plugin() -> Run {
+    let plugin = crate::spec::PluginSpec {
+        plugin: "x".to_owned(),
+        digest: Digest::of(b"x"),
+        config: serde_json::json!({}),
+        role: Role::Active,
+        failure: FailurePolicy::HoldLast,
+    };
+    Run::of(RunSpec { plugins: vec![plugin], ..spec(2) })
+}
+
+/// What it does not get.
+fn refused(run: &Run, reason: &str) -> Event {
+    let wish = run.mentor.state().plugins_to_bind()[0].wish();
     Event::CommandAnswered(CommandAnswered {
         command: 0,
         step: 0,
-        asked: r#"{"command":"bind","plugin":"x","config":{},"role":"active"}"#.to_owned(),
+        asked: serde_json::to_string(&wish).unwrap(),
         by: "run file".to_owned(),
         refusal: Some(reason.to_owned()),
     })
 }
 
 fn not_saved(run: &mut Run, reason: &str) {
+    run.begin_checkpoint();
     let step = run.mentor.state().next_step;
     run.event(Event::CheckpointFailed(CheckpointFailed { step, reason: reason.to_owned() }));
 }
 
 #[test]
 fn failure_that_no_rule_gives_has_its_reason_right_before_it() {
-    let mut unbound = Run::start();
-    unbound.event(refused("it refuses"));
+    let mut unbound = with_a_plugin();
+    unbound.event(refused(&unbound, "it refuses"));
     unbound.finish(Ending::Failed, "plugin `x` of the run file could not be bound: it refuses");
     assert_eq!(unbound.audit(), Proofs::default());
     let mut broken = Run::start();
     broken.steps_with_loss(3, 2.0);
     not_saved(&mut broken, "a weight is NaN");
-    broken
-        .finish(Ending::Failed, "at step 3 a weight is NaN; try a smaller training.learning_rate");
+    let reason = "at step 3 a weight is NaN; try a smaller training.learning_rate; there is no \
+                  checkpoint from before";
+    broken.finish(Ending::Failed, reason);
     assert_eq!(broken.audit(), Proofs::default());
     // All was done, and then the weights could not be saved.
     let mut unsaved = Run::start();
     unsaved.steps_with_loss(100, 2.0);
+    unsaved.validate_if_due();
     not_saved(&mut unsaved, "a weight is NaN");
     unsaved.finish(Ending::Failed, "all steps are done, but a weight is NaN");
     assert_eq!(unsaved.audit(), Proofs::default());
@@ -260,25 +298,26 @@ fn completed_run_that_is_written_down_as_failed_is_named() {
     let done = || {
         let mut run = Run::start();
         run.steps_with_loss(100, 2.0);
+        run.validate_if_due();
         run
     };
     let mut made_up = done();
     made_up.checkpoint();
     made_up.finish(Ending::Failed, "the machine broke");
-    assert_eq!(made_up.first_divergence(), "end of the run");
+    assert_eq!(made_up.first_divergence(), "ending");
     // A reason that the log does not give, or one that is over.
     let mut another = done();
     not_saved(&mut another, "a weight is NaN");
     another.finish(Ending::Failed, "the machine broke");
-    assert_eq!(another.first_divergence(), "end of the run");
+    assert_eq!(another.first_divergence(), "what may come here");
     let mut saved = done();
     not_saved(&mut saved, "the disk is full");
     saved.checkpoint();
     saved.finish(Ending::Failed, "all steps are done, but the disk is full");
-    assert_eq!(saved.first_divergence(), "end of the run");
+    assert_eq!(saved.first_divergence(), "ending");
     let mut unbound = Run::start();
     unbound.finish(Ending::Failed, "plugin `x` of the run file could not be bound: it refuses");
-    assert_eq!(unbound.first_divergence(), "end of the run");
+    assert_eq!(unbound.first_divergence(), "what may come here");
 }
 
 #[test]
@@ -289,20 +328,22 @@ fn what_happens_between_steps_is_held_to_the_step_before_which_it_does() {
         run.event(event);
         run.first_divergence()
     };
-    assert_eq!(wrong(Event::RunPaused(RunPaused { step: 4 })), "step of the event");
+    assert_eq!(wrong(Event::RunPaused(RunPaused { step: 4 })), "what may come here");
     let digest = Digest::ZERO;
     let saved = CheckpointSaved { step: 2, begun: 1, digest, folder: "2".to_owned(), bytes: 1 };
-    assert_eq!(wrong(Event::CheckpointSaved(saved)), "step of the event");
+    assert_eq!(wrong(Event::CheckpointSaved(saved)), "what may come here");
     let mut run = Run::start();
     run.steps_with_loss(100, 2.0);
+    run.validate_if_due();
+    run.checkpoint();
     let reason = "all steps are done".to_owned();
     let ending = Ending::Completed;
     run.event(Event::RunFinished(RunFinished { step: 7, ending, reason }));
-    assert_eq!(run.first_divergence(), "steps at the end of the run");
+    assert_eq!(run.first_divergence(), "step");
     // Nothing follows the end.
     let mut on = Run::start();
     on.steps_with_loss(100, 2.0);
     on.finish(Ending::Completed, "all steps are done");
     on.event(Event::RunPaused(RunPaused { step: 100 }));
-    assert_eq!(on.first_divergence(), "after the end of the run");
+    assert_eq!(on.first_divergence(), "what may come here");
 }

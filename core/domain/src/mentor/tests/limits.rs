@@ -163,7 +163,7 @@ fn limit_that_was_left_out_or_made_up_is_named() {
             limited.mixture = run.log[0].event.clone().prior();
         }
     }
-    assert_eq!(forged.audit().first.unwrap().what, "limits of the mixture");
+    assert_eq!(forged.audit().first.unwrap().what, "mixture.version");
     // Nobody may hold a mixture that keeps within its limits.
     let mut made_up = Run::start();
     made_up.step();
@@ -171,7 +171,7 @@ fn limit_that_was_left_out_or_made_up_is_named() {
     let mixture = crate::mixture::Mixture::from_shares(1, &[0.9, 0.1]).unwrap();
     let limited = MixtureLimited { step: state.next_step, mixture, rules: Vec::new() };
     made_up.take(Decided { events: vec![Event::MixtureLimited(limited)], states: Vec::new() });
-    assert_eq!(made_up.audit().first.unwrap().what, "limits of the mixture");
+    assert_eq!(made_up.audit().first.unwrap().what, "what may come here");
 }
 
 #[test]
@@ -184,7 +184,7 @@ fn first_mixture_that_the_spec_does_not_give_is_named() {
         }
         _ => false,
     });
-    assert_eq!(run.audit().first.unwrap().what, "first mixture");
+    assert_eq!(run.audit().first.unwrap().what, "prior.weights[0]");
 }
 
 #[test]
@@ -199,7 +199,7 @@ fn mixture_set_by_hand_that_nobody_asked_for_is_named() {
         }
         _ => false,
     });
-    assert_eq!(run.audit().first.unwrap().what, "what a command did");
+    assert_eq!(run.audit().first.unwrap().what, "mixture.weights[0]");
 }
 
 #[test]

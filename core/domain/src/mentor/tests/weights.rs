@@ -44,7 +44,7 @@ impl Run {
     }
 
     /// Binds a detector that watches every other step and gates every one.
-    fn bind_detector(&mut self, columns: &[&str], (role, watches): (Role, bool)) {
+    pub(super) fn bind_detector(&mut self, columns: &[&str], (role, watches): (Role, bool)) {
         let candidate = Candidate {
             plugin: Digest::of(b"watching"),
             world: World::Detector,
@@ -70,7 +70,8 @@ impl Run {
             failure: FailurePolicy::HoldLast,
             reason: String::new(),
         };
-        let asked = Asked { number: 1, by: "test".to_owned(), command };
+        self.plugins.knows(&candidate);
+        let asked = self.asked(command);
         let decided = self.mentor.answer(&asked, Ok(candidate));
         self.take(decided);
     }
@@ -133,7 +134,7 @@ fn shadow_counts_and_whoever_does_not_watch_or_does_not_ask_counts_not() {
 fn quarantined_plugin_is_measured_for_no_more() {
     let mut run = Run::start();
     run.bind_detector(&["weight_std.lm_head"], (Role::Active, true));
-    run.plugins.faulty.store(2, Ordering::Relaxed);
+    run.plugins.faulty.store(1, Ordering::Relaxed);
     (0..20).for_each(|_| run.step());
     let after = run.log.iter().position(|r| matches!(r.event, Event::BindingQuarantined(_)));
     let calm = &run.log[after.expect("it is quarantined")..];
@@ -168,7 +169,7 @@ fn audit_names_what_is_measured_without_need_and_what_is_lacking() {
     let first = run.audit().first.unwrap();
     assert_eq!(
         (first.what.as_str(), first.found.as_str()),
-        ("weights", "no plugin is to see them")
+        ("what may come here", "no measured weights, since no plugin is to see them")
     );
 
     let mut run = Run::start();
@@ -178,10 +179,10 @@ fn audit_names_what_is_measured_without_need_and_what_is_lacking() {
     let at = run.log.len() - 1;
     let Event::WeightsMeasured(measured) = &mut run.log[at].event else { panic!("not measured") };
     measured.kinds[0].norm.pop();
-    assert_eq!(run.audit().first.unwrap().what, "kinds of weights");
+    assert_eq!(run.audit().first.unwrap().what, "kinds[0].norm[]");
     run.log.remove(at);
     run.step();
     run.log.iter_mut().zip(0..).for_each(|(recorded, seq)| recorded.seq = seq);
     let first = run.audit().first.unwrap();
-    assert_eq!((first.what.as_str(), first.logged.as_str()), ("weights", "not measured"));
+    assert_eq!(first.found, "measured weights, which a plugin is to see");
 }
