@@ -14,7 +14,7 @@ use crate::append::{self, Chained};
 use crate::error::{Result, StoreError};
 use crate::holder::Holder;
 use crate::store::{Head, Store, head, now_us};
-use crate::worker::{BEAT, Worker, workers};
+use crate::worker::{Worker, workers};
 
 /// How long a run that begins waits for whoever has the table of all events to himself.
 const START_PATIENCE: Duration = Duration::from_secs(30);
