@@ -24,5 +24,6 @@ mod service;
 mod signals;
 mod tampering;
 mod torture;
+mod views;
 mod weights;
 mod whole_loop;

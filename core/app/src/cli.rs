@@ -355,11 +355,22 @@ pub(crate) enum DbCommand {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<String>,
     },
-    /// Recreate a run's projections from its log
-    #[command(after_help = "Example:\n  hm db rebuild my-run")]
+    /// Bring the tables up to date, as their owner; end workers of an older hm first
+    #[command(after_help = "Example:\n  DATABASE_URL=postgres://owner@host/log hm db migrate")]
+    Migrate,
+    /// Print the SQL that makes a role that trains, which cannot change the past, and one that reads
+    #[command(
+        after_help = "Example:\n  hm db roles | psql postgres://owner@host/log\n  psql postgres://owner@host/log -c 'grant heurimentor_worker to trainer'"
+    )]
+    Roles,
+    /// Make a run's projections what its log gives, while it goes on
+    #[command(after_help = "Example:\n  hm db rebuild my-run --check")]
     Rebuild {
         /// Run: its name or id
         run: String,
+        /// Only compare, name each row that differs, and exit with 1 if one does
+        #[arg(long)]
+        check: bool,
     },
     /// Write a run into a folder that is all one needs to audit or restore it
     #[command(

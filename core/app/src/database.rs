@@ -1,7 +1,7 @@
-//! `hm db`: the database's address, a shell on it, its projections.
+//! `hm db`: the database's address, a shell on it, its tables, their roles, its projections.
 
 use anyhow::{Context, Result};
-use hm_store::PrivatePostgres;
+use hm_store::{PrivatePostgres, Rebuilt};
 
 use crate::cli::{DbCommand, ProveArgs};
 use crate::prove::archive;
@@ -9,6 +9,7 @@ use crate::prove::attest::write_whole;
 use crate::prove::event_proof::EventProof;
 use crate::prove::key::Key;
 use crate::steer::audit;
+use crate::steer::audit_views;
 use crate::workplace::Workplace;
 
 pub(crate) fn run(workplace: &Workplace, command: DbCommand) -> Result<u8> {
@@ -22,11 +23,25 @@ pub(crate) fn run(workplace: &Workplace, command: DbCommand) -> Result<u8> {
                 )?;
             return Ok(u8::try_from(status.code().unwrap_or(1)).unwrap_or(1));
         }
-        DbCommand::Rebuild { run } => {
+        DbCommand::Migrate => {
+            workplace.store()?;
+            println!("the tables of the database are those of this program");
+        }
+        DbCommand::Roles => print!("{}", hm_store::ROLES),
+        DbCommand::Rebuild { run, check: true } => {
+            let store = workplace.store_to_read()?;
+            let found = workplace.find_run(&store, &run)?;
+            let report = workplace.runtime.block_on(store.check_views(found.run_id))?;
+            return Ok(u8::from(!audit_views::print(&found.name, &report)));
+        }
+        DbCommand::Rebuild { run, check: false } => {
             let store = workplace.store()?;
             let found = workplace.find_run(&store, &run)?;
-            let events = workplace.runtime.block_on(store.rebuild(found.run_id))?;
-            println!("rebuilt the projections of {found} from {events} events");
+            let Rebuilt { events, rows } =
+                workplace.runtime.block_on(store.rebuild(found.run_id))?;
+            println!(
+                "the projections of {found} are what its {events} events give: {rows} rows mended"
+            );
         }
         DbCommand::Archive(args) => return archive::archive(workplace, &args),
         DbCommand::Restore { folder } => return archive::restore(workplace, &folder),

@@ -31,7 +31,7 @@ pub(crate) fn run(workplace: &Workplace, command: PluginCommand) -> Result<u8> {
         }
         PluginCommand::Install { component, json } => return install(workplace, &component, json),
         PluginCommand::Ls { json } => {
-            let store = workplace.store()?;
+            let store = workplace.store_to_read()?;
             let rows = workplace.runtime.block_on(store.plugins())?;
             if json {
                 let list: Vec<_> = rows

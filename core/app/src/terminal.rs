@@ -194,7 +194,6 @@ pub(crate) fn has_colours() -> bool {
     io::stderr().is_terminal() && !refused
 }
 
-#[expect(unused_macros, reason = "whoever writes `print!` means this one, which does not panic")]
 macro_rules! print {
     ($($words:tt)*) => { $crate::terminal::out(format_args!($($words)*)) };
 }

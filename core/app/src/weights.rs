@@ -57,7 +57,7 @@ pub(crate) fn find(workplace: &Workplace, name: &str, tokenizer: Option<&Path>) 
         let tokenizer = tokenizer.map(Path::to_owned).or_else(|| weights.tokenizer());
         return Ok(Found { choices: vec![(None, ExportSource::Initial(weights))], tokenizer });
     }
-    let store = workplace.store()?;
+    let store = workplace.store_to_read()?;
     let (id, wanted) = match run_of_checkpoint(folder) {
         Some((id, folder)) => (id, Some(folder)),
         None => (run_called(workplace, &store, name)?, None),

@@ -56,6 +56,13 @@ impl Workplace {
         Ok(self.runtime.block_on(Store::connect(&url, connections_max))?)
     }
 
+    /// The same for a command that writes nothing: a role that may read is enough, and tables of another
+    /// version are told, not changed.
+    pub(crate) fn store_to_read(&self) -> Result<Store> {
+        let url = self.database_url()?;
+        Ok(self.runtime.block_on(Store::connect_to_read(&url, 1))?)
+    }
+
     /// Plugins of this process.
     pub(crate) fn registry(&self, store: &Store) -> Result<Registry> {
         let host = Host::new(Limits::default())?;

@@ -27,7 +27,7 @@ const BATCH_EVENTS: usize = 256;
 const PACED_STEPS: u64 = 300;
 const PACE: Duration = Duration::from_millis(10);
 /// Milliseconds that an event waits for company, to choose from. The paced run takes each once.
-const GROUPS_MS: [u64; 5] = [0, 10, 20, 50, 100];
+const GROUPS_MS: [u64; 4] = [0, 50, 200, 1000];
 
 /// Ways to write, in the order they are taken. The first is what the others are held against.
 const ARMS: [&str; 5] = [
@@ -88,12 +88,13 @@ async fn measure(url: &str, events: usize, rounds: usize) -> Result<()> {
 async fn measure_in(url: &str, events: usize, rounds: usize) -> Result<()> {
     let store = Store::connect(url, 2).await?;
     let mut admin = PgConnection::connect(url).await?;
-    // The same columns and checks that every event has, and no more.
+    // The same columns as every event has, stored alike, and no more.
     sqlx::raw_sql(
         "create table bare (run_id uuid not null, seq bigint not null, attempt bigint not null, \
          step bigint, kind integer not null, schema_version integer not null, \
          recorded_at bigint not null, writer_epoch bigint not null, payload bytea not null, \
-         prev_hash bytea not null, hash bytea not null, primary key (run_id, seq))",
+         prev_hash bytea not null, hash bytea not null, primary key (run_id, seq)) \
+         with (toast_tuple_target = 8160); alter table bare alter payload set storage external",
     )
     .execute(&mut admin)
     .await?;
@@ -114,11 +115,12 @@ async fn measure_in(url: &str, events: usize, rounds: usize) -> Result<()> {
             }
         }
     }
+    let bytes_per_event = bench.bytes_per_event(events).await?;
     let mut paced = Vec::new();
     for group_ms in GROUPS_MS {
         paced.push(bench.paced(group_ms).await?);
     }
-    report(&rates, events, rounds, payload_bytes, &paced);
+    report(&rates, (events, rounds), payload_bytes, &bytes_per_event, &paced);
     Ok(())
 }
 
@@ -221,8 +223,11 @@ impl Bench {
         let limits = JournalLimits { group_ms, ..JournalLimits::default() };
         let mut journal = Journal::open(lease, handle, limits, std::sync::Arc::default(), |_| {});
         let before = self.syncs().await?;
-        let mut costs_us = tokio::task::spawn_blocking(move || {
-            let mut costs_us = Vec::new();
+        let backend: i32 =
+            sqlx::query_scalar("select pg_backend_pid()").fetch_one(&mut self.admin).await?;
+        let server = stat(backend).ok_or("the server's processes are not on this machine")?.parent;
+        let (mut costs_us, cpu_ms) = tokio::task::spawn_blocking(move || {
+            let (mut costs_us, cpu) = (Vec::new(), cpu_ms(server));
             for step in 0..PACED_STEPS {
                 std::thread::sleep(PACE);
                 let event = Event::StepRecorded(Box::new(samples::step(step, DOMAINS)));
@@ -230,7 +235,10 @@ impl Bench {
                 journal.record(0, vec![event], vec![])?;
                 costs_us.push(start.elapsed().as_secs_f64() * 1e6);
             }
-            journal.close().map(|()| costs_us)
+            // Before its session ends, and with it what the server knows of it.
+            journal.flush()?;
+            let cpu_ms = cpu_ms(server) - cpu;
+            journal.close().map(|()| (costs_us, cpu_ms))
         })
         .await??;
         // The server's counters are published once a second.
@@ -242,7 +250,27 @@ impl Bench {
             record_us: costs_us[costs_us.len() / 2],
             record_p99_us: costs_us[costs_us.len() * 99 / 100],
             syncs_per_step: syncs as f64 / PACED_STEPS as f64,
+            cpu_us_per_step: cpu_ms * 1e3 / PACED_STEPS as f64,
         })
+    }
+
+    /// What one run of `events` steps takes on the disk with its indexes, by table. All runs are alike.
+    async fn bytes_per_event(&mut self, events: usize) -> Result<Vec<(String, f64)>> {
+        let run = RunId(uuid::Uuid::from_u128(1));
+        let partition = format!("event_{}", run.0.simple());
+        let runs: i64 =
+            sqlx::query_scalar("select count(*) from run").fetch_one(&mut self.admin).await?;
+        let mut found = Vec::new();
+        for (table, runs) in
+            [(&partition[..], 1), ("step_metric", runs), ("step_rollup", runs), ("decision", runs)]
+        {
+            let text = "select pg_total_relation_size($1::text::regclass)";
+            let bytes: i64 =
+                sqlx::query_scalar(text).bind(table).fetch_one(&mut self.admin).await?;
+            let name = if table == partition { "event" } else { table };
+            found.push((name.to_owned(), bytes as f64 / (runs as f64 * events as f64)));
+        }
+        Ok(found)
     }
 
     async fn syncs(&mut self) -> Result<i64> {
@@ -257,6 +285,32 @@ struct Paced {
     record_us: f64,
     record_p99_us: f64,
     syncs_per_step: f64,
+    /// Of this process and of all of the server's.
+    cpu_us_per_step: f64,
+}
+
+/// What the system says of a process (Linux).
+struct Stat {
+    parent: i32,
+    cpu_ms: f64,
+}
+
+fn stat(pid: i32) -> Option<Stat> {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let fields: Vec<i64> =
+        text.rsplit_once(") ")?.1.split(' ').skip(1).flat_map(str::parse).collect();
+    // Ticks are hundredths of a second wherever Linux has been asked.
+    Some(Stat { parent: fields[0] as i32, cpu_ms: (fields[10] + fields[11]) as f64 * 10.0 })
+}
+
+/// Processor time so far of this process and of the children of `server`.
+fn cpu_ms(server: i32) -> f64 {
+    let own = std::process::id() as i32;
+    let pids = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    pids.filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+        .filter_map(|pid| stat(pid).filter(|stat| pid == own || stat.parent == server))
+        .map(|stat| stat.cpu_ms)
+        .sum()
 }
 
 fn median(values: &[f64]) -> f64 {
@@ -265,7 +319,13 @@ fn median(values: &[f64]) -> f64 {
     values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
 }
 
-fn report(rates: &[Vec<f64>], events: usize, rounds: usize, payload_bytes: usize, paced: &[Paced]) {
+fn report(
+    rates: &[Vec<f64>],
+    (events, rounds): (usize, usize),
+    payload_bytes: usize,
+    bytes_per_event: &[(String, f64)],
+    paced: &[Paced],
+) {
     println!(
         "{events} steps of {DOMAINS} domains ({payload_bytes} bytes each), {rounds} rounds, \
          {BATCH_EVENTS} events a transaction"
@@ -278,10 +338,14 @@ fn report(rates: &[Vec<f64>], events: usize, rounds: usize, payload_bytes: usize
         let figures = serde_json::json!({ "events_per_second": rate, "ratio": ratio });
         arms.insert((*name).to_owned(), figures);
     }
-    for Paced { group_ms, record_us, record_p99_us, syncs_per_step } in paced {
+    for (table, bytes) in bytes_per_event {
+        println!("{table:28} {bytes:9.0} bytes on disk per step");
+    }
+    for Paced { group_ms, record_us, record_p99_us, syncs_per_step, cpu_us_per_step } in paced {
         println!(
             "a step every {} ms, grouped by {group_ms} ms: {record_us:.1} us in the loop's thread per \
-             record (99 %: {record_p99_us:.1} us), {syncs_per_step:.2} disk syncs per step",
+             record (99 %: {record_p99_us:.1} us), {syncs_per_step:.2} disk syncs and {cpu_us_per_step:.0} us \
+             of processors per step, the server's included",
             PACE.as_millis()
         );
     }
@@ -289,6 +353,7 @@ fn report(rates: &[Vec<f64>], events: usize, rounds: usize, payload_bytes: usize
         "events": events,
         "rounds": rounds,
         "payload_bytes": payload_bytes,
+        "bytes_per_event": bytes_per_event.iter().cloned().collect::<std::collections::BTreeMap<_, _>>(),
         "arms": arms,
         "paced": paced,
     });

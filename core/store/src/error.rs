@@ -68,6 +68,45 @@ pub enum StoreError {
     /// The tables could not be brought up to date.
     #[error("the tables of the database cannot be brought up to date: {0}")]
     Migration(String),
+    /// Only the tables' owner can.
+    #[error(
+        "the tables of the database are not those of this program, and this role may not change them ({0}): let \
+         their owner run `hm db migrate`"
+    )]
+    NotTheOwner(String),
+    /// Others use the tables.
+    #[error(
+        "the tables of the database cannot be brought up to date while others use them: end the workers and \
+         readers that hold them, and try again"
+    )]
+    TablesInUse,
+    /// Nothing to read.
+    #[error(
+        "the database has no tables of this program yet: `hm train` makes them, or `hm db migrate`"
+    )]
+    NoTables,
+    /// Tables of an older program.
+    #[error(
+        "the tables of the database are of version {made}, this program reads {ours}: end the workers and bring \
+         them up to date with `hm db migrate`"
+    )]
+    OlderTables {
+        /// Their version.
+        made: i64,
+        /// The version that this program knows.
+        ours: i64,
+    },
+    /// Tables of a newer program.
+    #[error(
+        "the tables of the database are of version {made}, and this program knows none above {ours}: use the \
+         program that made them, or a newer one"
+    )]
+    NewerTables {
+        /// Their version.
+        made: i64,
+        /// The version that this program knows.
+        ours: i64,
+    },
     /// No stream of this id.
     #[error("run {0} is not in this database")]
     NoRun(RunId),
@@ -202,6 +241,11 @@ fn shown(path: &Path) -> String {
 /// SQLSTATE of a server that has no connection left, for this user or for anybody.
 const TOO_MANY_CONNECTIONS: &str = "53300";
 
+/// SQLSTATEs, or how they begin, of refusals that pass. 08: connection; 25P03, 25P04: a transaction that
+/// took too long; 40: deadlock, serialisation; 53: out of something; 55P03: a lock that is not free; 57: the
+/// server goes down, the session or the statement was ended; 58030: the disk.
+const PASSING: [&str; 8] = ["08", "25P03", "25P04", "40", "53", "55P03", "57", "58030"];
+
 impl From<sqlx::Error> for StoreError {
     fn from(error: sqlx::Error) -> StoreError {
         let code = error.as_database_error().and_then(|refusal| refusal.code());
@@ -231,8 +275,18 @@ impl StoreError {
             Some("ES002") => StoreError::Fenced(message),
             Some("ES003") => StoreError::Conflict(message),
             Some("ES004") => StoreError::BadBatch(message),
+            // Not there any more: a newer program has changed the tables under this one.
+            Some("42883" | "42703" | "42P01") => StoreError::Migration(format!(
+                "{message}; a newer program has changed them while this one ran: go on with that one"
+            )),
             _ => error.into(),
         }
+    }
+
+    /// Whether another's lock was in the way.
+    pub(crate) fn is_locked_out(&self) -> bool {
+        let StoreError::Database(sqlx::Error::Database(refusal)) = self else { return false };
+        matches!(refusal.code().as_deref(), Some("55P03" | "40P01"))
     }
 
     /// Whether trying again on a new connection, or later, can help.
@@ -243,11 +297,9 @@ impl StoreError {
         match error {
             sqlx::Error::Io(_) | sqlx::Error::Protocol(_) | sqlx::Error::WorkerCrashed => true,
             sqlx::Error::PoolClosed => true,
-            // 57: the server goes down, the session or the statement was ended; 08: connection; 53: out of
-            // something; 40: deadlock; 55P03: a lock that is not free.
-            sqlx::Error::Database(refusal) => refusal.code().is_some_and(|code| {
-                ["57", "08", "53", "40", "55P03"].iter().any(|class| code.starts_with(class))
-            }),
+            sqlx::Error::Database(refusal) => {
+                refusal.code().is_some_and(|code| PASSING.iter().any(|own| code.starts_with(own)))
+            }
             _ => false,
         }
     }

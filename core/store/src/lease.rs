@@ -1,22 +1,23 @@
 //! The right to write one stream: a session advisory lock and the epoch taken together with it.
 //!
 //! The lock lives as long as the lease's own connection; the epoch outlives it and fences whoever
-//! comes back late. Appending is one transaction with the projections.
+//! comes back late.
 
 use std::time::{Duration, Instant};
 
-use hm_domain::chain::Envelope;
-use hm_domain::event::{Event, Recorded};
+use hm_domain::event::Event;
 use hm_domain::id::{Digest, RunId};
 use sqlx::postgres::{PgConnectOptions, PgConnection};
 use sqlx::{ConnectOptions as _, Connection as _};
 
-use crate::codec;
+use crate::append::{self, Chained};
 use crate::error::{Result, StoreError};
 use crate::holder::Holder;
-use crate::projection;
-use crate::store::{Head, Store, StoredEvent, head, now_us};
-use crate::worker::{BEAT, Worker, workers};
+use crate::store::{Head, Store, head, now_us};
+use crate::worker::{Worker, workers};
+
+/// How long a run that begins waits for whoever has the table of all events to himself.
+const START_PATIENCE: Duration = Duration::from_secs(30);
 
 /// One writer of one stream. Dropping it closes its connection and so gives the stream back.
 #[derive(Debug)]
@@ -24,11 +25,12 @@ pub struct WriterLease {
     run_id: RunId,
     epoch: u64,
     head: Head,
+    /// When the newest event on record was recorded: none of this writer's says that it was earlier.
     last_at: i64,
     options: PgConnectOptions,
     connection: Option<PgConnection>,
     /// When this worker let itself be heard last.
-    heard: Instant,
+    pub(crate) heard: Instant,
 }
 
 /// Whether a run may begin beside an unfinished one of its name.
@@ -38,41 +40,6 @@ pub enum Namesakes {
     Refused,
     /// It was asked for in so many words.
     Allowed,
-}
-
-/// An event that is chained but perhaps not yet on disk.
-#[derive(Clone, Debug)]
-pub(crate) struct Chained {
-    pub(crate) stored: StoredEvent,
-    pub(crate) recorded: Recorded,
-    /// Plugin states that it names.
-    pub(crate) blobs: Vec<Vec<u8>>,
-}
-
-impl Chained {
-    /// Encodes `event` and links it to `chain`.
-    pub(crate) fn new(
-        (run_id, writer_epoch): (RunId, u64),
-        (seq, attempt, recorded_at): (u64, u32, i64),
-        event: Event,
-        chain: Digest,
-    ) -> Chained {
-        let (kind, schema_version, payload) = codec::encode(&event);
-        let envelope = Envelope {
-            run_id,
-            seq,
-            attempt,
-            step: event.step(),
-            kind,
-            schema_version,
-            recorded_at,
-            writer_epoch,
-        };
-        let hash = envelope.hash(&payload, &chain);
-        let stored = StoredEvent { envelope, payload, prev_hash: chain, hash };
-        let recorded = Recorded { seq, attempt, recorded_at, event };
-        Chained { stored, recorded, blobs: Vec::new() }
-    }
 }
 
 impl Store {
@@ -93,24 +60,19 @@ impl Store {
         if !try_lock(&mut connection, run_id).await? {
             return Err(StoreError::Held { run_id, holder: "another process".to_owned() });
         }
-        let mut transaction = connection.begin().await?;
-        if namesakes == Namesakes::Refused {
-            refuse_namesake(&mut transaction, name).await?;
+        let begun = Instant::now();
+        loop {
+            let name = (name, namesakes);
+            match begin(&mut connection, run_id, name, started.clone()).await {
+                Ok(begun) => return Ok(self.lease(run_id, begun, connection)),
+                // Somebody has the table of all events to himself: let others pass before the next try.
+                Err(error) if error.is_locked_out() && begun.elapsed() < START_PATIENCE => {
+                    tracing::warn!(%error, "the run cannot begin yet");
+                    tokio::time::sleep(Duration::from_millis(200)).await;
+                }
+                Err(error) => return Err(error),
+            }
         }
-        sqlx::query("select start_run($1, $2)")
-            .bind(run_id.0)
-            .bind(name)
-            .execute(&mut *transaction)
-            .await?;
-        let mut head = take(&mut transaction, run_id).await?;
-        let begun_at = now_us();
-        let place = (head.next_seq, 0, begun_at);
-        let first = Chained::new((run_id, head.writer_epoch), place, started, head.chain);
-        insert(&mut transaction, run_id, &first.stored, &[&first]).await?;
-        projection::project(&mut transaction, run_id, &[&first.recorded]).await?;
-        transaction.commit().await?;
-        (head.next_seq, head.chain) = (head.next_seq + 1, first.stored.hash);
-        Ok(self.lease(run_id, (head, begun_at), connection))
     }
 
     /// Takes the stream: lock, then epoch. Refuses with [`StoreError::Held`] while another has it or is
@@ -150,9 +112,10 @@ impl Store {
         (head, last_at): (Head, i64),
         connection: PgConnection,
     ) -> WriterLease {
-        let (epoch, options) = (head.writer_epoch, self.options.clone());
-        let (connection, heard) = (Some(connection), Instant::now());
-        WriterLease { run_id, epoch, head, last_at, options, connection, heard }
+        // A writer's statements name no table of many parts: their plans can be kept.
+        let options = self.options.clone().options([("plan_cache_mode", "auto")]);
+        let (epoch, connection) = (head.writer_epoch, Some(connection));
+        WriterLease { run_id, epoch, head, last_at, options, connection, heard: Instant::now() }
     }
 }
 
@@ -172,53 +135,18 @@ impl WriterLease {
         &self.head
     }
 
-    /// When the newest event was recorded that this writer found: none of its own says that it was earlier.
+    /// When the newest event was recorded that this writer found or made.
     pub(crate) fn last_at(&self) -> i64 {
         self.last_at
     }
 
-    /// Chains and appends `events` in one transaction with the projections; on disk when it returns.
-    pub async fn append(&mut self, attempt: u32, events: Vec<Event>) -> Result<Vec<Recorded>> {
-        let (mut batch, mut chain) = (Vec::with_capacity(events.len()), self.head.chain);
-        for (index, event) in events.into_iter().enumerate() {
-            self.last_at = self.last_at.max(now_us());
-            let place = (self.head.next_seq + index as u64, attempt, self.last_at);
-            let chained = Chained::new((self.run_id, self.epoch), place, event, chain);
-            chain = chained.stored.hash;
-            batch.push(chained);
-        }
-        self.append_chained(&batch.iter().collect::<Vec<_>>()).await?;
-        Ok(batch.into_iter().map(|chained| chained.recorded).collect())
-    }
-
-    /// Appends events that are chained already, with the blobs they name. Lets itself be heard from time to
-    /// time, also where there are none.
-    pub(crate) async fn append_chained(&mut self, batch: &[&Chained]) -> Result<()> {
-        let run_id = self.run_id;
-        let is_to_be_heard = self.heard.elapsed() >= BEAT;
-        let connection = self.connection().await?;
-        let mut transaction = connection.begin().await?;
-        for blob in batch.iter().flat_map(|chained| &chained.blobs) {
-            put_blob(&mut transaction, blob).await?;
-        }
-        if let Some(first) = batch.first() {
-            insert(&mut transaction, run_id, &first.stored, batch).await?;
-            let events: Vec<&Recorded> = batch.iter().map(|chained| &chained.recorded).collect();
-            projection::project(&mut transaction, run_id, &events).await?;
-        }
-        if is_to_be_heard {
-            let beat = "update worker set heard_at = clock_timestamp() where run_id = $1";
-            sqlx::query(beat).bind(run_id.0).execute(&mut *transaction).await?;
-        }
-        transaction.commit().await?;
-        if is_to_be_heard {
-            self.heard = Instant::now();
-        }
+    /// Where the stream stands once `batch` is on disk.
+    pub(crate) fn advance(&mut self, batch: &[&Chained]) {
         if let Some(last) = batch.last() {
             self.head.next_seq = last.stored.envelope.seq + 1;
             self.head.chain = last.stored.hash;
+            self.last_at = last.stored.envelope.recorded_at;
         }
-        Ok(())
     }
 
     /// After a lost connection: a new one, the lock again, and the head as the database has it.
@@ -235,10 +163,16 @@ impl WriterLease {
         .await?;
         let found = head(&row)?;
         if found.writer_epoch != self.epoch {
-            return Err(StoreError::Fenced(format!(
-                "{} holds run {} with epoch {}",
-                found.holder, self.run_id, found.writer_epoch
-            )));
+            let run = self.run_id;
+            let (holder, epoch) = (&found.holder, found.writer_epoch);
+            return Err(match epoch > self.epoch {
+                true => StoreError::Fenced(format!("{holder} holds run {run} with epoch {epoch}")),
+                false => StoreError::Conflict(format!(
+                    "the database has gone back behind the beginning of this worker, whose epoch is {}: \
+                     its run is at epoch {epoch}",
+                    self.epoch
+                )),
+            });
         }
         if !locked {
             // Our own dead session may hold it until the server notices: the caller tries again.
@@ -264,10 +198,44 @@ impl WriterLease {
         Ok(())
     }
 
-    async fn connection(&mut self) -> Result<&mut PgConnection> {
+    /// The connection, unless it is lost.
+    pub(crate) fn connection(&mut self) -> Result<&mut PgConnection> {
         let lost = || sqlx::Error::Io(std::io::ErrorKind::NotConnected.into());
         self.connection.as_mut().ok_or_else(|| lost().into())
     }
+}
+
+/// Makes a stream, takes it, and writes its first event.
+async fn begin(
+    connection: &mut PgConnection,
+    run_id: RunId,
+    (name, namesakes): (&str, Namesakes),
+    started: Event,
+) -> Result<(Head, i64)> {
+    let mut transaction = connection.begin().await?;
+    if namesakes == Namesakes::Refused {
+        refuse_namesake(&mut transaction, name).await?;
+    }
+    sqlx::query("select start_run($1, $2)")
+        .bind(run_id.0)
+        .bind(name)
+        .execute(&mut *transaction)
+        .await?;
+    let mut head = take(&mut transaction, run_id).await?;
+    let begun_at = now_us();
+    let place = (head.next_seq, 0, begun_at);
+    let first = Chained::new((run_id, head.writer_epoch), place, started, head.chain);
+    append::write(&mut transaction, run_id, &[&first]).await?;
+    transaction.commit().await?;
+    (head.next_seq, head.chain) = (head.next_seq + 1, first.stored.hash);
+    Ok((head, begun_at))
+}
+
+/// When the stream's newest event was recorded. A clock that is set back moves no time of the log back.
+async fn last_at(connection: &mut PgConnection, run_id: RunId) -> Result<i64> {
+    let newest = "select recorded_at from event where run_id = $1 order by seq desc limit 1";
+    let found = sqlx::query_scalar(newest).bind(run_id.0).fetch_optional(connection).await?;
+    Ok(found.unwrap_or(0))
 }
 
 /// Counts the epoch up and names this process, which holds the lock.
@@ -285,13 +253,6 @@ async fn take(connection: &mut PgConnection, run_id: RunId) -> Result<Head> {
     .fetch_one(connection)
     .await?;
     head(&row)
-}
-
-/// When the stream's newest event was recorded. A clock that is set back moves no time of the log back.
-async fn last_at(connection: &mut PgConnection, run_id: RunId) -> Result<i64> {
-    let newest = "select recorded_at from event where run_id = $1 order by seq desc limit 1";
-    let found = sqlx::query_scalar(newest).bind(run_id.0).fetch_optional(connection).await?;
-    Ok(found.unwrap_or(0))
 }
 
 /// Refuses a name that an unfinished run has. Until the transaction ends nobody else begins one.
@@ -312,44 +273,6 @@ async fn refuse_namesake(connection: &mut PgConnection, name: &str) -> Result<()
             Err(StoreError::NameTaken { name: name.to_owned(), run_id: RunId(id), holder })
         }
     }
-}
-
-pub(crate) async fn insert(
-    connection: &mut PgConnection,
-    run_id: RunId,
-    first: &StoredEvent,
-    batch: &[&Chained],
-) -> Result<()> {
-    let envelopes = || batch.iter().map(|chained| &chained.stored.envelope);
-    sqlx::query("select append($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)")
-        .bind(run_id.0)
-        .bind(first.envelope.writer_epoch as i64)
-        .bind(first.envelope.seq as i64)
-        .bind(&first.prev_hash.0[..])
-        .bind(envelopes().map(|envelope| i64::from(envelope.attempt)).collect::<Vec<_>>())
-        .bind(envelopes().map(|envelope| envelope.step.map(|step| step as i64)).collect::<Vec<_>>())
-        .bind(envelopes().map(|envelope| i32::from(envelope.kind)).collect::<Vec<_>>())
-        .bind(envelopes().map(|envelope| i32::from(envelope.schema_version)).collect::<Vec<_>>())
-        .bind(envelopes().map(|envelope| envelope.recorded_at).collect::<Vec<_>>())
-        .bind(batch.iter().map(|chained| &chained.stored.payload[..]).collect::<Vec<_>>())
-        .bind(batch.iter().map(|chained| &chained.stored.hash.0[..]).collect::<Vec<_>>())
-        .execute(connection)
-        .await
-        .map_err(|error| StoreError::of_append(run_id, error))?;
-    Ok(())
-}
-
-pub(crate) async fn put_blob(connection: &mut PgConnection, bytes: &[u8]) -> Result<Digest> {
-    if bytes.len() > hm_domain::plugin::STATE_BYTES_MAX {
-        return Err(StoreError::StateTooLarge(bytes.len()));
-    }
-    let digest = Digest::of(bytes);
-    sqlx::query("insert into plugin_state (digest, state) values ($1, $2) on conflict do nothing")
-        .bind(&digest.0[..])
-        .bind(bytes)
-        .execute(connection)
-        .await?;
-    Ok(digest)
 }
 
 /// Waits a moment: a session that has just ended may still be holding the lock.

@@ -2,9 +2,11 @@
 //!
 //! The only crate that knows sqlx and rkyv. It decides nothing about a run.
 
+mod append;
 mod archive;
 pub mod codec;
 mod commands;
+mod connection;
 mod error;
 mod holder;
 mod journal;
@@ -25,6 +27,10 @@ pub use plugins::PluginRow;
 pub use private_postgres::{
     PrivatePostgres, Standing, database_as_it_stands, database_url, default_data_dir,
 };
+pub use projection::{Rebuilt, ViewDifference, ViewsReport};
 pub use store::{ChainReport, FoundRun, Head, Store, StoredEvent};
 pub use views::{MetricPoint, Metrics, RunRow};
 pub use worker::Worker;
+
+/// SQL for the tables' owner: a role that trains and can change nothing of the past, and one that reads.
+pub const ROLES: &str = include_str!("roles.sql");

@@ -8,6 +8,7 @@ use sqlx::Row as _;
 use sqlx::postgres::{PgConnection, PgRow};
 
 use crate::error::{Result, StoreError};
+use crate::lease::WriterLease;
 use crate::store::{Store, digest};
 
 /// One installed plugin, without its bytes.
@@ -54,7 +55,7 @@ fn plugin_row(row: &PgRow) -> Result<PluginRow> {
 }
 
 impl Store {
-    /// Keeps a plugin and says so on the system stream. False when the same bytes were there already.
+    /// Keeps a plugin and says so on the system stream, both or neither. False when the same bytes were there already.
     pub async fn install_plugin(&self, plugin: &PluginRow, wasm: &[u8], by: &str) -> Result<bool> {
         if Digest::of(wasm) != plugin.digest {
             return Err(StoreError::Corrupt(format!(
@@ -62,19 +63,21 @@ impl Store {
                 plugin.digest
             )));
         }
-        let description = &plugin.description;
-        if !insert(&mut *self.pool.acquire().await?, plugin, wasm).await? {
+        let known = "select exists (select from plugin where digest = $1)";
+        if sqlx::query_scalar(known).bind(&plugin.digest.0[..]).fetch_one(&self.pool).await? {
             return Ok(false);
         }
         let event = Event::PluginInstalled(PluginInstalled {
             plugin: plugin.digest,
-            name: description.name.clone(),
-            version: description.version.clone(),
+            name: plugin.description.name.clone(),
+            version: plugin.description.version.clone(),
             world: plugin.world,
             by: by.to_owned(),
         });
-        self.append_system(event).await?;
-        Ok(true)
+        let mut lease = self.acquire_system().await?;
+        let installed = lease.install(plugin, wasm, event).await?;
+        lease.release().await?;
+        Ok(installed)
     }
 
     /// The plugin that is called so: by its digest or at least six of its digits, which win over any
@@ -121,13 +124,23 @@ impl Store {
         rows.iter().map(plugin_row).collect()
     }
 
-    /// A plugin's bytes.
+    /// A plugin's bytes, which are what its digest says.
     pub async fn plugin_wasm(&self, digest: Digest) -> Result<Option<Vec<u8>>> {
-        let found = sqlx::query_scalar("select wasm from plugin where digest = $1")
-            .bind(&digest.0[..])
-            .fetch_optional(&self.pool)
-            .await?;
-        Ok(found)
+        let found: Option<(Vec<u8>, String)> =
+            sqlx::query_as("select wasm, name || '@' || version from plugin where digest = $1")
+                .bind(&digest.0[..])
+                .fetch_optional(&self.pool)
+                .await?;
+        match found {
+            Some((wasm, called)) if Digest::of(&wasm) != digest => {
+                Err(StoreError::Corrupt(format!(
+                    "plugin {called} of digest {digest} is not there: the database has other bytes under \
+                     its digest, {}; install it again from its file into a database of its own",
+                    Digest::of(&wasm)
+                )))
+            }
+            found => Ok(found.map(|(wasm, _)| wasm)),
+        }
     }
 
     /// All plugins, newest first.
@@ -137,21 +150,19 @@ impl Store {
         rows.iter().map(plugin_row).collect()
     }
 
-    /// Writes to the system stream, which is held only for moments: waits for its turn.
-    async fn append_system(&self, event: Event) -> Result<()> {
+    /// The system stream, which is held only for moments: waits for its turn.
+    async fn acquire_system(&self) -> Result<WriterLease> {
         let mut attempts = 0;
-        let mut lease = loop {
+        loop {
             match self.acquire_writer(RunId::SYSTEM).await {
                 Err(StoreError::Held { .. }) if attempts < 20 => attempts += 1,
-                other => break other?,
+                other => return other,
             }
-        };
-        lease.append(0, vec![event]).await?;
-        lease.release().await
+        }
     }
 }
 
-/// Keeps a plugin. False where it was there.
+/// Keeps a plugin's row. False when the same bytes were there already.
 pub(crate) async fn insert(
     connection: &mut PgConnection,
     plugin: &PluginRow,

@@ -1,29 +1,21 @@
 //! A connection to the log's database: streams, their heads and their events. Writing goes through a
 //! [`WriterLease`](crate::WriterLease); this side only reads, and makes streams.
 
-use std::str::FromStr as _;
-use std::time::{Duration, Instant};
-
 use hm_domain::chain::Envelope;
-use hm_domain::event::Recorded;
+use hm_domain::event::{Event, Recorded};
 use hm_domain::id::{Digest, RunId};
-use sqlx::postgres::{PgConnectOptions, PgConnection, PgPool, PgPoolOptions, PgRow};
-use sqlx::{ConnectOptions as _, Connection as _, Row as _};
-use tokio::time::timeout;
+use hm_domain::spec::RunSpec;
+use sqlx::Row as _;
+use sqlx::postgres::{PgConnectOptions, PgConnection, PgPool, PgRow};
 
 use crate::codec;
 use crate::error::{Result, StoreError};
-use crate::private_postgres::named_url::told;
-
-static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!("../../migrations");
-
-/// How long a connection is waited for.
-const PATIENCE: Duration = Duration::from_secs(10);
-/// How long a first connection that is refused is tried for again.
-const FIRST_PATIENCE: Duration = Duration::from_secs(2);
 
 /// Events fetched at once when a whole stream is read.
 pub(crate) const PAGE_EVENTS: u64 = 1024;
+/// Bytes of payloads fetched at once, but for one event that is longer: what plugins may write does not
+/// say what a reader needs.
+const PAGE_BYTES: i64 = 16 << 20;
 
 /// The database. Cloning shares its connections.
 #[derive(Clone, Debug)]
@@ -112,33 +104,19 @@ impl StoredEvent {
         Ok(StoredEvent {
             envelope: Envelope {
                 run_id: RunId(row.try_get("run_id")?),
-                seq: narrowed("seq", row.try_get::<i64, _>("seq")?)?,
-                attempt: narrowed("attempt", row.try_get::<i64, _>("attempt")?)?,
-                step: step.map(|step| narrowed("step", step)).transpose()?,
-                kind: narrowed("kind", row.try_get::<i32, _>("kind")?)?,
-                schema_version: narrowed(
-                    "schema_version",
-                    row.try_get::<i32, _>("schema_version")?,
-                )?,
+                seq: number::<i64, _>(row, "seq")?,
+                attempt: number::<i64, _>(row, "attempt")?,
+                step: step.map(|step| fits(step, "step")).transpose()?,
+                kind: number::<i32, _>(row, "kind")?,
+                schema_version: number::<i32, _>(row, "schema_version")?,
                 recorded_at: row.try_get("recorded_at")?,
-                writer_epoch: narrowed("writer_epoch", row.try_get::<i64, _>("writer_epoch")?)?,
+                writer_epoch: number::<i64, _>(row, "writer_epoch")?,
             },
             payload: row.try_get("payload")?,
             prev_hash: digest(row, "prev_hash")?,
             hash: digest(row, "hash")?,
         })
     }
-}
-
-/// A number of a column, in the type that the hash covers it in: what does not fit is no event of ours.
-fn narrowed<N, W>(column: &str, value: W) -> Result<N>
-where
-    N: TryFrom<W>,
-    W: Copy + std::fmt::Display,
-{
-    N::try_from(value).map_err(|_| {
-        StoreError::Corrupt(format!("column {column} holds {value}, which no event has"))
-    })
 }
 
 /// Reads a digest column.
@@ -150,6 +128,23 @@ pub(crate) fn digest(row: &PgRow, column: &str) -> Result<Digest> {
     Ok(Digest(bytes))
 }
 
+/// A column's number in the type that the log has for it: what does not fit was never appended.
+fn number<C, T>(row: &PgRow, column: &str) -> Result<T>
+where
+    C: for<'r> sqlx::Decode<'r, sqlx::Postgres>
+        + sqlx::Type<sqlx::Postgres>
+        + Copy
+        + std::fmt::Display,
+    T: TryFrom<C>,
+{
+    fits(row.try_get::<C, _>(column)?, column)
+}
+
+fn fits<C: Copy + std::fmt::Display, T: TryFrom<C>>(found: C, column: &str) -> Result<T> {
+    let unfit = || StoreError::Corrupt(format!("column {column} is {found}, which no event has"));
+    T::try_from(found).map_err(|_| unfit())
+}
+
 /// Microseconds since the Unix epoch.
 pub(crate) fn now_us() -> i64 {
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
@@ -157,45 +152,6 @@ pub(crate) fn now_us() -> i64 {
 }
 
 impl Store {
-    /// Connects to `url`, brings the tables up to date, and keeps at most `connections_max` open.
-    ///
-    /// The first connection is made by itself: where it is refused, the server says why, and a pool
-    /// would say only that it has waited.
-    pub async fn connect(url: &str, connections_max: u32) -> Result<Store> {
-        let (options, mut first) = reach(url).await.map_err(|error| told(url, error))?;
-        let migrated = MIGRATIONS.run(&mut first).await;
-        migrated.map_err(|error| StoreError::Migration(error.to_string()))?;
-        first.close().await?;
-        Ok(Store::over(options, connections_max))
-    }
-
-    /// Connects to look and writes nothing: none where the tables are not those of this program.
-    pub async fn connect_to_look(url: &str) -> Result<Option<Store>> {
-        let (options, mut first) = reach(url).await.map_err(|error| told(url, error))?;
-        let known: Option<String> =
-            sqlx::query_scalar("select to_regclass('_sqlx_migrations')::text")
-                .fetch_one(&mut first)
-                .await?;
-        let made: Vec<i64> = match known {
-            None => Vec::new(),
-            Some(_) => {
-                let made = "select version from _sqlx_migrations where success order by version";
-                sqlx::query_scalar(made).fetch_all(&mut first).await?
-            }
-        };
-        first.close().await?;
-        let ours: Vec<i64> = MIGRATIONS.iter().map(|migration| migration.version).collect();
-        Ok((made == ours).then(|| Store::over(options, 1)))
-    }
-
-    fn over(options: PgConnectOptions, connections_max: u32) -> Store {
-        let pool = PgPoolOptions::new()
-            .max_connections(connections_max)
-            .acquire_timeout(PATIENCE)
-            .connect_lazy_with(options.clone());
-        Store { pool, options }
-    }
-
     /// Whether the database answers.
     pub async fn ping(&self) -> Result<()> {
         sqlx::query("select 1").execute(&self.pool).await?;
@@ -214,7 +170,8 @@ impl Store {
         head(&row)
     }
 
-    /// Events from `from_seq` on, at most `limit`, as stored. A tail is this, called again.
+    /// Events from `from_seq` on, at most `limit` and [`PAGE_BYTES`] of payloads, as stored, and at least
+    /// one where there is one. A tail is this, called again until nothing comes.
     pub async fn read_raw(
         &self,
         run_id: RunId,
@@ -294,65 +251,64 @@ impl Store {
         Ok(ChainReport { events, sealed, broken: None })
     }
 
-    /// The run of this id, or the one of this name that began last.
+    /// The run of this id, or the one of this name that began last. It is called what its log says, and
+    /// needs no projection.
+    ///
+    /// # Errors
+    /// [`StoreError::Corrupt`] where a name leads to a run whose log says another.
     pub async fn find_run(&self, name_or_id: &str) -> Result<Option<FoundRun>> {
+        let id = uuid::Uuid::parse_str(name_or_id).ok();
         let found: Option<(uuid::Uuid, String, i64)> = sqlx::query_as(
-            "select run_id, run.name, count(*) over () from run join run_head h using (run_id) \
-             where run_id = $2 or ($2 is null and run.name = $1) order by h.number desc limit 1",
+            "select run_id, name, count(*) over () from run_head where run_id <> $3 \
+             and (run_id = $2 or ($2 is null and name = $1)) order by number desc limit 1",
         )
         .bind(name_or_id)
-        .bind(uuid::Uuid::parse_str(name_or_id).ok())
+        .bind(id)
+        .bind(RunId::SYSTEM.0)
         .fetch_optional(&self.pool)
         .await?;
-        Ok(found.map(|(id, name, namesakes)| FoundRun {
-            run_id: RunId(id),
-            name,
-            namesakes: namesakes as u64,
-        }))
+        let Some((run_id, listed, namesakes)) = found else { return Ok(None) };
+        let run_id = RunId(run_id);
+        // A first event that says nothing is for an audit to tell.
+        let name = self.name_in_log(run_id).await?.unwrap_or_else(|| listed.clone());
+        if id.is_none() && name != listed {
+            return Err(StoreError::Corrupt(format!(
+                "run {run_id} is listed as {listed}, and its log says {name}: run_head was changed; name \
+                 the run by its id"
+            )));
+        }
+        Ok(Some(FoundRun { run_id, name, namesakes: namesakes as u64 }))
+    }
+
+    /// What the run's first event calls it; none where that cannot be read.
+    async fn name_in_log(&self, run_id: RunId) -> Result<Option<String>> {
+        let first = self.read_raw(run_id, 0, 1).await?;
+        let Some(Ok(first)) = first.first().map(StoredEvent::decode) else { return Ok(None) };
+        let Event::RunStarted(started) = first.event else { return Ok(None) };
+        let spec: Option<RunSpec> = serde_json::from_str(&started.spec).ok();
+        Ok(spec.map(|spec| spec.name))
     }
 
     /// Keeps a plugin's state under its digest. Keeping it twice is no error.
     pub async fn put_blob(&self, bytes: &[u8]) -> Result<Digest> {
-        let mut connection = self.pool.acquire().await?;
-        crate::lease::put_blob(&mut connection, bytes).await
+        crate::append::put_blobs(&mut *self.pool.acquire().await?, &[bytes]).await?;
+        Ok(Digest::of(bytes))
     }
 
-    /// A kept state.
+    /// A kept state, which is what its digest says.
     pub async fn blob(&self, digest: Digest) -> Result<Option<Vec<u8>>> {
-        let found = sqlx::query_scalar("select state from plugin_state where digest = $1")
-            .bind(&digest.0[..])
-            .fetch_optional(&self.pool)
-            .await?;
-        Ok(found)
-    }
-}
-
-/// How to connect, and a first connection.
-async fn reach(url: &str) -> Result<(PgConnectOptions, PgConnection)> {
-    let options = PgConnectOptions::from_str(url)?
-        .application_name("heurimentor")
-        // A server may be set to lazy commits for other users; the log never is.
-        .options([("synchronous_commit", "on")]);
-    let first = first_connection(&options).await?;
-    Ok((options, first))
-}
-
-/// A first connection. A server that is starting, or that has not yet noticed the end of an earlier
-/// session of ours, is given a moment.
-async fn first_connection(options: &PgConnectOptions) -> Result<PgConnection> {
-    let begun = Instant::now();
-    loop {
-        let error = match timeout(PATIENCE, options.connect()).await {
-            Ok(Ok(connection)) => return Ok(connection),
-            Ok(Err(error)) => StoreError::from(error),
-            Err(_) => {
-                return Err(StoreError::Silent(PATIENCE.as_secs()));
-            }
-        };
-        if !error.may_pass() || begun.elapsed() > FIRST_PATIENCE {
-            return Err(error);
+        let found: Option<Vec<u8>> =
+            sqlx::query_scalar("select state from plugin_state where digest = $1")
+                .bind(&digest.0[..])
+                .fetch_optional(&self.pool)
+                .await?;
+        match found {
+            Some(state) if Digest::of(&state) != digest => Err(StoreError::Corrupt(format!(
+                "plugin state {digest} is not there: the database has {} other bytes under its digest",
+                state.len()
+            ))),
+            found => Ok(found),
         }
-        tokio::time::sleep(Duration::from_millis(100)).await;
     }
 }
 
@@ -368,11 +324,17 @@ pub(crate) async fn read_raw(
     let rows = sqlx::query(
         "select run_id, seq, attempt, step, kind, schema_version, recorded_at, writer_epoch, \
                 payload, prev_hash, hash \
-         from event where run_id = $1 and seq >= $2 order by seq limit $3",
+         from event where run_id = $1 and seq >= $2 and seq <= ( \
+             select max(seq) from ( \
+                 select seq, sum(octet_length(payload)) over (order by seq) - octet_length(payload) as before \
+                 from event where run_id = $1 and seq >= $2 order by seq limit $3) page \
+             where before < $4) \
+         order by seq",
     )
     .bind(run_id.0)
     .bind(from_seq)
     .bind(limit.min(i64::MAX as u64) as i64)
+    .bind(PAGE_BYTES)
     .fetch_all(connection)
     .await?;
     rows.iter().map(StoredEvent::from_row).collect()
@@ -380,9 +342,9 @@ pub(crate) async fn read_raw(
 
 pub(crate) fn head(row: &PgRow) -> Result<Head> {
     Ok(Head {
-        next_seq: row.try_get::<i64, _>("next_seq")? as u64,
+        next_seq: number::<i64, _>(row, "next_seq")?,
         chain: digest(row, "chain")?,
-        writer_epoch: row.try_get::<i64, _>("writer_epoch")? as u64,
+        writer_epoch: number::<i64, _>(row, "writer_epoch")?,
         sealed: row.try_get("sealed")?,
         holder: row.try_get("holder")?,
     })

@@ -36,6 +36,31 @@ async fn appended_events_read_back_and_chain() {
     assert_eq!(bench.store.runs_named("test").await.unwrap()[0].run_id, RUN.0);
 }
 
+/// What plugins may write does not say what a reader needs.
+#[tokio::test(flavor = "multi_thread")]
+async fn page_of_long_events_is_bounded_by_bytes() {
+    let bench = bench().await;
+    let mut lease = bench.begin(started(2)).await;
+    let long = || {
+        let asked = "x".repeat(6 << 20);
+        let by = "me".to_owned();
+        Event::CommandAnswered(CommandAnswered { command: 1, step: 0, asked, by, refusal: None })
+    };
+    for _ in 0..4 {
+        lease.append(0, vec![long()]).await.unwrap();
+    }
+    let mut sizes = Vec::new();
+    let mut next = 0;
+    loop {
+        let page = bench.store.read_raw(RUN, next, 1000).await.unwrap();
+        let Some(last) = page.last() else { break };
+        next = last.envelope.seq + 1;
+        sizes.push(page.len());
+    }
+    assert_eq!(sizes, [4, 1], "16 MiB a page");
+    assert_eq!(bench.store.verify_chain(RUN).await.unwrap().events, 5);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn stale_position_chain_and_epoch_are_refused_apart() {
     let mut bench = bench().await;
@@ -95,6 +120,11 @@ async fn chain_shows_a_flipped_bit_and_a_missing_event() {
     assert_eq!(bench.store.verify_chain(RUN).await.unwrap().broken.unwrap().0, 1);
     bench.sql("delete from event where seq = 1").await.unwrap();
     assert_eq!(bench.store.verify_chain(RUN).await.unwrap().broken.unwrap().0, 1);
+    let beyond = "alter table event drop constraint event_attempt_fits; \
+                  update event set attempt = attempt + 4294967296 where seq = 2";
+    bench.sql(beyond).await.unwrap();
+    let refusal = bench.store.read_raw(RUN, 2, 1).await.unwrap_err().to_string();
+    assert_eq!(refusal, "column attempt is 4294967296, which no event has");
 }
 
 #[tokio::test(flavor = "multi_thread")]

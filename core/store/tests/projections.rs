@@ -6,15 +6,17 @@ mod samples;
 
 use cluster::{Bench, RUN, bench};
 use hm_domain::event::{Event, RunResumed};
+use hm_store::Rebuilt;
 use samples::started;
 
-const TABLES: [&str; 10] = [
+const TABLES: [&str; 11] = [
     "run",
     "step_metric",
     "step_rollup",
     "decision",
     "finding",
     "checkpoint",
+    "rollback",
     "binding",
     "validation",
     "weight_state",
@@ -82,7 +84,17 @@ async fn projections_are_recreated_to_the_last_row() {
     for (table, rows) in TABLES.iter().zip(&before) {
         assert!(!rows.is_empty(), "{table} has no rows");
     }
-    assert_eq!(bench.store.rebuild(RUN).await.unwrap(), count);
+    assert_eq!(bench.store.check_views(RUN).await.unwrap().differences, 0);
+    let rebuilt = bench.store.rebuild(RUN).await.unwrap();
+    assert_eq!(rebuilt, Rebuilt { events: count, rows: 0 }, "what is right is left alone");
+    // Neither needs a row that is there, and the run is found by its log.
+    bench.sql(&format!("truncate {}", TABLES[..10].join(", "))).await.unwrap();
+    bench.sql("update command set answered_seq = null").await.unwrap();
+    let found = bench.store.find_run("test").await.unwrap().unwrap();
+    assert_eq!(found.run_id, RUN);
+    let all = before.iter().take(10).map(|rows| rows.len() as u64).sum::<u64>();
+    assert_eq!(bench.store.check_views(RUN).await.unwrap().differences, all);
+    assert_eq!(bench.store.rebuild(RUN).await.unwrap(), Rebuilt { events: count, rows: all });
     let after = tables(&mut bench).await;
     for ((table, before), after) in TABLES.iter().zip(before).zip(after) {
         assert_eq!(after, before, "{table}");
@@ -116,11 +128,50 @@ async fn projections_are_recreated_to_the_last_row() {
     assert_eq!(
         states,
         [
-            r#"{"role": "active", "state": "bound", "binding": 2}"#,
             r#"{"role": "active", "state": "released", "binding": 0}"#,
+            r#"{"role": "active", "state": "released", "binding": 2}"#,
             r#"{"role": "shadow", "state": "quarantined", "binding": 1}"#,
         ]
     );
+}
+
+/// The tables of the findings: a loss, a decision and a sum changed by hand.
+#[tokio::test(flavor = "multi_thread")]
+async fn row_changed_by_hand_is_named_and_mended_while_the_run_goes_on() {
+    let mut bench = bench().await;
+    let mut lease = bench.begin(started(2)).await;
+    lease.append(0, (0..20).map(step).collect()).await.unwrap();
+    let honest = tables(&mut bench).await;
+    bench
+        .sql(
+            "update step_metric set loss = 0.001 where step = 3; delete from decision where step = 5; \
+             update run set tokens = 0; update step_rollup set loss_sum = 1 where level = 3 and bucket = 1; \
+             insert into decision select run_id, 900, receipt, effect, attempt, 77, binding, kind, version, \
+             effective_step, shares, rules, reason, issued_by, value from decision where step = 6",
+        )
+        .await
+        .unwrap();
+    let report = bench.store.check_views(RUN).await.unwrap();
+    let named: Vec<String> = report
+        .shown
+        .iter()
+        .map(|row| format!("{} {} {:?}", row.table, row.key, row.column.as_deref().unwrap_or("")))
+        .collect();
+    let due = [
+        "run  \"tokens\"",
+        "step_metric attempt 0, step 3 \"loss\"",
+        "step_rollup attempt 0, level 3, bucket 1 \"loss_sum\"",
+        "decision seq 6, receipt 0, effect 0 \"\"",
+        "decision seq 900, receipt 0, effect 0 \"\"",
+    ];
+    assert_eq!((report.events, report.differences), (21, 5));
+    assert_eq!(named, due);
+    assert_eq!((report.shown[3].found.is_some(), report.shown[3].due.is_some()), (false, true));
+    let rebuilt = bench.store.rebuild(RUN).await.unwrap();
+    assert_eq!(rebuilt, Rebuilt { events: 21, rows: 5 });
+    assert_eq!(tables(&mut bench).await, honest);
+    lease.append(0, (20..40).map(step).collect()).await.unwrap();
+    assert_eq!(bench.store.check_views(RUN).await.unwrap().differences, 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -267,7 +267,7 @@ async fn server_with_few_connections_says_so_itself_and_nothing_is_half_made() {
     let store = Store::connect(&url, 1).await.unwrap();
     let mut lease = begin(&store, RUN, Namesakes::Refused).await.unwrap();
     lease.append(0, vec![finished()]).await.unwrap();
-    assert_eq!(store.rebuild(RUN).await.unwrap(), 2);
+    assert_eq!(store.rebuild(RUN).await.unwrap().events, 2);
     assert_eq!(store.runs().await.unwrap().len(), 1);
 }
 

@@ -13,7 +13,7 @@ use crate::workplace::Workplace;
 
 /// All runs, those that began last first.
 pub(crate) fn list(workplace: &Workplace, is_json: bool) -> Result<u8> {
-    let store = workplace.store()?;
+    let store = workplace.store_to_read()?;
     let (rows, workers) = workplace.runtime.block_on(async {
         let rows = store.runs().await?;
         let ids: Vec<RunId> = rows.iter().map(|row| RunId(row.run_id)).collect();
@@ -40,7 +40,7 @@ pub(crate) fn list(workplace: &Workplace, is_json: bool) -> Result<u8> {
 
 /// One run in full.
 pub(crate) fn show(workplace: &Workplace, run: &str, is_json: bool) -> Result<u8> {
-    let store = workplace.store()?;
+    let store = workplace.store_to_read()?;
     let found = workplace.find_run(&store, run)?;
     let id = found.run_id;
     let (row, worker, waiting, bindings, checkpoints, mixture) =

@@ -5,10 +5,10 @@ use sqlx::postgres::PgConnection;
 use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _};
 
 use super::{ArchiveManifest, ArchiveReader};
+use crate::append::{self, Chained};
 use crate::error::{Result, StoreError};
-use crate::lease::{self, Chained};
 use crate::plugins;
-use crate::projection::{self, TABLES};
+use crate::projection;
 use crate::store::{Store, StoredEvent};
 
 /// Events appended at once.
@@ -57,7 +57,7 @@ impl Store {
         }
         for digest in &archive.manifest().states {
             let state = archive.state(*digest)?.unwrap_or_default();
-            lease::put_blob(&mut transaction, &state).await?;
+            append::put_blobs(&mut transaction, &[&state]).await?;
         }
         let mut next = 0;
         while next < *events {
@@ -110,7 +110,7 @@ impl Store {
         if !forks.is_empty() {
             return refuse(format!("{} began from it: drop those first", forks.join(", ")));
         }
-        for table in TABLES.iter().chain(&["command", "run_head"]) {
+        for table in projection::tables().chain(["command", "run_head"]) {
             sqlx::query(AssertSqlSafe(format!("delete from {table} where run_id = $1")))
                 .bind(run.0)
                 .execute(&mut *transaction)
@@ -187,8 +187,5 @@ async fn append(connection: &mut PgConnection, run: RunId, batch: &[StoredEvent]
     };
     let batch: Vec<Chained> = batch.iter().map(chained).collect::<Result<_>>()?;
     let refs: Vec<&Chained> = batch.iter().collect();
-    let Some(first) = batch.first() else { return Ok(()) };
-    lease::insert(connection, run, &first.stored, &refs).await?;
-    let events: Vec<_> = batch.iter().map(|chained| &chained.recorded).collect();
-    projection::project(connection, run, &events).await
+    append::write(connection, run, &refs).await
 }

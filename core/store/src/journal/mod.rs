@@ -4,6 +4,7 @@
 //! Blocking, for a thread that is not the async runtime's own. That thread only encodes, chains and
 //! hands over; a background task groups events into transactions and writes them.
 
+mod kept;
 mod queue;
 mod writer;
 
@@ -14,10 +15,12 @@ use std::time::{Duration, Instant};
 use hm_domain::event::{Event, Recorded};
 use hm_domain::id::{Digest, RunId};
 
+use crate::append::Chained;
 use crate::error::{Result, StoreError};
-use crate::lease::{Chained, WriterLease};
+use crate::lease::WriterLease;
 use crate::store::now_us;
-use queue::{Queue, Shared};
+use kept::Kept;
+use queue::{Lag, Queue, Shared};
 use writer::Writer;
 
 /// How far the log may be behind the run, and how long the run waits for it.
@@ -25,6 +28,8 @@ use writer::Writer;
 pub struct JournalLimits {
     /// Events not yet on disk.
     pub lag_events_max: usize,
+    /// Bytes of them and of the states they name.
+    pub lag_bytes_max: usize,
     /// Age in milliseconds of the oldest of them.
     pub lag_ms_max: u64,
     /// Milliseconds that an event waits for others to share a transaction with, unless somebody waits
@@ -44,8 +49,9 @@ impl Default for JournalLimits {
     fn default() -> Self {
         JournalLimits {
             lag_events_max: 4096,
-            lag_ms_max: 1000,
-            group_ms: 50,
+            lag_bytes_max: 64 << 20,
+            lag_ms_max: 5000,
+            group_ms: 1000,
             attempt_ms: 10_000,
             patience_ms: 300_000,
             hurried_patience_ms: 10_000,
@@ -82,8 +88,14 @@ impl Journal {
         let last_at = lease.last_at();
         let shared = Arc::new(Shared::new(next_seq));
         let (writer, notice): (_, Notice) = ((lease.run_id(), lease.epoch()), Arc::new(notice));
-        let task =
-            Writer { shared: shared.clone(), lease, limits, hurried, notice: notice.clone() };
+        let task = Writer {
+            shared: shared.clone(),
+            lease,
+            limits,
+            hurried,
+            notice: notice.clone(),
+            kept: Kept::default(),
+        };
         handle.spawn(task.run());
         Journal { shared, writer, next_seq, chain, last_at, limits, notice }
     }
@@ -188,21 +200,24 @@ impl Journal {
     }
 
     fn keep_within_lag(&mut self) -> Result<()> {
-        let JournalLimits { lag_events_max, lag_ms_max, .. } = self.limits;
+        let JournalLimits { lag_events_max, lag_bytes_max, lag_ms_max, .. } = self.limits;
         let within = move |queue: &Queue| {
-            let (events, oldest) = queue.lag();
-            events <= lag_events_max && oldest <= Duration::from_millis(lag_ms_max)
+            let Lag { events, bytes, oldest } = queue.lag();
+            events <= lag_events_max
+                && bytes <= lag_bytes_max
+                && oldest <= Duration::from_millis(lag_ms_max)
         };
         let queue = self.shared.lock();
         if queue.failure.is_some() || within(&queue) {
             drop(queue);
             return self.wait(within);
         }
-        let (events, oldest) = queue.lag();
+        let Lag { events, bytes, oldest } = queue.lag();
         drop(queue);
+        let (mib, mib_max) = (bytes >> 20, lag_bytes_max >> 20);
         (self.notice)(&format!(
-            "the log is {events} events and {} ms behind, at most {lag_events_max} and {lag_ms_max} ms \
-             are allowed: the run waits for it",
+            "the log is {events} events, {mib} MiB and {} ms behind, at most {lag_events_max}, {mib_max} MiB \
+             and {lag_ms_max} ms are allowed: the run waits for it",
             oldest.as_millis()
         ));
         let start = Instant::now();

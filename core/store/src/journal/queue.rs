@@ -6,10 +6,12 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
 
-use crate::lease::Chained;
+use crate::append::Chained;
 
 /// Events of one transaction at most.
-pub(super) const BATCH_EVENTS_MAX: usize = 256;
+const BATCH_EVENTS_MAX: usize = 256;
+/// Bytes of one transaction at most, but for one event that is longer.
+const BATCH_BYTES_MAX: usize = 4 << 20;
 
 /// An event that is not known to be on disk.
 struct Pending {
@@ -17,9 +19,20 @@ struct Pending {
     since: Instant,
 }
 
+/// How far the log is behind.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Lag {
+    pub(super) events: usize,
+    pub(super) bytes: usize,
+    /// Age of the oldest event.
+    pub(super) oldest: Duration,
+}
+
 /// Everything both sides look at, under one lock.
 pub(super) struct Queue {
     pending: VecDeque<Pending>,
+    /// Of all that is pending.
+    bytes: usize,
     /// Everything before this seq is on disk.
     durable_seq: u64,
     /// Everything before this seq is waited for.
@@ -43,10 +56,15 @@ pub(super) enum Due {
 }
 
 impl Queue {
-    /// How many events, and how old the oldest is.
-    pub(super) fn lag(&self) -> (usize, Duration) {
+    /// How many events wait, of what size, and how old the oldest is.
+    pub(super) fn lag(&self) -> Lag {
         let oldest = self.pending.front().map_or(Duration::ZERO, |first| first.since.elapsed());
-        (self.pending.len(), oldest)
+        Lag { events: self.pending.len(), bytes: self.bytes, oldest }
+    }
+
+    /// Whether there is enough for a transaction.
+    fn is_full(&self) -> bool {
+        self.pending.len() >= BATCH_EVENTS_MAX || self.bytes >= BATCH_BYTES_MAX
     }
 
     /// Whether everything before `seq` is on disk.
@@ -56,21 +74,34 @@ impl Queue {
 
     /// When the next batch is due, if events wait at most `group` for company.
     pub(super) fn due(&self, group: Duration) -> Due {
-        let (count, oldest) = self.lag();
+        let Lag { events, oldest, .. } = self.lag();
         let waited_for = self.wanted_seq > self.durable_seq || self.closing;
-        match count {
+        match events {
             0 if self.closing => Due::Now,
             0 => Due::Idle,
-            _ if waited_for || count >= BATCH_EVENTS_MAX || oldest >= group => Due::Now,
+            _ if waited_for || self.is_full() || oldest >= group => Due::Now,
             _ => Due::In(group - oldest),
         }
     }
 
     /// The events of the next transaction.
     pub(super) fn batch(&self) -> Vec<Arc<Chained>> {
-        let batch = self.pending.iter().take(BATCH_EVENTS_MAX);
+        let first = self.pending.iter().take(BATCH_EVENTS_MAX);
+        let first: Vec<&Chained> = first.map(|pending| &*pending.chained).collect();
+        let batch = self.pending.iter().take(piece(&first));
         batch.map(|pending| pending.chained.clone()).collect()
     }
+}
+
+/// How many of these make one transaction.
+pub(super) fn piece(events: &[&Chained]) -> usize {
+    let mut bytes = 0;
+    let fits = |chained: &&&Chained| {
+        bytes += chained.bytes();
+        bytes <= BATCH_BYTES_MAX
+    };
+    let count = events.iter().take(BATCH_EVENTS_MAX).take_while(fits).count();
+    count.max(1).min(events.len())
 }
 
 /// The queue and the two ways to call the other side.
@@ -86,6 +117,7 @@ impl Shared {
     pub(super) fn new(next_seq: u64) -> Shared {
         let queue = Queue {
             pending: VecDeque::new(),
+            bytes: 0,
             durable_seq: next_seq,
             wanted_seq: next_seq,
             closing: false,
@@ -105,12 +137,14 @@ impl Shared {
     pub(super) fn push(&self, chained: Vec<Chained>) {
         let since = Instant::now();
         let mut queue = self.lock();
-        let before = queue.pending.len();
+        let (was_empty, was_full) = (queue.pending.is_empty(), queue.is_full());
+        queue.bytes += chained.iter().map(Chained::bytes).sum::<usize>();
         let pending = chained.into_iter().map(Arc::new).map(|chained| Pending { chained, since });
         queue.pending.extend(pending);
-        let after = queue.pending.len();
+        let begins = was_empty && !queue.pending.is_empty();
+        let fills = !was_full && queue.is_full();
         drop(queue);
-        if (before == 0 && after > 0) || (before < BATCH_EVENTS_MAX && after >= BATCH_EVENTS_MAX) {
+        if begins || fills {
             self.wake.notify_one();
         }
     }
@@ -139,17 +173,18 @@ impl Shared {
         self.wake.notified().await;
     }
 
-    /// Everything before `next_seq` is on disk.
-    pub(super) fn acknowledge(&self, next_seq: u64) {
+    /// Everything before `next_seq` is on disk: gives what was not so far.
+    pub(super) fn acknowledge(&self, next_seq: u64) -> Vec<Arc<Chained>> {
         let mut queue = self.lock();
         let durable = |pending: &Pending| pending.chained.stored.envelope.seq < next_seq;
         let count = queue.pending.iter().take_while(|pending| durable(pending)).count();
-        let written: Vec<Pending> = queue.pending.drain(..count).collect();
+        let written: Vec<Arc<Chained>> =
+            queue.pending.drain(..count).map(|pending| pending.chained).collect();
+        queue.bytes -= written.iter().map(|chained| chained.bytes()).sum::<usize>();
         queue.durable_seq = next_seq;
         drop(queue);
         self.changed.notify_all();
-        // Freed here, not while the run loop waits for the lock.
-        drop(written);
+        written
     }
 
     /// The writer has ended.

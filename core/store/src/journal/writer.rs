@@ -7,10 +7,12 @@ use std::time::Duration;
 
 use tokio::time::{Instant, timeout};
 
-use super::queue::{Due, Shared};
+use super::kept::Kept;
+use super::queue::{Due, Shared, piece};
 use super::{JournalLimits, Notice};
+use crate::append::Chained;
 use crate::error::{Result, StoreError};
-use crate::lease::{Chained, WriterLease};
+use crate::lease::WriterLease;
 use crate::store::Head;
 
 /// First pause between two attempts; it doubles.
@@ -29,6 +31,7 @@ pub(super) struct Writer {
     pub(super) limits: JournalLimits,
     pub(super) hurried: Arc<AtomicBool>,
     pub(super) notice: Notice,
+    pub(super) kept: Kept,
 }
 
 /// How long one batch is tried for.
@@ -128,12 +131,12 @@ impl Writer {
 
     /// Brings one batch to the disk, however often it takes.
     async fn write(&mut self, batch: &[Arc<Chained>]) -> Result<()> {
-        let events: Vec<&Chained> = batch.iter().map(|chained| &**chained).collect();
         let (limits, hurried) = (self.limits, self.hurried.clone());
         let patience = Patience { since: Instant::now(), limits, hurried };
         let mut trouble: Option<Trouble> = None;
+        let mut missing = batch.to_vec();
         loop {
-            let last = match patience.answer(self.lease.append_chained(&events)).await {
+            let last = match self.append(&patience, &mut missing).await {
                 Ok(()) => break,
                 Err(error) if error.may_pass() => error.to_string(),
                 Err(error) => return Err(error),
@@ -147,17 +150,36 @@ impl Writer {
             let trouble = trouble.get_or_insert(Trouble { pause: PAUSE_MIN, last: String::new() });
             trouble.last = last;
             let head = self.reconnect(&patience, trouble).await?;
-            // The last commit may or may not have happened: the head's chain says which.
-            if is_written(&head, &events)? {
-                break;
+            // The last commit may or may not have happened, and another server may lack earlier ones: the
+            // head's chain says which.
+            let lost;
+            (missing, lost) = self.kept.missing(&head, batch)?;
+            if lost > 0 {
+                (self.notice)(&format!(
+                    "the database has lost {lost} events that it had acknowledged: they are written again"
+                ));
             }
         }
         if trouble.is_some() {
             let seconds = patience.since.elapsed().as_secs_f64();
             (self.notice)(&format!("the log is written again, after {seconds:.1} s"));
         }
-        self.shared.acknowledge(self.lease.head().next_seq);
+        self.kept.extend(self.shared.acknowledge(self.lease.head().next_seq));
         Ok(())
+    }
+
+    /// Writes what is missing, a transaction's worth at a time; at least one transaction, of nothing if
+    /// need be.
+    async fn append(&mut self, patience: &Patience, missing: &mut Vec<Arc<Chained>>) -> Result<()> {
+        loop {
+            let events: Vec<&Chained> = missing.iter().map(|chained| &**chained).collect();
+            let count = piece(&events);
+            patience.answer(self.lease.append_chained(&events[..count])).await?;
+            missing.drain(..count);
+            if missing.is_empty() {
+                return Ok(());
+            }
+        }
     }
 
     /// A new connection, with the stream's lock and the epoch unchanged. The pause comes before it, longer
@@ -175,7 +197,7 @@ impl Writer {
                 Err(error) => return Err(error),
             }
         }
-        let (events, _) = self.shared.lock().lag();
+        let events = self.shared.lock().lag().events;
         Err(StoreError::Unreachable {
             patience_s: patience.whole_ms().div_ceil(1000),
             last: trouble.last.clone(),
@@ -183,18 +205,4 @@ impl Writer {
             from_seq: self.lease.head().next_seq,
         })
     }
-}
-
-/// Whether the head stands behind `batch`. It was appended as a whole or not at all; anywhere else,
-/// somebody else has written.
-fn is_written(head: &Head, batch: &[&Chained]) -> Result<bool> {
-    let (Some(first), Some(last)) = (batch.first(), batch.last()) else { return Ok(true) };
-    let (first, last) = (&first.stored, &last.stored);
-    if (head.next_seq, head.chain) == (last.envelope.seq + 1, last.hash) {
-        return Ok(true);
-    }
-    if (head.next_seq, head.chain) == (first.envelope.seq, first.prev_hash) {
-        return Ok(false);
-    }
-    Err(StoreError::Conflict(format!("its head is at seq {} with another hash", head.next_seq)))
 }

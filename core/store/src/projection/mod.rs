@@ -9,70 +9,26 @@ mod checkpoints;
 mod decisions;
 mod findings;
 mod lists;
+mod rebuild;
 mod rollbacks;
 mod rollup_rows;
 mod rollups;
 mod run_row;
+mod shadow;
 mod steps;
 mod validations;
 mod weights;
 
 use hm_domain::event::{Event, Recorded, StepRecorded};
 use hm_domain::id::RunId;
-use sqlx::Connection as _;
 use sqlx::postgres::PgConnection;
 
-use crate::commands;
-use crate::error::{Result, StoreError};
-use crate::store::{PAGE_EVENTS, Store, StoredEvent};
+use crate::error::Result;
+pub use rebuild::{Rebuilt, ViewDifference, ViewsReport};
 
-/// Every projected table, children first. `run` itself comes last.
-pub(crate) const TABLES: [&str; 10] = [
-    "step_rollup",
-    "step_metric",
-    "decision",
-    "finding",
-    "checkpoint",
-    "rollback",
-    "binding",
-    "validation",
-    "weight_state",
-    "run",
-];
-
-impl Store {
-    /// Recreates a run's projections from its log, in one transaction; gives the events folded.
-    pub async fn rebuild(&self, run_id: RunId) -> Result<u64> {
-        let mut connection = self.pool.acquire().await?;
-        let mut transaction = connection.begin().await?;
-        // The head's lock keeps the writer out until the last row stands.
-        sqlx::query("select 1 from run_head where run_id = $1 for update")
-            .bind(run_id.0)
-            .fetch_optional(&mut *transaction)
-            .await?
-            .ok_or(StoreError::NoRun(run_id))?;
-        for table in TABLES {
-            let text = format!("delete from {table} where run_id = $1");
-            sqlx::query(sqlx::AssertSqlSafe(text))
-                .bind(run_id.0)
-                .execute(&mut *transaction)
-                .await?;
-        }
-        let mut events = 0;
-        loop {
-            let page =
-                crate::store::read_raw(&mut transaction, run_id, events, PAGE_EVENTS).await?;
-            let page: Vec<Recorded> =
-                page.iter().map(StoredEvent::decode).collect::<Result<_>>()?;
-            if page.is_empty() {
-                break;
-            }
-            events += page.len() as u64;
-            project(&mut transaction, run_id, &page.iter().collect::<Vec<_>>()).await?;
-        }
-        transaction.commit().await?;
-        Ok(events)
-    }
+/// Every projected table; none refers to one before it.
+pub(crate) fn tables() -> impl Iterator<Item = &'static str> {
+    shadow::TABLES.iter().rev().map(|table| table.name)
 }
 
 /// Writes what `events` show. The system stream has no projections.
@@ -95,7 +51,6 @@ pub(crate) async fn project(
     rollbacks::insert(c, run_id, events).await?;
     validations::insert(c, run_id, events).await?;
     weights::insert(c, run_id, events).await?;
-    commands::answer(c, run_id, events).await?;
     run_row::update(c, run_id, events).await
 }
 

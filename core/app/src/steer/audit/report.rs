@@ -6,12 +6,14 @@ use hm_domain::audit::{DecisionAudit, Divergence, Proofs};
 use hm_domain::facts;
 use hm_domain::id::RunId;
 use hm_domain::state::Phase;
-use hm_store::Head as LogHead;
+use hm_store::{Head as LogHead, ViewsReport};
 use serde::Serialize;
 
 use super::Level;
 use crate::prove::anchors::Head;
 use crate::prove::held::Held;
+use crate::steer::audit_views;
+use crate::terminal;
 
 /// How much of a run was looked at.
 #[derive(Clone, Debug, Default, Serialize)]
@@ -29,6 +31,9 @@ pub(crate) struct Scope {
     /// What its parent's log says of a fork.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) parent: Option<String>,
+    /// What the log calls the run.
+    #[serde(skip)]
+    pub(crate) name: Option<String>,
 }
 
 impl Scope {
@@ -40,7 +45,8 @@ impl Scope {
             Some(state) => matches!(state.phase, Phase::Finished(_)),
             None => head.sealed,
         };
-        Scope { events, steps, steps_planned, ended, claimed: 0, parent: None }
+        let name = state.map(|state| state.spec.name.clone());
+        Scope { events, steps, steps_planned, ended, claimed: 0, parent: None, name }
     }
 }
 
@@ -48,12 +54,18 @@ impl Scope {
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct Report {
     pub(crate) run: String,
+    /// What its log calls it, where that was read.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) name: Option<String>,
     pub(crate) level: String,
     pub(crate) verdict: &'static str,
     #[serde(flatten)]
     pub(crate) scope: Scope,
     /// Events that are not as they must be.
     pub(crate) events_diverged: u64,
+    /// Rows of tables that are not what the log gives, where that was asked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) rows_diverged: Option<u64>,
     #[serde(flatten)]
     pub(crate) proofs: Proofs,
     /// What this level takes at its word, by who said it.
@@ -80,11 +92,34 @@ impl Report {
         };
         let word_of = match level {
             Level::Chain => BTreeMap::new(),
-            Level::Decisions => facts::taken_at_their_word().into_iter().collect(),
+            Level::Decisions | Level::Views => facts::taken_at_their_word().into_iter().collect(),
         };
         let (run, level) = (run.to_string(), format!("{level:?}").to_lowercase());
         let (head, anchors) = (None, Vec::new());
-        Report { run, level, verdict, scope, events_diverged, proofs, word_of, head, anchors }
+        let rows_diverged = None;
+        let name = scope.name.clone();
+        Report {
+            run,
+            name,
+            level,
+            verdict,
+            scope,
+            events_diverged,
+            rows_diverged,
+            proofs,
+            word_of,
+            head,
+            anchors,
+        }
+    }
+
+    /// Adds which rows of the tables are not what the log gives.
+    pub(super) fn hold_rows(&mut self, views: &ViewsReport) {
+        self.rows_diverged = Some(views.differences);
+        if let Some(first) = views.shown.first() {
+            self.proofs.note(audit_views::divergence(first));
+            self.verdict = "diverged";
+        }
     }
 
     /// Adds what the chain was held against, and where it does not pass through.
@@ -103,8 +138,10 @@ impl Report {
     }
 
     pub(crate) fn print(&self) {
-        let Report { run, level, verdict, scope, events_diverged, proofs, word_of, .. } = self;
-        println!("audit of {run} at level {level}: {verdict}");
+        let Report { run, name, level, verdict, scope, events_diverged, proofs, word_of, .. } =
+            self;
+        let named = name.as_ref().map(|name| format!("{} ", terminal::line(name)));
+        println!("audit of {}({run}) at level {level}: {verdict}", named.unwrap_or_default());
         println!("  {} events, {} steps", scope.events, scope.steps);
         if !scope.ended {
             let of = match scope.steps_planned {
@@ -130,6 +167,11 @@ impl Report {
         }
         if *events_diverged > 0 {
             println!("  {events_diverged} events are not what follows from those before them");
+        }
+        match self.rows_diverged {
+            Some(0) => println!("  every row of its tables is what the log gives"),
+            Some(rows) => println!("  {rows} rows of its tables are not what the log gives"),
+            None => {}
         }
         if let Some(Divergence { seq, step, plugin, what, logged, found }) = &proofs.first {
             let step = step.map(|step| format!(" (step {step})")).unwrap_or_default();

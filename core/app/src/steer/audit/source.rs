@@ -1,8 +1,8 @@
 //! Where an audit reads a log from: a database, or whatever else holds one whole.
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use hm_domain::id::{Digest, RunId};
-use hm_store::{Head, Store, StoreError, StoredEvent};
+use hm_store::{Head, Store, StoreError, StoredEvent, ViewsReport};
 
 use crate::runtime::wait_for;
 
@@ -26,6 +26,16 @@ pub(crate) trait Source {
 
     /// A kept state of a plugin, likewise.
     fn state(&self, digest: Digest) -> Result<Option<Vec<u8>>>;
+
+    /// The tables that people read, held against the log.
+    ///
+    /// # Errors
+    /// Where there are none.
+    fn views(&self) -> Result<ViewsReport> {
+        bail!(
+            "level views looks at the tables of a database, and here is a log alone: leave it out"
+        )
+    }
 
     /// Whether the log of another run is at hand, such as that of a fork's parent. Where there is one run and
     /// no more, it is not.
@@ -73,6 +83,10 @@ impl Source for Logged {
 
     fn state(&self, digest: Digest) -> Result<Option<Vec<u8>>> {
         Ok(wait_for(&self.runtime, self.store.blob(digest))?)
+    }
+
+    fn views(&self) -> Result<ViewsReport> {
+        Ok(wait_for(&self.runtime, self.store.check_views(self.run))?)
     }
 
     fn holds(&self, run: RunId) -> Result<bool> {
