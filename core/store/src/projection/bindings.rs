@@ -44,6 +44,8 @@ async fn roll_back(
     seq: u64,
     rolled: &RolledBack,
 ) -> Result<()> {
+    // As in the fold: what cannot be read changes nothing, and an audit names it.
+    let Ok(then) = RunState::from_snapshot(&rolled.state) else { return Ok(()) };
     sqlx::query(
         "update binding set state = 'released', seq = $2 where run_id = $1 and state = 'bound'",
     )
@@ -51,9 +53,7 @@ async fn roll_back(
     .bind(seq as i64)
     .execute(&mut *c)
     .await?;
-    let then = RunState::from_snapshot(&rolled.state);
-    let bound = then.iter().flat_map(|state| state.bindings.values());
-    for binding in bound.filter(|binding| binding.live) {
+    for binding in then.bindings.values().filter(|binding| binding.live) {
         change(c, run_id, seq, &binding.facts).await?;
     }
     Ok(())

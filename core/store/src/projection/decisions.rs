@@ -132,9 +132,9 @@ fn of(recorded: &Recorded) -> Vec<Decision<'_>> {
         }
         Event::RolledBack(event) => {
             // The mixture comes back too, and is the newest that anybody decided.
-            let mixture = RunState::from_snapshot(&event.state).map(|state| state.mixture);
+            let Ok(state) = RunState::from_snapshot(&event.state) else { return Vec::new() };
+            let mixture = Some(Cow::Owned(state.mixture));
             let row = by_hand(recorded, event.to_step, "mixture", &event.by);
-            let mixture = mixture.ok().map(Cow::Owned);
             vec![Decision { mixture, reason: "rolled back", ..row }]
         }
         _ => Vec::new(),

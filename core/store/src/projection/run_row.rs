@@ -94,8 +94,8 @@ impl<'a> Change<'a> {
         if let Ok(state) = RunState::from_snapshot(state) {
             self.next_step = Some(state.next_step as i64);
             self.tokens = Some(state.tokens as i64);
+            self.attempt = attempt.map(i64::from);
         }
-        self.attempt = attempt.map(i64::from);
     }
 
     fn enter(&mut self, state: &'static str, ending: Option<String>, reason: Option<&'a str>) {
