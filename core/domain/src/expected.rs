@@ -90,9 +90,12 @@ pub(crate) fn expected(
             }
             Event::ValidationRecorded(made::validation(state, &logged.losses))
         }
-        Event::WeightsMeasured(logged) => made::weights(state, &logged.kinds)
-            .map(Event::WeightsMeasured)
-            .ok_or("no measured weights, since no plugin is to see them")?,
+        Event::WeightsMeasured(logged) => {
+            a_step_may_come(state)?;
+            made::weights(state, &logged.kinds)
+                .map(Event::WeightsMeasured)
+                .ok_or("no measured weights, since no plugin is to see them")?
+        }
         Event::MixtureLimited(_) => limits::held(state)
             .map(Event::MixtureLimited)
             .ok_or("the mixture as it is, which the limits hold")?,
@@ -140,7 +143,8 @@ pub(crate) fn expected(
     Ok(event.into())
 }
 
-fn next_step(state: &RunState, logged: &StepRecorded) -> Result<Expected, String> {
+/// Whether the next step may be trained: nothing else is due before it.
+fn a_step_may_come(state: &RunState) -> Result<(), String> {
     plugins_of_the_file_are_bound(state)?;
     if let Some(Due { ending, reason }) = state.ending_due() {
         return Err(format!("the end of the run, {ending:?}: {reason}"));
@@ -154,6 +158,11 @@ fn next_step(state: &RunState, logged: &StepRecorded) -> Result<Expected, String
     if limits::held(state).is_some() {
         return Err("a mixture within the limits, which the one in force is not".to_owned());
     }
+    Ok(())
+}
+
+fn next_step(state: &RunState, logged: &StepRecorded) -> Result<Expected, String> {
+    a_step_may_come(state)?;
     if calls::weights_due(state) {
         return Err("measured weights, which a plugin is to see".to_owned());
     }
