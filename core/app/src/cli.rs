@@ -67,7 +67,7 @@ pub(crate) enum Command {
         after_help = "Exit code: 0 nothing diverged, 1 something did (or, with --strict, was not provable), 2 the audit could not run.\n\nExample:\n  hm audit my-run --level decisions --json\n  hm audit my-run-archive --head 143:HASH"
     )]
     Audit(AuditArgs),
-    /// Build, check, install and list plugins; bind one to a running run
+    /// Build, check, install and list plugins; bind one to a running run, or release it
     #[command(
         subcommand,
         after_help = "Examples:\n  hm plugin install my_policy.component.wasm\n  hm plugin bind my-run my-policy --shadow"
@@ -337,6 +337,20 @@ pub(crate) enum PluginCommand {
         /// Only log what it decides
         #[arg(long)]
         shadow: bool,
+        /// Why, for the log
+        #[arg(long, default_value = "", hide_default_value = true)]
+        reason: String,
+    },
+    /// Call a plugin of a run no more, also while it trains
+    #[command(
+        visible_alias = "unbind",
+        after_help = "`hm runs show` has the numbers of a run's plugins.\n\nExample:\n  hm plugin release my-run odm"
+    )]
+    Release {
+        /// Run: its name or id
+        run: String,
+        /// Plugin: its number in the run, or its name where it is bound once
+        plugin: String,
         /// Why, for the log
         #[arg(long, default_value = "", hide_default_value = true)]
         reason: String,

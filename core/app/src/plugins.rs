@@ -1,4 +1,4 @@
-//! `hm plugin`: pack, check, install, list and bind.
+//! `hm plugin`: pack, check, install, list, bind and release.
 
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -61,6 +61,9 @@ pub(crate) fn run(workplace: &Workplace, command: PluginCommand) -> Result<u8> {
             let failure = FailurePolicy::default();
             let command = Command::Bind { plugin, config, role, failure, reason };
             return runs::send(workplace, &run, &command);
+        }
+        PluginCommand::Release { run, plugin, reason } => {
+            return runs::release(workplace, &run, &plugin, reason);
         }
     }
     Ok(0)

@@ -4,4 +4,5 @@ pub(crate) mod audit;
 pub(crate) mod parent;
 pub(crate) mod runs;
 pub(crate) mod show;
+pub(crate) mod told;
 pub(crate) mod wishes;

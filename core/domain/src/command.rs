@@ -186,6 +186,14 @@ pub struct Asked {
     pub command: Command,
 }
 
+/// Why a plugin is not bound that has the same role and configuration in the run already.
+pub fn bound_already(name: &str, binding: BindingId) -> String {
+    format!(
+        "{name} is bound already with this role and configuration, as {binding}: release that one first, or \
+         give another configuration"
+    )
+}
+
 /// Faults in a row that quarantine a binding.
 const QUARANTINE_AFTER: u32 = 5;
 
@@ -272,6 +280,7 @@ impl Mentor {
         decided: &mut Decided,
     ) -> Result<(), String> {
         let config = config.to_string();
+        self.refuse_twice(&candidate, &config, role)?;
         let (bytes, fuel) = self.begin(&candidate, &config)?;
         let step = self.state().next_step;
         // One active policy at a time: a new one takes the old one's place, and the log says so.
@@ -309,5 +318,17 @@ impl Mentor {
         decided.states.push(bytes.clone());
         self.adopt(binding, bytes);
         Ok(())
+    }
+
+    /// Whoever binds what is bound already has typed it twice, and means no second one.
+    fn refuse_twice(&self, candidate: &Candidate, config: &str, role: Role) -> Result<(), String> {
+        let is_same = |facts: &BindingChanged| {
+            (facts.plugin, facts.role, &*facts.config) == (candidate.plugin, role, config)
+        };
+        let mut bindings = self.state().bindings.values();
+        match bindings.find(|binding| binding.live && is_same(&binding.facts)) {
+            Some(same) => Err(bound_already(&candidate.description.name, same.facts.binding)),
+            None => Ok(()),
+        }
     }
 }
