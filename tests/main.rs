@@ -21,6 +21,7 @@ mod page;
 mod place;
 mod service;
 mod signals;
+mod steering;
 mod tampering;
 mod torture;
 mod weights;

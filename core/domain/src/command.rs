@@ -186,14 +186,6 @@ pub struct Asked {
     pub command: Command,
 }
 
-/// Why a plugin is not bound that has the same role and configuration in the run already.
-pub fn bound_already(name: &str, binding: BindingId) -> String {
-    format!(
-        "{name} is bound already with this role and configuration, as {binding}: release that one first, or \
-         give another configuration"
-    )
-}
-
 /// Faults in a row that quarantine a binding.
 const QUARANTINE_AFTER: u32 = 5;
 
@@ -320,14 +312,22 @@ impl Mentor {
         Ok(())
     }
 
-    /// Whoever binds what is bound already has typed it twice, and means no second one.
+    /// Whoever binds what is bound already has typed it twice, and means no second one. A policy in charge
+    /// takes its own place, and the log says so.
     fn refuse_twice(&self, candidate: &Candidate, config: &str, role: Role) -> Result<(), String> {
+        if role == Role::Active && candidate.world == World::Policy {
+            return Ok(());
+        }
         let is_same = |facts: &BindingChanged| {
             (facts.plugin, facts.role, &*facts.config) == (candidate.plugin, role, config)
         };
         let mut bindings = self.state().bindings.values();
         match bindings.find(|binding| binding.live && is_same(&binding.facts)) {
-            Some(same) => Err(bound_already(&candidate.description.name, same.facts.binding)),
+            Some(same) => Err(format!(
+                "{} is bound already with this role and configuration, as {}: release that one first, or give \
+                 another configuration",
+                candidate.description.name, same.facts.binding
+            )),
             None => Ok(()),
         }
     }

@@ -4,12 +4,12 @@
 use std::path::Path;
 
 use anyhow::{Context as _, Result};
-use hm_domain::command::{Command, bound_already};
+use hm_domain::command::Command;
 use hm_domain::ending::Due;
-use hm_domain::event::{CommandAnswered, Event, Recorded, Role, RunFinished};
-use hm_domain::id::{BindingId, RunId};
+use hm_domain::event::{CommandAnswered, Event, Recorded, RunFinished};
+use hm_domain::id::RunId;
 use hm_domain::state::RunState;
-use hm_store::{PluginRow, Put, RunRow, Store, StoreError};
+use hm_store::{Put, RunRow, Store, StoreError};
 use serde_json::Value;
 
 use crate::run_file::typed_again::typed_beside;
@@ -89,11 +89,8 @@ pub(crate) async fn ask(
 /// Why there is nothing here that a wish could be about, if so: its worker would find the same.
 async fn unmet(store: &Store, id: RunId, command: &Command) -> Result<Option<String>> {
     Ok(match command {
-        Command::Bind { plugin, config, role, .. } => {
-            match installed(store, plugin, config).await? {
-                Ok(row) => bound(store, id, (&row, config, *role)).await?,
-                Err(unfit) => Some(unfit.to_string()),
-            }
+        Command::Bind { plugin, config, .. } => {
+            installed(store, plugin, config).await?.err().map(|unfit| unfit.to_string())
         }
         Command::Release { binding, .. } => {
             let bindings = store.bindings(id).await?;
@@ -108,24 +105,6 @@ async fn unmet(store: &Store, id: RunId, command: &Command) -> Result<Option<Str
         }
         _ => None,
     })
-}
-
-/// Why a plugin is not bound once more, if it is bound just so.
-async fn bound(
-    store: &Store,
-    id: RunId,
-    (plugin, config, role): (&PluginRow, &Value, Role),
-) -> Result<Option<String>> {
-    let (digest, role) = (plugin.digest.to_string(), serde_json::to_value(role)?);
-    let is_same = |row: &&Value| {
-        row["state"] == "bound"
-            && row["plugin"] == *digest
-            && row["role"] == role
-            && row["config"] == *config
-    };
-    let bindings = store.bindings(id).await?;
-    let same = bindings.iter().find(is_same).and_then(|row| row["binding"].as_u64());
-    Ok(same.map(|number| bound_already(&plugin.description.name, BindingId(number as u32))))
 }
 
 /// Why a run that is over obeys nothing.

@@ -315,6 +315,7 @@ impl Run {
         let recorded = self.journal.record(attempt, decided.events, decided.states)?;
         for Recorded { event, .. } in &recorded {
             self.mentor.apply(event);
+            self.progress.heed(event, &self.mentor.state().spec);
             let said = self.notices.of(event, &self.mentor.state().bindings);
             said.iter().for_each(|sentence| self.progress.say(sentence));
         }

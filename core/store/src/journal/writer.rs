@@ -11,6 +11,7 @@ use super::queue::{Due, Shared};
 use super::{JournalLimits, Notice};
 use crate::error::{Result, StoreError};
 use crate::lease::{Chained, WriterLease};
+use crate::private_postgres::revival;
 use crate::store::Head;
 
 /// First pause between two attempts; it doubles.
@@ -141,7 +142,8 @@ impl Writer {
             if trouble.is_none() {
                 let seconds = patience.whole_ms().div_ceil(1000);
                 (self.notice)(&format!(
-                    "the log cannot be written ({last}): trying again for {seconds} s"
+                    "the log cannot be written ({last}): trying again for {seconds} s{}",
+                    revival()
                 ));
             }
             let trouble = trouble.get_or_insert(Trouble { pause: PAUSE_MIN, last: String::new() });
@@ -160,6 +162,11 @@ impl Writer {
         Ok(())
     }
 
+    /// Whether an attempt was given less than its time.
+    fn is_cut_short(&self, error: &StoreError) -> bool {
+        matches!(error, StoreError::Silent(seconds) if seconds * 1000 < self.limits.attempt_ms)
+    }
+
     /// A new connection, with the stream's lock and the epoch unchanged. The pause comes before it, longer
     /// each time: a connection that is there is used at once.
     async fn reconnect(&mut self, patience: &Patience, trouble: &mut Trouble) -> Result<Head> {
@@ -169,8 +176,11 @@ impl Writer {
             match patience.answer(self.lease.reconnect()).await {
                 Ok(head) => return Ok(head),
                 Err(error) if error.may_pass() || matches!(error, StoreError::Held { .. }) => {
-                    tracing::warn!(%error, "the log cannot be reached yet");
-                    trouble.last = error.to_string();
+                    tracing::debug!(%error, "the log cannot be reached yet");
+                    // What ended with patience itself says less than what was refused before.
+                    if !(self.is_cut_short(&error) && patience.is_over()) {
+                        trouble.last = error.to_string();
+                    }
                 }
                 Err(error) => return Err(error),
             }
