@@ -25,6 +25,7 @@ pub(crate) fn wish(command: &Command, domains: &[&str]) -> String {
         }
         Command::SetLearningRate { peak, .. } => format!("{kind} {}", number(*peak)),
         Command::SetBatchSize { sequences, .. } => format!("{kind} {sequences}"),
+        Command::Rollback { to, .. } => format!("{kind} to step {to}"),
         _ => kind.to_owned(),
     }
 }
