@@ -48,7 +48,10 @@ type Shards = (Vec<Digest>, Option<Digest>);
 fn shards_of(manifest: &Manifest) -> Vec<Shards> {
     let domains = manifest.domains.iter().map(|domain| {
         let segments = domain.segments.iter().map(|segment| segment.digest);
-        (segments.collect(), domain.validation.as_ref().map(|held_out| held_out.digest))
+        (
+            segments.collect::<Vec<Digest>>(),
+            domain.validation.as_ref().map(|held_out| held_out.digest),
+        )
     });
     domains.collect()
 }
@@ -56,7 +59,10 @@ fn shards_of(manifest: &Manifest) -> Vec<Shards> {
 fn shards(spec: &RunSpec) -> Vec<Shards> {
     let domains = spec.domains.iter().map(|domain| {
         let segments = domain.segments.iter().map(|segment| segment.digest);
-        (segments.collect(), domain.validation.as_ref().map(|held_out| held_out.digest))
+        (
+            segments.collect::<Vec<Digest>>(),
+            domain.validation.as_ref().map(|held_out| held_out.digest),
+        )
     });
     domains.collect()
 }

@@ -53,6 +53,12 @@ impl Patience {
         self.since.elapsed() >= Duration::from_millis(self.whole_ms())
     }
 
+    /// Whether an attempt ended so because it was given less than its time.
+    fn cuts_short(&self, error: &StoreError) -> bool {
+        let attempt_ms = self.limits.attempt_ms;
+        matches!(error, StoreError::Silent(seconds) if self.is_over() && seconds * 1000 < attempt_ms)
+    }
+
     /// Sleeps, but not beyond the end of patience.
     async fn sleep(&self, time: Duration) {
         let until = Instant::now() + time;
@@ -162,11 +168,6 @@ impl Writer {
         Ok(())
     }
 
-    /// Whether an attempt was given less than its time.
-    fn is_cut_short(&self, error: &StoreError) -> bool {
-        matches!(error, StoreError::Silent(seconds) if seconds * 1000 < self.limits.attempt_ms)
-    }
-
     /// A new connection, with the stream's lock and the epoch unchanged. The pause comes before it, longer
     /// each time: a connection that is there is used at once.
     async fn reconnect(&mut self, patience: &Patience, trouble: &mut Trouble) -> Result<Head> {
@@ -178,7 +179,7 @@ impl Writer {
                 Err(error) if error.may_pass() || matches!(error, StoreError::Held { .. }) => {
                     tracing::debug!(%error, "the log cannot be reached yet");
                     // What ended with patience itself says less than what was refused before.
-                    if !(self.is_cut_short(&error) && patience.is_over()) {
+                    if !patience.cuts_short(&error) {
                         trouble.last = error.to_string();
                     }
                 }
