@@ -230,6 +230,14 @@ fn stop_of_a_run_that_nobody_trains_loses_no_step() {
     let worker = place.train_in_background("saved", &sets);
     place.wait_for_step("saved", 5);
     assert_eq!(worker.interrupt(), Some(130));
+    // A checkpoint on record that is not on the disk holds nothing.
+    let (folder, aside) = (place.checkpoints("saved"), place.path("aside"));
+    std::fs::rename(&folder, &aside).unwrap();
+    let left = place.refused(&["runs", "stop", "saved"], 3);
+    assert!(left.contains("is not whole on this machine"), "{left}");
+    assert!(left.contains(": the next `hm train` catches up") && left.contains("hm runs end "));
+    assert!(place.state("saved").starts_with("interrupted|"));
+    std::fs::rename(&aside, &folder).unwrap();
     let ended = place.ok(&["runs", "stop", "saved"]);
     assert!(ended.contains("its newest checkpoint holds every step"), "{ended}");
     assert!(place.state("saved").starts_with("ended|stopped|"));

@@ -22,6 +22,7 @@ mod page;
 mod place;
 mod service;
 mod signals;
+mod steering;
 mod tampering;
 mod torture;
 mod views;

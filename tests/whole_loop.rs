@@ -158,6 +158,24 @@ fn unfinished_run_refuses_another_spec_and_names_the_difference() {
     let args = place.train_args("loop", &["seed=4"]);
     let text = place.refused(&args.iter().map(String::as_str).collect::<Vec<_>>(), 2);
     assert!(text.contains("seed was 3, is 4") && text.contains("--new"), "{text}");
+
+    // A changed setting names the command for it, and changed data its file, before any of it is prepared.
+    let refused = |set: &str, due: &str| {
+        for more in [None, Some("--dry-run")] {
+            let args = place.train_args("loop", &[set]);
+            let args: Vec<&str> = args.iter().map(String::as_str).chain(more).collect();
+            let text = place.refused(&args, 2);
+            assert!(text.contains(due) && text.lines().last().unwrap().len() < 500, "{text}");
+            assert!(!text.contains("encoding"), "{text}");
+        }
+    };
+    refused("training.learning_rate=0.0005", "with hm runs learning-rate loop PEAK");
+    refused("checkpoint.keep=3", "checkpoint.keep was 2, is 3; its log is checked against");
+    refused("data.vocabulary=310", "than when it began: data.vocabulary was 300, is 310; give it");
+    let file = place.path("plain.jsonl");
+    let text = std::fs::read_to_string(&file).unwrap();
+    std::fs::write(&file, format!("{text}{{\"text\":\"one more\"}}\n")).unwrap();
+    refused("seed=3", "than when it began: plain.jsonl has changed; give it");
 }
 
 #[test]

@@ -1,14 +1,17 @@
 //! The command line: what can be typed, and which module does it.
 
+mod plugins;
 mod prove;
 mod runs;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use clap::builder::TypedValueParser as _;
 use clap::{Args, Parser, Subcommand};
 use hm_domain::id::RunId;
 
+pub(crate) use self::plugins::PluginCommand;
 pub(crate) use self::prove::{ArchiveArgs, HeldArgs, KeyCommand, ProveArgs};
 pub(crate) use self::runs::{ForkArgs, RunsCommand};
 use crate::steer::audit::Level;
@@ -19,7 +22,14 @@ use crate::weights::chat::Template;
 #[command(name = "hm", version, arg_required_else_help = true)]
 pub(crate) struct Cli {
     /// Where the private database, prepared data and checkpoints live
-    #[arg(long, global = true, env = "HM_DATA_DIR", value_name = "FOLDER")]
+    // Empty is not set, as in a shell's `HM_DATA_DIR= hm`.
+    #[arg(
+        long,
+        global = true,
+        env = "HM_DATA_DIR",
+        value_name = "FOLDER",
+        value_parser = clap::builder::OsStringValueParser::new().map(PathBuf::from)
+    )]
     pub(crate) data_dir: Option<PathBuf>,
     #[command(subcommand)]
     pub(crate) command: Command,
@@ -67,7 +77,7 @@ pub(crate) enum Command {
         after_help = "Exit code: 0 nothing diverged, 1 something did (or, with --strict, was not provable), 2 the audit could not run,\nsince bytes that the log names are missing or are others.\n\nExample:\n  hm audit my-run --level decisions --json\n  hm audit my-run-archive --head 143:HASH"
     )]
     Audit(AuditArgs),
-    /// Build, check, install and list plugins; bind one to a running run
+    /// Build, check, install and list plugins; bind one to a running run, or release it
     #[command(
         subcommand,
         after_help = "Examples:\n  hm plugin install my_policy.component.wasm\n  hm plugin bind my-run my-policy --shadow"
@@ -223,13 +233,13 @@ pub(crate) struct GenerateArgs {
     #[arg(short = 'n', long, default_value_t = 128, value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) tokens: u32,
     /// Spread of the choice; 0 takes the likeliest token
-    #[arg(long, default_value_t = 0.0)]
+    #[arg(long, default_value_t = 0.0, allow_negative_numbers = true)]
     pub(crate) temperature: f64,
     /// Choose among so many of the likeliest tokens; 0 for all
     #[arg(long, default_value_t = 0)]
     pub(crate) top_k: usize,
     /// Choose among the likeliest tokens that have this share together
-    #[arg(long, default_value_t = 1.0)]
+    #[arg(long, default_value_t = 1.0, allow_negative_numbers = true)]
     pub(crate) top_p: f64,
     /// Of the choice: equal seeds give equal text
     #[arg(long, default_value_t = 1)]
@@ -281,69 +291,6 @@ pub(crate) struct AuditArgs {
 }
 
 #[derive(Debug, Subcommand)]
-pub(crate) enum PluginCommand {
-    /// Pack a core WebAssembly module into a component
-    #[command(
-        after_help = "Example:\n  hm plugin build my_policy.wasm -o my_policy.component.wasm"
-    )]
-    Build {
-        /// Core module, as cargo builds it for wasm32-unknown-unknown
-        module: PathBuf,
-        /// Where the component goes
-        #[arg(short, long)]
-        output: PathBuf,
-    },
-    /// Run every upload check on a component, without keeping it
-    #[command(
-        after_help = "Exit code: 0 every check passed, 1 one failed.\n\nExample:\n  hm plugin check my_policy.component.wasm"
-    )]
-    Check {
-        /// The component
-        component: PathBuf,
-        /// Print the verdict as JSON
-        #[arg(long)]
-        json: bool,
-    },
-    /// Check a component and keep it in the database
-    #[command(
-        after_help = "Exit code: 0 it is installed, 1 a check failed.\n\nExample:\n  hm plugin install my_policy.component.wasm"
-    )]
-    Install {
-        /// The component
-        component: PathBuf,
-        /// Print the verdict as JSON
-        #[arg(long)]
-        json: bool,
-    },
-    /// List installed plugins
-    #[command(after_help = "Example:\n  hm plugin ls")]
-    Ls {
-        /// Print the list as JSON
-        #[arg(long)]
-        json: bool,
-    },
-    /// Bind an installed plugin to a run, also while it trains
-    #[command(
-        after_help = "Example:\n  hm plugin bind my-run odm --config '{\"smoothing\": 0.5}' --shadow"
-    )]
-    Bind {
-        /// Run: its name or id
-        run: String,
-        /// Plugin: digest or its first digits, name (the one installed last) or name@version
-        plugin: String,
-        /// Configuration as JSON
-        #[arg(long, default_value = "{}")]
-        config: String,
-        /// Only log what it decides
-        #[arg(long)]
-        shadow: bool,
-        /// Why, for the log
-        #[arg(long, default_value = "", hide_default_value = true)]
-        reason: String,
-    },
-}
-
-#[derive(Debug, Subcommand)]
 pub(crate) enum DbCommand {
     /// Print the database's address, starting the private one if needed
     #[command(after_help = "Example:\n  DATABASE_URL=$(hm db url) my-script")]
@@ -389,8 +336,14 @@ pub(crate) enum DbCommand {
     )]
     Prove(ProveArgs),
     /// Stop the private database
-    #[command(after_help = "Example:\n  hm db stop")]
-    Stop,
+    #[command(
+        after_help = "Refused while a run is trained on it. Any other command starts it again.\n\nExample:\n  hm db stop"
+    )]
+    Stop {
+        /// Stop it also under runs that are trained on it
+        #[arg(long)]
+        force: bool,
+    },
 }
 
 #[cfg(test)]

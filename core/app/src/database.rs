@@ -1,7 +1,8 @@
 //! `hm db`: the database's address, a shell on it, its tables, their roles, its projections.
 
-use anyhow::{Context, Result};
-use hm_store::{PrivatePostgres, Rebuilt};
+use anyhow::{Context, Result, bail};
+use hm_domain::id::RunId;
+use hm_store::{PrivatePostgres, Rebuilt, Store, StoreError};
 
 use crate::cli::{DbCommand, ProveArgs};
 use crate::prove::archive;
@@ -10,6 +11,7 @@ use crate::prove::event_proof::EventProof;
 use crate::prove::key::Key;
 use crate::steer::audit;
 use crate::steer::audit_views;
+use crate::terminal;
 use crate::workplace::Workplace;
 
 pub(crate) fn run(workplace: &Workplace, command: DbCommand) -> Result<u8> {
@@ -52,10 +54,39 @@ pub(crate) fn run(workplace: &Workplace, command: DbCommand) -> Result<u8> {
             write_whole(&output, &serde_json::to_vec(&proof)?)?;
             println!("event {seq} is proved by {}", output.display());
         }
-        DbCommand::Stop => {
+        DbCommand::Stop { force } => {
+            if !force {
+                refuse_in_use(workplace)?;
+            }
             PrivatePostgres::stop_in(&workplace.data_dir)?;
             println!("the private database is stopped");
         }
     }
     Ok(0)
+}
+
+/// A worker whose database is stopped waits for it for some minutes, and then its run ends unsaved.
+fn refuse_in_use(workplace: &Workplace) -> Result<()> {
+    let Some(url) = PrivatePostgres::url_in(&workplace.data_dir)? else { return Ok(()) };
+    let trained = workplace.runtime.block_on(async {
+        let Some(store) = Store::connect_to_look(&url).await? else { return Ok(Vec::new()) };
+        let rows = store.runs().await?;
+        let ids: Vec<RunId> = rows.iter().map(|row| RunId(row.run_id)).collect();
+        let workers = store.workers(&ids).await?;
+        let living = rows.into_iter().zip(&workers).filter_map(|(row, worker)| {
+            let holder = terminal::line(worker.living()?);
+            Some(format!("{} ({}) by {holder}", terminal::line(&row.name), row.run_id))
+        });
+        Ok::<_, StoreError>(living.collect::<Vec<String>>())
+    });
+    let trained =
+        trained.context("whether runs are trained on it is not known: --force stops it")?;
+    if trained.is_empty() {
+        return Ok(());
+    }
+    bail!(
+        "the private database is in use, trained on it: {}; end these workers first (Ctrl-C, or `hm runs \
+         stop`), or stop it under them with --force",
+        trained.join(", ")
+    )
 }

@@ -1,9 +1,9 @@
-//! `hm plugin`: pack, check, install, list and bind.
+//! `hm plugin`: pack, check, install, list, bind and release.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow};
 use hm_domain::command::Command;
 use hm_domain::event::{FailurePolicy, Role};
 use hm_domain::plugin::{Description, Limits};
@@ -62,6 +62,9 @@ pub(crate) fn run(workplace: &Workplace, command: PluginCommand) -> Result<u8> {
             let command = Command::Bind { plugin, config, role, failure, reason };
             return runs::send(workplace, &run, &command);
         }
+        PluginCommand::Release { run, plugin, reason } => {
+            return runs::release(workplace, &run, &plugin, reason);
+        }
     }
     Ok(0)
 }
@@ -106,8 +109,7 @@ fn now_us() -> i64 {
 
 /// Checks a component file and prints the verdict; what is kept, if every check passed.
 fn checked(path: &Path, json: bool) -> Result<(Option<PluginRow>, Vec<u8>)> {
-    let component =
-        std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
+    let component = std::fs::read(path).map_err(|error| unread(path, &error))?;
     let Verdict { shown, row } = check(&Host::new(Limits::default())?, &component);
     if json {
         println!("{}", serde_json::to_string_pretty(&shown)?);
@@ -123,11 +125,39 @@ fn checked(path: &Path, json: bool) -> Result<(Option<PluginRow>, Vec<u8>)> {
             println!("{name}@{version} {}", row.digest);
             // Indented: a plugin's own words are not taken for ours.
             documentation.lines().for_each(|line| println!("  {}", terminal::line(line)));
-            println!("configuration: {}", terminal::line(config_schema));
+            // On one line, however its author broke it; checked before, so it can be read.
+            let schema = serde_json::from_str(config_schema).map_or_else(
+                |_| config_schema.clone(),
+                |schema: serde_json::Value| schema.to_string(),
+            );
+            println!("configuration: {}", terminal::line(&schema));
         }
         None => eprintln!("{} is refused", path.display()),
     }
     Ok((row, component))
+}
+
+/// Why there is no component, for who may have named a plugin in place of a file.
+fn unread(path: &Path, error: &std::io::Error) -> anyhow::Error {
+    let place = path.display();
+    if error.kind() != std::io::ErrorKind::NotFound {
+        return anyhow!("the component {place} cannot be read: {error}");
+    }
+    let packed = packed().map(|folder| folder.join(format!("{place}.component.wasm")));
+    let meant = match packed.filter(|path| path.is_file()) {
+        Some(path) => format!("did you mean {}?", path.display()),
+        None => "name the path of a .wasm component; `make plugins` packs ours into \
+             ~/.cache/heurimentor/components"
+            .to_owned(),
+    };
+    anyhow!("there is no file {place}: {meant}")
+}
+
+/// Where `make plugins` puts ours.
+fn packed() -> Option<PathBuf> {
+    let home =
+        std::env::var_os("HOME").map(|home| Path::new(&home).join(".cache/heurimentor/components"));
+    std::env::var_os("HM_COMPONENTS").map(PathBuf::from).or(home)
 }
 
 fn install(workplace: &Workplace, path: &Path, json: bool) -> Result<u8> {

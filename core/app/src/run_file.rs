@@ -13,7 +13,7 @@ pub(crate) mod typed_again;
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Result, anyhow, bail};
 use hm_data::PrepareSpec;
 use hm_domain::event::{FailurePolicy, Role};
 use hm_domain::spec::{CheckpointSpec, Limits, OptimizerSpec, RulesSpec, ValidationSpec};
@@ -64,6 +64,50 @@ pub(crate) struct RunFile {
     pub(crate) plugins: Vec<PluginChoice>,
 }
 
+/// A run file's text.
+fn text_of(path: &Path) -> Result<String> {
+    let place = path.display();
+    if path.is_dir() {
+        bail!("run file {place} is a folder: name a file{}", run_files_in(path));
+    }
+    typed::refuse_other_files(path)?;
+    let bytes = std::fs::read(path).map_err(|error| match error.kind() {
+        std::io::ErrorKind::NotFound => {
+            let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+            anyhow!(
+                "there is no run file {place}{}",
+                run_files_in(folder.unwrap_or(Path::new(".")))
+            )
+        }
+        _ => anyhow!("run file {place} cannot be read: {error}"),
+    })?;
+    let not_text = |_| anyhow!("run file {place} is not UTF-8 text: save it as that");
+    String::from_utf8(bytes).map_err(not_text)
+}
+
+/// Run files that are named in a sentence.
+const RUN_FILES_TOLD_MAX: usize = 5;
+
+/// What a folder has that may be meant, as the end of a sentence.
+fn run_files_in(folder: &Path) -> String {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    let mut files: Vec<String> = entries
+        .filter(|entry| typed::refuse_other_files(&entry.path()).is_ok())
+        .map(|entry| entry.file_name().to_string_lossy().escape_debug().to_string())
+        .collect();
+    files.sort();
+    let more = match files.len().saturating_sub(RUN_FILES_TOLD_MAX) {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    files.truncate(RUN_FILES_TOLD_MAX);
+    match (&files[..], folder.is_dir()) {
+        ([], true) => format!("; {} has no .yaml or .toml file", folder.display()),
+        ([], false) => format!("; there is no folder {}", folder.display()),
+        (files, _) => format!("; in {} there is {}{more}", folder.display(), files.join(", ")),
+    }
+}
+
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct RulesChoice {
@@ -102,8 +146,7 @@ fn active() -> Role {
 impl RunFile {
     /// Reads a run file, applies `--set a.b=value` in order, and resolves paths against its folder.
     pub(crate) fn read(path: &Path, sets: &[String]) -> Result<RunFile> {
-        let text = std::fs::read_to_string(path)
-            .with_context(|| format!("cannot read run file {}", path.display()))?;
+        let text = text_of(path)?;
         let mut value = typed::parse(path, &text)?;
         for set in sets {
             typed::apply_set(&mut value, set)?;
@@ -147,5 +190,32 @@ impl RunFile {
             rate_limit: self.rules.rate_limit,
             freeze_steps: self.rules.freeze_steps,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn run_file_that_is_none_is_told_with_those_that_are_there() {
+        let folder = tempfile::tempdir().unwrap();
+        let place = |name: &str| folder.path().join(name);
+        let said = |path: &Path| RunFile::read(path, &[]).unwrap_err().to_string();
+        let here = folder.path().display().to_string();
+        let none = format!("; {here} has no .yaml or .toml file");
+        assert!(said(&place("nofile.yaml")).ends_with(&none), "{}", said(&place("nofile.yaml")));
+        std::fs::write(place("live.yaml"), "").unwrap();
+        std::fs::write(place("a.jsonl.gz"), [0x1f, 0x8b, 0xff]).unwrap();
+        let there = format!("; in {here} there is live.yaml");
+        for missing in [place("nofile.yaml"), place("nofile"), folder.path().to_owned()] {
+            let text = said(&missing);
+            assert!(text.contains(&there) || text.contains("ends in neither"), "{text}");
+            assert!(!text.contains("os error"), "{text}");
+        }
+        assert!(said(folder.path()).contains("is a folder: name a file; in "));
+        assert!(said(&place("a.jsonl.gz")).contains("ends in neither .yaml, .yml nor .toml"));
+        std::fs::write(place("b.yaml"), [b'a', 0xff]).unwrap();
+        assert!(said(&place("b.yaml")).contains("is not UTF-8 text"));
     }
 }

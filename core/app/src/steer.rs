@@ -6,4 +6,5 @@ pub(crate) mod audit_views;
 pub(crate) mod parent;
 pub(crate) mod runs;
 pub(crate) mod show;
+pub(crate) mod told;
 pub(crate) mod wishes;

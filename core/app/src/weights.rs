@@ -40,6 +40,12 @@ impl Found {
                     let step = step.unwrap_or_default();
                     eprintln!("the checkpoint of step {step} is passed over: {error}");
                 }
+                Err(error) if error.is_of(source.folder()) => {
+                    let folder = source.folder().display();
+                    return Err(anyhow!(
+                        "the weights in {folder} are not whole: {error}; name others, such as an older checkpoint"
+                    ));
+                }
                 Err(error) => return Err(error.into()),
             }
         }
@@ -83,12 +89,40 @@ fn run_of_checkpoint(folder: &Path) -> Option<(RunId, PathBuf)> {
 
 fn run_called(workplace: &Workplace, store: &Store, name: &str) -> Result<RunId> {
     match workplace.find_run(store, name) {
-        Err(error) if Path::new(name).is_dir() => Err(error.context(format!(
-            "the folder {name} is neither a folder of `hm import` nor a checkpoint in the folder of its run{}",
-            to_be_imported(Path::new(name))
-        ))),
+        Err(_) if Path::new(name).exists() => Err(anyhow!(no_weights(Path::new(name)))),
         found => Ok(found?.run_id),
     }
+}
+
+/// Why what lies there is no weights, and what would do.
+fn no_weights(path: &Path) -> String {
+    let place = path.display();
+    if path.is_file() {
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+        return format!(
+            "{place} is a file: name its folder {}",
+            folder.unwrap_or(Path::new(".")).display()
+        );
+    }
+    let held = hm_train::checkpoints_in(path).unwrap_or_default();
+    if let Some((newest, _)) = held.iter().max_by_key(|(_, state)| (state.attempt, state.next_step))
+    {
+        let newest = path.join(newest);
+        return format!(
+            "{place} holds several checkpoints: name one, such as {}",
+            newest.display()
+        );
+    }
+    if path.join("model.safetensors").is_file() && path.join("state.json").is_file() {
+        return format!(
+            "{place} is a checkpoint outside the folder of its run, which vouches for it: name that one, in \
+             checkpoints/ID of the data folder, or its run; `hm export` makes weights that may lie anywhere"
+        );
+    }
+    format!(
+        "the folder {place} is neither a folder of `hm import` nor a checkpoint in the folder of its run{}",
+        to_be_imported(path)
+    )
 }
 
 /// The wanted checkpoint, or all of the run that are on disk, the newest first: step, folder, and the
@@ -182,4 +216,26 @@ fn holds_shards(tokenizer: &Path, spec: &RunSpec) -> bool {
     let Some(manifest) = manifest else { return false };
     let here = manifest.domains.iter().flat_map(|domain| &domain.segments).map(|s| s.digest);
     here.eq(spec.domains.iter().flat_map(|domain| &domain.segments).map(|s| s.digest))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_nearly_weights_is_told_which_folder_would_do() {
+        let folder = tempfile::tempdir().unwrap();
+        let copy = folder.path().join("copy");
+        std::fs::create_dir(&copy).unwrap();
+        assert!(no_weights(&copy).contains("is neither a folder of `hm import` nor"));
+        for file in ["model.safetensors", "state.json"] {
+            std::fs::write(copy.join(file), "").unwrap();
+        }
+        let said = no_weights(&copy.join("model.safetensors"));
+        assert!(
+            said.ends_with(&format!("is a file: name its folder {}", copy.display())),
+            "{said}"
+        );
+        assert!(no_weights(&copy).contains("outside the folder of its run"));
+    }
 }

@@ -13,6 +13,9 @@ use hm_store::{FoundRun, Store};
 use crate::runtime::Runtime;
 use crate::work::registry::Registry;
 
+/// Digits of an id that may stand for it.
+const DIGITS_MIN: usize = 4;
+
 /// One per process.
 pub(crate) struct Workplace {
     /// Perhaps not there yet: see [`Workplace::make_data_dir`].
@@ -74,7 +77,7 @@ impl Workplace {
         let found = self
             .runtime
             .block_on(store.find_run(run))?
-            .ok_or_else(|| anyhow!("no run `{run}`; see `hm runs ls`"))?;
+            .map_or_else(|| self.find_run_by_digits(store, run), Ok)?;
         if found.namesakes > 1 {
             let FoundRun { run_id, name, namesakes } = &found;
             eprintln!(
@@ -87,6 +90,27 @@ impl Workplace {
     /// Where the checkpoints of a run lie.
     pub(crate) fn checkpoints_of(&self, id: RunId) -> PathBuf {
         self.data_dir.join("checkpoints").join(id.to_string())
+    }
+
+    /// A run by the first digits of its id, where no other begins with them.
+    fn find_run_by_digits(&self, store: &Store, digits: &str) -> Result<FoundRun> {
+        let unknown = || anyhow!("no run `{digits}`; see `hm runs ls`");
+        let is_digit = |byte: u8| byte.is_ascii_hexdigit() || byte == b'-';
+        if digits.len() < DIGITS_MIN || !digits.bytes().all(is_digit) {
+            return Err(unknown());
+        }
+        let rows = self.runtime.block_on(store.runs())?;
+        let mut found = rows.iter().filter(|row| row.run_id.to_string().starts_with(digits));
+        match (found.next(), found.count()) {
+            (None, _) => Err(unknown()),
+            (Some(row), 0) => {
+                let (run_id, name) = (RunId(row.run_id), row.name.clone());
+                Ok(FoundRun { run_id, name, namesakes: 1 })
+            }
+            (Some(_), more) => {
+                bail!("the ids of {} runs begin with {digits}: type more of one", more + 1)
+            }
+        }
     }
 
     /// The spec in the first event of a run's log.

@@ -10,11 +10,12 @@ use hm_domain::id::Digest;
 use crate::error::{DataError, Result, at};
 use crate::hold_out::{Side, Sides};
 use crate::inputs::{Input, list};
-use crate::known_digests::{KnownDigests, Stamp};
+use crate::known_digests::KnownDigests;
 use crate::layout::Naming;
 use crate::manifest::{DomainEntry, Manifest, SegmentEntry};
 use crate::minimum::{self, HeldOut, refuse_prepared};
-use crate::prepare::{Given, key, refuse_unreached, refuses};
+use crate::origin::{Origin, contents};
+use crate::prepare::{Given, refuse_unreached, refuses};
 use crate::prepared_folder::{found, place};
 use crate::progress::{Meter, Watch};
 use crate::reading::{Manner, ReadReport};
@@ -82,7 +83,7 @@ pub fn estimate(spec: &PrepareSpec, root: &Path, watch: Watch<'_>) -> Result<Est
     let mut meter = Meter::new(watch);
     let listing = list(spec)?;
     let given = Given::read(spec)?;
-    if let Some(manifest) = prepared(spec, &listing.inputs, given.as_ref(), root)? {
+    if let Some(manifest) = prepared(spec, &listing.inputs, given.as_ref(), root, &mut meter)? {
         refuse_prepared(&spec.validation, &manifest)?;
         return Ok(Estimate { manifest, is_prepared: true, all_domains_known: true });
     }
@@ -118,6 +119,7 @@ pub fn estimate(spec: &PrepareSpec, root: &Path, watch: Watch<'_>) -> Result<Est
         .map(|(name, seen)| entry(!looked.named.contains(&name), name, &seen, &tokenizer));
     let manifest = Manifest {
         spec: Digest::ZERO,
+        origin: Origin::default(),
         tokenizer: digest,
         vocabulary: vocabulary as u32,
         end_of_document: tokenizer.end_of_document().0.to_owned(),
@@ -143,21 +145,15 @@ fn prepared(
     inputs: &[Input<'_>],
     given: Option<&Given>,
     root: &Path,
+    meter: &mut Meter<'_>,
 ) -> Result<Option<Manifest>> {
     // Never saved: nothing is written here.
     let mut known = KnownDigests::open(root);
-    let (mut contents, mut unread) = (Vec::new(), 0);
-    for input in inputs {
-        let stamp = Stamp::of(&[&input.path])?;
-        if known.known(&input.path, &stamp).is_none() {
-            unread += std::fs::metadata(&input.path).map_err(at(&input.path))?.len();
-        }
-        if unread > LOOKED_AT_BYTES as u64 {
-            return Ok(None);
-        }
-        contents.push(known.digest(&input.path, &mut |_| Ok(()))?);
+    let contents = contents(inputs, &mut known, LOOKED_AT_BYTES as u64, meter)?;
+    if contents.iter().any(|content| content.digest.is_none()) {
+        return Ok(None);
     }
-    let key = key(spec, inputs, &contents, given);
+    let key = Origin::of(spec, inputs, &contents, given).digest();
     found(&place(root, &key), &key)
 }
 

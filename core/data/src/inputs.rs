@@ -14,6 +14,8 @@ use crate::spec::PrepareSpec;
 
 /// More domains than this by files' names, and somebody may have forgotten `domain`.
 const DOMAINS_BY_NAME_FEW: usize = 50;
+/// What files of held-out text are usually called.
+const HELD_OUT_NAMES: [&str; 6] = ["val", "valid", "validation", "dev", "test", "eval"];
 /// Files that a warning names.
 const FILES_TOLD_MAX: usize = 3;
 
@@ -63,6 +65,7 @@ pub(crate) fn list(spec: &PrepareSpec) -> Result<Listing<'_>> {
     warnings.extend(refuse_files(&mut inputs)?);
     warnings.extend(meetings(&inputs));
     warnings.extend(many_domains(&inputs));
+    warnings.extend(held_out_by_name(&inputs));
     Ok(Listing { inputs, warnings })
 }
 
@@ -137,6 +140,20 @@ fn without_numbers(name: &str) -> String {
     name.replace("-of-", "").chars().filter(|character| !character.is_ascii_digit()).collect()
 }
 
+/// Domains that are trained on and have the names of held-out text.
+fn held_out_by_name(inputs: &[Input<'_>]) -> Vec<String> {
+    let trained = inputs.iter().filter(|input| input.source.split == Split::Train);
+    let named: BTreeSet<&str> = trained.filter_map(by_name).collect();
+    let is_usual = |name: &&&str| HELD_OUT_NAMES.contains(&name.to_lowercase().as_str());
+    let told = |name: &&str| {
+        format!(
+            "domain `{name}` is trained on: if it is held-out text, give its files a source of their own with \
+             `split: validation`, and `domain`, the one that they are held out of"
+        )
+    };
+    named.iter().filter(is_usual).map(told).collect()
+}
+
 fn many_domains(inputs: &[Input<'_>]) -> Option<String> {
     let named: Vec<&str> = inputs.iter().filter_map(by_name).collect();
     let domains = named.iter().collect::<BTreeSet<_>>().len();
@@ -181,6 +198,14 @@ mod tests {
     fn numbered_parts_of_one_thing_and_a_held_out_file_meet_in_silence() {
         let names = ["c4.00001-of-00002.json.gz", "c4.00002-of-00002.json.gz", "books.jsonl"];
         assert_eq!(warnings(&["*.json*"], &names), Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_file_with_the_name_of_held_out_text_is_told_where_it_is_trained_on() {
+        let told = warnings(&["{train,val}.jsonl"], &["train.jsonl", "val.jsonl"]);
+        assert_eq!(told.len(), 1, "{told:?}");
+        assert!(told[0].starts_with("domain `val` is trained on: if it is held-out"), "{told:?}");
+        assert_eq!(warnings(&["*.jsonl"], &["valley.jsonl"]), Vec::<String>::new());
     }
 
     #[test]

@@ -18,6 +18,7 @@ mod plain_text;
 mod reading;
 
 mod estimate;
+mod origin;
 mod prepare;
 mod prepared_folder;
 mod survey;
@@ -51,6 +52,7 @@ pub use estimate::{Estimate, estimate};
 pub use hold_out::HoldOut;
 pub use machine_text::{FoundText, gather_machine_text, machine_text_places};
 pub use manifest::{DomainEntry, Manifest, SegmentEntry};
+pub use origin::{FileOrigin, Origin, origin};
 pub use permutation::Permutation;
 pub use prepare::{Prepared, prepare};
 pub use progress::{Progress, Watch};

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{DataError, Result, at};
 use crate::known_digests::{KnownDigests, Stamp};
+use crate::origin::Origin;
 use crate::reading::ReadReport;
 use crate::shard::{digest, with_ending};
 use crate::whole_file;
@@ -16,8 +17,10 @@ use crate::whole_file;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Manifest {
-    /// Digest of what it was prepared from: settings and files by their content.
+    /// Digest of what it was prepared from.
     pub spec: Digest,
+    /// Settings and files by their content.
+    pub origin: Origin,
     /// Digest of `tokenizer.json`.
     pub tokenizer: Digest,
     /// Tokens of the vocabulary.

@@ -20,11 +20,11 @@ use hm_domain::settings::Faults;
 
 use crate::error::{DataError, Result, at};
 use crate::hold_out::Side;
-use crate::inputs::{Input, Listing, list};
-use crate::known_digests::{KnownDigests, Stamp, refuse_changed};
-use crate::layout::Naming;
+use crate::inputs::{Listing, list};
+use crate::known_digests::{KnownDigests, refuse_changed};
 use crate::manifest::Manifest;
 use crate::minimum::refuse_prepared;
+use crate::origin::{Origin, contents};
 use crate::prepared_folder::{Unfinished, found, place};
 use crate::progress::{Meter, Watch};
 use crate::shard_set::ShardSet;
@@ -34,8 +34,6 @@ use crate::tokenizer::{Tokenizer, own_refuses, refuse_losses};
 use crate::tokenizer_file;
 use crate::whole_file;
 
-/// Changes when the same files and settings give other shards.
-const VERSION: &str = "heurimentor.prepare.v4";
 /// Between looks at whether to stop while a tokenizer is trained.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 
@@ -60,9 +58,10 @@ pub fn prepare(spec: &PrepareSpec, root: &Path, watch: Watch<'_>) -> Result<Prep
     let given = Given::read(spec)?;
     std::fs::create_dir_all(root).map_err(at(root))?;
     let mut known = KnownDigests::open(root);
-    let contents = digests(&listing.inputs, &mut known, &mut meter)?;
+    let contents = contents(&listing.inputs, &mut known, u64::MAX, &mut meter)?;
     known.save()?;
-    let key = key(spec, &listing.inputs, &contents, given.as_ref());
+    let origin = Origin::of(spec, &listing.inputs, &contents, given.as_ref());
+    let key = origin.digest();
     let folder = place(root, &key);
     let stop = meter.stop();
     let go_on = move || if stop() { Err(DataError::Stopped) } else { Ok(()) };
@@ -75,9 +74,9 @@ pub fn prepare(spec: &PrepareSpec, root: &Path, watch: Watch<'_>) -> Result<Prep
         let manifest = Manifest::read(&folder)?;
         return whole(spec, manifest, folder, &mut known);
     };
-    let manifest = make(spec, &listing, given, key, &unfinished.folder, &mut meter)?;
-    for (input, (stamp, _)) in listing.inputs.iter().zip(&contents) {
-        refuse_changed(&input.path, stamp)?;
+    let manifest = make(spec, &listing, given, origin, &unfinished.folder, &mut meter)?;
+    for (input, content) in listing.inputs.iter().zip(&contents) {
+        refuse_changed(&input.path, &content.stamp)?;
     }
     go_on()?;
     unfinished.finish(&folder)?;
@@ -128,74 +127,12 @@ pub(crate) fn refuses(given: Option<&Given>, text: &str) -> Option<String> {
     }
 }
 
-/// Stamp and digest of every input.
-fn digests(
-    inputs: &[Input<'_>],
-    known: &mut KnownDigests,
-    meter: &mut Meter<'_>,
-) -> Result<Vec<(Stamp, Digest)>> {
-    let mut sizes = Vec::new();
-    for input in inputs {
-        let stamp = Stamp::of(&[&input.path])?;
-        let is_known = known.known(&input.path, &stamp).is_some();
-        let size = std::fs::metadata(&input.path).map_err(at(&input.path))?.len();
-        sizes.push(if is_known { 0 } else { size });
-    }
-    let unread = sizes.iter().filter(|size| **size > 0).count();
-    if unread > 0 {
-        meter.begin("looking for changed files", unread, sizes.iter().sum());
-    }
-    let mut digests = Vec::new();
-    for (input, size) in inputs.iter().zip(sizes) {
-        digests.push(known.digest(&input.path, &mut |read| {
-            meter.bytes(read);
-            meter.go_on()
-        })?);
-        if size > 0 {
-            meter.file(size);
-        }
-    }
-    Ok(digests)
-}
-
-/// Digest of all that the prepared data follows from.
-pub(crate) fn key(
-    spec: &PrepareSpec,
-    inputs: &[Input<'_>],
-    contents: &[(Stamp, Digest)],
-    given: Option<&Given>,
-) -> Digest {
-    let tokenizer = match given {
-        Some(given) => serde_json::json!([
-            Digest::of(&given.json).to_string(),
-            given.tokenizer.end_of_document().0
-        ]),
-        None => {
-            serde_json::json!([spec.vocabulary(), spec.tokenizer_bytes_max, spec.end_of_document])
-        }
-    };
-    let files = inputs.iter().zip(contents).map(|(input, (_, content))| {
-        let source = input.source;
-        let naming = match &input.naming {
-            Naming::Named(name) => ["named", name],
-            Naming::Field(field) => ["field", field],
-        };
-        let reading = (source.format, &source.text_field, source.split);
-        serde_json::json!([input.shown, content.to_string(), naming, reading])
-    });
-    let files: Vec<serde_json::Value> = files.collect();
-    // How many documents must be held out at least is no content: it is asked of what is there.
-    let fraction = spec.validation.fraction;
-    let all = serde_json::json!([VERSION, tokenizer, spec.on_bad_line, fraction, files]);
-    Digest::of(all.to_string().as_bytes())
-}
-
 /// Fills `folder`.
 fn make(
     spec: &PrepareSpec,
     listing: &Listing<'_>,
     given: Option<Given>,
-    key: Digest,
+    origin: Origin,
     folder: &Path,
     meter: &mut Meter<'_>,
 ) -> Result<Manifest> {
@@ -246,7 +183,8 @@ fn make(
         return Err(DataError::EmptyDomain { domain, why });
     }
     let manifest = Manifest {
-        spec: key,
+        spec: origin.digest(),
+        origin,
         tokenizer: Digest::of(&json),
         vocabulary: tokenizer.vocabulary() as u32,
         end_of_document: tokenizer.end_of_document().0.to_owned(),

@@ -74,6 +74,17 @@ pub enum Split {
     Validation,
 }
 
+/// What a shell or a browser would have made a path of.
+fn not_a_path(path: &str) -> Option<&'static str> {
+    if path.contains("://") {
+        return Some("must be a path on this machine: nothing is fetched, download it first");
+    }
+    if path.starts_with("~/") || path.starts_with("$HOME") || path.starts_with("${") {
+        return Some("must be a path as it is: variables and ~ are read by a shell, not here");
+    }
+    None
+}
+
 impl SourceSpec {
     /// Notes what is wrong, under keys that begin with `at`. Reads no file.
     pub(crate) fn check(&self, at: &str, faults: &mut Faults) {
@@ -81,6 +92,9 @@ impl SourceSpec {
         let path_is_text = !self.path.trim().is_empty() && !self.path.contains('\0');
         let must = "must name a file, or files by a pattern such as `corpus/*.jsonl`";
         faults.require(path_is_text, key("path"), shown(&self.path), must);
+        if let Some(must) = not_a_path(&self.path) {
+            faults.add(key("path"), shown(&self.path), must);
+        }
         for (name, value) in
             [("text_field", &self.text_field), ("domain_field", &self.domain_field)]
         {

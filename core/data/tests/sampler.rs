@@ -74,6 +74,7 @@ impl Prepared {
         });
         let manifest = Manifest {
             spec: Digest::ZERO,
+            origin: Origin::default(),
             tokenizer: Digest::ZERO,
             vocabulary: 1000,
             end_of_document: END_OF_DOCUMENT.to_owned(),

@@ -243,6 +243,7 @@ impl Mentor {
         candidate: Candidate,
         decided: &mut Decided,
     ) -> Result<(), String> {
+        self.refuse_twice(&candidate, &asked.config, asked.role)?;
         let (bytes, fuel) = self.begin(&candidate, &asked.config)?;
         let state = self.state();
         // One active policy at a time: a new one takes the old one's place, and the log says so.
@@ -261,5 +262,25 @@ impl Mentor {
         decided.states.push(bytes.clone());
         self.adopt(binding, bytes);
         Ok(())
+    }
+
+    /// Whoever binds what is bound already has typed it twice, and means no second one. A policy in charge
+    /// takes its own place, and the log says so.
+    fn refuse_twice(&self, candidate: &Candidate, config: &str, role: Role) -> Result<(), String> {
+        if role == Role::Active && candidate.world == World::Policy {
+            return Ok(());
+        }
+        let is_same = |facts: &BindingChanged| {
+            (facts.plugin, facts.role, &*facts.config) == (candidate.plugin, role, config)
+        };
+        let mut bindings = self.state().bindings.values();
+        match bindings.find(|binding| binding.live && is_same(&binding.facts)) {
+            Some(same) => Err(format!(
+                "{} is bound already with this role and configuration, as {}: release that one first, or give \
+                 another configuration",
+                candidate.description.name, same.facts.binding
+            )),
+            None => Ok(()),
+        }
     }
 }

@@ -196,7 +196,7 @@ impl BindingAsked {
 
 impl RunState {
     /// The policies that are obeyed: at most one, since binding another releases it first.
-    pub(crate) fn active_policies(&self) -> impl Iterator<Item = &Binding> {
+    pub fn active_policies(&self) -> impl Iterator<Item = &Binding> {
         self.bindings.values().filter(|binding| {
             binding.live
                 && binding.facts.role == Role::Active

@@ -30,6 +30,14 @@ pub fn database_url(data_dir: &Path) -> Result<String> {
     }
 }
 
+/// How a database that is gone comes back, as the end of a sentence; nothing where a person has named it.
+pub(crate) fn revival() -> &'static str {
+    match named_url::named() {
+        Ok(None) => "; any `hm` command, such as `hm runs ls`, starts the private database again",
+        Ok(Some(_)) | Err(_) => "",
+    }
+}
+
 /// A database as it stands, for those who only look.
 #[derive(Debug)]
 pub enum Standing {
@@ -46,15 +54,11 @@ pub fn database_as_it_stands(data_dir: &Path) -> Result<Standing> {
     if let Some(url) = named_url::named()? {
         return Ok(Standing::Open(url));
     }
-    let cluster = data_dir.join("postgres");
-    if !cluster.join("PG_VERSION").exists() {
+    if !data_dir.join("postgres/PG_VERSION").exists() {
         return Ok(Standing::Nowhere);
     }
-    let cluster = cluster.canonicalize().map_err(|source| at(&cluster, source))?;
-    let asleep =
-        PrivatePostgres { binaries: PathBuf::new(), cluster, owner: None, url: String::new() };
-    Ok(match asleep.running() {
-        Some(sockets) => Standing::Open(url_of(&sockets)),
+    Ok(match PrivatePostgres::url_in(data_dir)? {
+        Some(url) => Standing::Open(url),
         None => Standing::Closed("the private database is not running".to_owned()),
     })
 }
@@ -114,6 +118,18 @@ impl PrivatePostgres {
     /// Where to connect.
     pub fn url(&self) -> &str {
         &self.url
+    }
+
+    /// Where to connect to the cluster under `data_dir`, if there is one and it runs. Starts nothing.
+    pub fn url_in(data_dir: &Path) -> Result<Option<String>> {
+        let cluster = data_dir.join("postgres");
+        if !cluster.join("PG_VERSION").exists() {
+            return Ok(None);
+        }
+        let cluster = cluster.canonicalize().map_err(|source| at(&cluster, source))?;
+        let (binaries, owner, url) = (PathBuf::new(), None, String::new());
+        let found = PrivatePostgres { binaries, cluster, owner, url };
+        Ok(found.running().map(|sockets| url_of(&sockets)))
     }
 
     /// Stops the cluster, ending open sessions.

@@ -10,6 +10,7 @@ use std::path::Path;
 use burn::tensor::{Tensor, TensorData};
 use hm_domain::checkpoint::{CheckpointState, folder_name, folder_stem};
 use hm_domain::id::Digest;
+use hm_domain::spec::ModelSpec;
 
 use crate::checkpoint_folder::{
     self, MODEL_FILE, MOMENTS, MOMENTS_FILE, PartFolder, STATE_FILE, TensorFiles,
@@ -55,11 +56,12 @@ impl Trainer {
         let folder = folder_name(state.attempt, state.next_step, &digest);
         let whole = parent.join(&folder);
         let same = |found: (Vec<u8>, Digest)| found.1 == digest;
-        let bytes = if whole.is_dir() && self.read(&whole, &mut |_, _, _| ()).is_ok_and(same) {
-            checkpoint_folder::bytes_on_disk(&whole)?
-        } else {
-            part.install(files, &state_json, &whole)?
-        };
+        let bytes =
+            if whole.is_dir() && read(&self.model, &whole, &mut |_, _, _| ()).is_ok_and(same) {
+                checkpoint_folder::bytes_on_disk(&whole)?
+            } else {
+                part.install(files, &state_json, &whole)?
+            };
         Ok(SavedCheckpoint { folder, digest, bytes })
     }
 
@@ -88,7 +90,7 @@ impl Trainer {
     pub fn load(&mut self, folder: &Path, expected: Digest) -> Result<CheckpointState> {
         let mut parameters = Parameters::new();
         let (state_json, found) = self.team.on_first(|replica| {
-            self.read(folder, &mut |path, shape, parts| {
+            read(&self.model, folder, &mut |path, shape, parts| {
                 let size = rows_and_columns(&shape);
                 let tensor =
                     |part| Tensor::from_data(TensorData::new(part, size), replica.device());
@@ -113,42 +115,50 @@ impl Trainer {
 
     /// Whether a folder holds the checkpoint of this digest, whole.
     pub fn verify(&self, folder: &Path, expected: Digest) -> Result<()> {
-        let (_, found) = self.read(folder, &mut |_, _, _| {})?;
-        if found == expected {
-            return Ok(());
-        }
-        Err(TrainError::Digest { folder: folder.to_owned(), found, expected })
+        verify_checkpoint(&self.model, folder, expected)
     }
+}
 
-    /// Reads a folder that must hold this model's tensors and no others, each byte once. `each` is
-    /// given every parameter's path, shape, values and moments; what comes back is the state's JSON and
-    /// the digest of all that was read.
-    fn read(
-        &self,
-        folder: &Path,
-        each: &mut dyn FnMut(String, Vec<usize>, [Vec<f32>; 3]),
-    ) -> Result<(Vec<u8>, Digest)> {
-        let path = folder.join(STATE_FILE);
-        let state_json = std::fs::read(&path).map_err(at(&path))?;
-        let shapes = parameters::shapes(&self.model);
-        let model = TensorFile::open(&folder.join(MODEL_FILE))?;
-        model.expect_count(shapes.len())?;
-        let moments = TensorFile::open(&folder.join(MOMENTS_FILE))?;
-        moments.expect_count(2 * shapes.len())?;
-        let mut digest = ContentDigest::new(CHECKPOINT);
-        for (path, shape) in shapes {
-            digest.parameter(&path, &shape);
-            let [first, second] = MOMENTS.map(|ending| format!("{path}{ending}"));
-            let parts = [
-                model.numbers(&path, &shape, &mut |bytes| digest.bytes(bytes))?,
-                moments.numbers(&first, &shape, &mut |bytes| digest.bytes(bytes))?,
-                moments.numbers(&second, &shape, &mut |bytes| digest.bytes(bytes))?,
-            ];
-            each(path, shape, parts);
-        }
-        digest.bytes(&state_json);
-        Ok((state_json, digest.finish()))
+/// Whether a folder holds the checkpoint of this digest of such a model, whole.
+///
+/// # Errors
+/// When it does not, or cannot be read.
+pub fn verify_checkpoint(model: &ModelSpec, folder: &Path, expected: Digest) -> Result<()> {
+    let (_, found) = read(model, folder, &mut |_, _, _| {})?;
+    if found == expected {
+        return Ok(());
     }
+    Err(TrainError::Digest { folder: folder.to_owned(), found, expected })
+}
+
+/// Reads a folder that must hold this model's tensors and no others, each byte once. `each` is
+/// given every parameter's path, shape, values and moments; what comes back is the state's JSON and
+/// the digest of all that was read.
+fn read(
+    model: &ModelSpec,
+    folder: &Path,
+    each: &mut dyn FnMut(String, Vec<usize>, [Vec<f32>; 3]),
+) -> Result<(Vec<u8>, Digest)> {
+    let path = folder.join(STATE_FILE);
+    let state_json = std::fs::read(&path).map_err(at(&path))?;
+    let shapes = parameters::shapes(model);
+    let weights = TensorFile::open(&folder.join(MODEL_FILE))?;
+    weights.expect_count(shapes.len())?;
+    let moments = TensorFile::open(&folder.join(MOMENTS_FILE))?;
+    moments.expect_count(2 * shapes.len())?;
+    let mut digest = ContentDigest::new(CHECKPOINT);
+    for (path, shape) in shapes {
+        digest.parameter(&path, &shape);
+        let [first, second] = MOMENTS.map(|ending| format!("{path}{ending}"));
+        let parts = [
+            weights.numbers(&path, &shape, &mut |bytes| digest.bytes(bytes))?,
+            moments.numbers(&first, &shape, &mut |bytes| digest.bytes(bytes))?,
+            moments.numbers(&second, &shape, &mut |bytes| digest.bytes(bytes))?,
+        ];
+        each(path, shape, parts);
+    }
+    digest.bytes(&state_json);
+    Ok((state_json, digest.finish()))
 }
 
 /// Writes and hashes numbers, while they are in the processor's cache, that are all finite.

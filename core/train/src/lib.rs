@@ -35,7 +35,7 @@ mod weight_state;
 mod whole_folder;
 
 pub use allocator::keep_freed_memory;
-pub use checkpoint::SavedCheckpoint;
+pub use checkpoint::{SavedCheckpoint, verify_checkpoint};
 pub use checkpoint_folder::checkpoints_in;
 pub use device::{DeviceChoice, Devices, Fingerprint, fingerprint};
 pub use error::{Result, TrainError};

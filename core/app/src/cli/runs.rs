@@ -43,7 +43,7 @@ pub(crate) enum RunsCommand {
     },
     /// End the run, with all its steps in a checkpoint
     #[command(
-        after_help = "Its worker saves and ends it. A run that no worker holds is ended on the spot where its newest checkpoint\nholds every step; else the next `hm train` catches up with the log, saves and ends it (exit code 3).\n\nExample:\n  hm runs stop my-run --reason \"the mixture was wrong\""
+        after_help = "Its worker saves and ends it. A run that no worker holds is ended on the spot where its newest checkpoint\nholds every step and is whole on this machine; else the next `hm train` catches up with the log, saves and ends it (exit code 3).\n\nExample:\n  hm runs stop my-run --reason \"the mixture was wrong\""
     )]
     Stop {
         /// Run: its name or id

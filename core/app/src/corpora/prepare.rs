@@ -41,7 +41,7 @@ pub(crate) fn prepare(workplace: &Workplace, args: &PrepareArgs) -> Result<u8> {
     Ok(0)
 }
 
-fn root(workplace: &Workplace) -> PathBuf {
+pub(super) fn root(workplace: &Workplace) -> PathBuf {
     workplace.data_dir.join("prepared")
 }
 
@@ -74,7 +74,7 @@ pub(crate) fn estimate(workplace: &Workplace, file: &RunFile) -> Result<Estimate
 }
 
 /// Shows how far `work` is.
-fn watched<T>(
+pub(super) fn watched<T>(
     stop: &dyn Fn() -> bool,
     work: impl FnOnce(Watch<'_>) -> hm_data::Result<T>,
 ) -> hm_data::Result<T> {

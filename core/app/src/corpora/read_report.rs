@@ -85,6 +85,7 @@ mod tests {
     fn manifest(files: Vec<ReadReport>) -> Manifest {
         Manifest {
             spec: Digest::ZERO,
+            origin: hm_data::Origin::default(),
             tokenizer: Digest::ZERO,
             vocabulary: 300,
             end_of_document: "</s>".to_owned(),

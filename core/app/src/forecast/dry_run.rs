@@ -15,6 +15,9 @@ use crate::work::admit::{self, Admitted};
 use crate::work::train::{How, unfinished};
 use crate::workplace::Workplace;
 
+/// Bytes of files that are read to know whether they have changed: the rest is known by their lengths.
+const READ_BYTES_MAX: u64 = 4 << 20;
+
 /// The spec goes to standard output, what it costs to standard error; with --json both to the former.
 pub(crate) fn dry_run(
     workplace: &Workplace,
@@ -50,7 +53,13 @@ pub(crate) fn dry_run(
     if let Some(store) = lookup.store() {
         match if how.new { None } else { unfinished(workplace, store, (file, &plugins), how.run)? }
         {
-            Some(id) => admit::unfinished(workplace, store, id, (file, &plugins))?,
+            Some(id) => {
+                admit::unfinished(workplace, store, id, (file, &plugins))?;
+                admit::data(workplace, store, id, file, (READ_BYTES_MAX, &|| false))?;
+                if estimate.is_prepared {
+                    admit::same(&workplace.begun_with(store, id)?, &spec)?;
+                }
+            }
             None => admit::plugins_begin(&workplace.registry(store)?, &spec)?,
         }
     }

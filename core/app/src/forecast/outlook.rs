@@ -6,7 +6,7 @@ use hm_domain::command::Command;
 use hm_domain::event::MixtureLimited;
 use hm_domain::mixture::Mixture;
 use hm_domain::rules::{Ruled, Situation, in_words, rule};
-use hm_domain::settings::key_of;
+use hm_domain::settings::{key_of, number};
 use hm_domain::spec::{DomainSpec, RunSpec};
 use hm_domain::state::RunState;
 use serde::Serialize;
@@ -16,6 +16,9 @@ use crate::run_file::resolve::some;
 /// Epochs beyond which repeated data is worth markedly less than new data (Muennighoff and others,
 /// arXiv 2305.16264, section 5: up to four are nearly as good).
 const EPOCHS_WORTH_WHILE: f64 = 4.0;
+
+/// Peaks of the learning rate above this are most likely a slip.
+const PEAK_USUAL_MAX: f64 = 0.1;
 
 /// What a run is to make of one domain, if its mixture stays.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -70,6 +73,14 @@ pub(crate) fn remarks(spec: &RunSpec, first: &Ruled) -> Vec<String> {
         changed("limits change the first mixture", spec, &asked, first).into_iter().collect();
     remarks.extend(ahead(situation, &first.mixture));
     remarks.extend(unvalidated(situation, &first.mixture));
+    let peak = spec.schedule.peak;
+    if peak > PEAK_USUAL_MAX {
+        remarks.push(format!(
+            "training.learning_rate {} is far above what AdamW usually bears, 1e-4 to 1e-2: the loss may not \
+             fall",
+            number(peak)
+        ));
+    }
     remarks
 }
 
@@ -169,6 +180,13 @@ fn ahead(situation: Situation<'_>, mixture: &Mixture) -> Vec<String> {
 }
 
 fn unvalidated(situation: Situation<'_>, mixture: &Mixture) -> Option<String> {
+    if situation.spec.domains.iter().all(|domain| domain.validation.is_none()) {
+        return Some(
+            "nothing is held out, so no validation has a loss: set data.validation: { fraction: 0.02 }, or \
+             name files with `split: validation`"
+                .to_owned(),
+        );
+    }
     let length = situation.spec.model.sequence_length;
     told(
         &format!(

@@ -2,6 +2,7 @@
 //! but the database.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use anyhow::Context as _;
 use hm_domain::command::Command;
@@ -21,6 +22,7 @@ use serde_json::Value;
 use crate::page::timeline::{self, Names};
 use crate::page::validations::{self, mean};
 use crate::plugins;
+use crate::steer::told::{aftermath, policies_on_record};
 use crate::steer::wishes::{Fate, Unsaved, ask};
 use crate::work::registry::Registry;
 
@@ -31,6 +33,8 @@ const TIMELINE_EVENTS: u64 = 4096;
 pub(crate) struct StoreBackend {
     store: Store,
     registry: Registry,
+    /// Where checkpoints are looked at.
+    data_dir: PathBuf,
 }
 
 type Result<T> = std::result::Result<T, BackendError>;
@@ -64,9 +68,10 @@ fn worker_view(worker: &Worker) -> WorkerView {
 }
 
 impl StoreBackend {
-    /// Reads and writes `store`, checks uploads with the host of `registry`.
-    pub(crate) fn new(store: Store, registry: Registry) -> StoreBackend {
-        StoreBackend { store, registry }
+    /// Reads and writes `store`, checks uploads with the host of `registry`, looks at checkpoints in
+    /// `data_dir`.
+    pub(crate) fn new(store: Store, registry: Registry, data_dir: PathBuf) -> StoreBackend {
+        StoreBackend { store, registry, data_dir }
     }
 
     async fn known(&self, run: &str) -> Result<RunRow> {
@@ -250,12 +255,17 @@ impl Backend for StoreBackend {
         Box::pin(async move {
             let row = self.known(run).await?;
             let asked = (&command, Unsaved::Kept);
-            let (number, note) = match ask(&self.store, &row, asked, by).await.map_err(internal)? {
+            let places = (&self.store, &*self.data_dir);
+            let (number, note) = match ask(places, &row, asked, by).await.map_err(internal)? {
                 Fate::Refused(reason) => return Err(BackendError::Refused(reason)),
                 Fate::Waits(number) => (number, "the run answers at its next step".to_owned()),
                 Fate::Left(number, why) => (number, format!("no worker holds the run: {why}")),
                 Fate::Done(number, how) => (number, format!("the run {how}")),
             };
+            let id = RunId(row.run_id);
+            let now = policies_on_record(&self.store.bindings(id).await.map_err(internal)?);
+            let remarks = aftermath(id, &command, &now, &now);
+            let note = std::iter::once(note).chain(remarks).collect::<Vec<_>>().join("; ");
             Ok(CommandAccepted { command: number.to_string(), note })
         })
     }

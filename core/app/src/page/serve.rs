@@ -36,7 +36,7 @@ impl Page {
     ) -> Result<Page> {
         let store = workplace.store_over(CONNECTIONS_MAX)?;
         let registry = workplace.registry(&store)?;
-        let backend = Arc::new(StoreBackend::new(store, registry));
+        let backend = Arc::new(StoreBackend::new(store, registry, workplace.data_dir.clone()));
         let listener = workplace.runtime.block_on(TcpListener::bind(listen)).with_context(|| {
             format!("cannot listen on {listen}; choose another address with --listen, or port 0 for a free one")
         })?;

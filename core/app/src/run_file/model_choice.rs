@@ -47,10 +47,14 @@ impl ModelChoice {
             }
             Ok(None) => {}
             Err(error) => {
+                let why = match InitialWeights::are_in(folder) {
+                    true => format!(": {}", error.root_cause()),
+                    false if folder.is_dir() => String::new(),
+                    false => ": there is no such folder".to_owned(),
+                };
                 let must = format!(
-                    "must be a folder that `hm import` made{}: {}",
-                    to_be_imported(folder),
-                    error.root_cause()
+                    "must be a folder that `hm import` made{}{why}",
+                    to_be_imported(folder)
                 );
                 faults.add("model.from", folder.display(), must);
             }

@@ -116,6 +116,14 @@ pub(crate) fn check_plugins(
             faults.add(format!("plugins.{place}.config"), shown(text), must);
             continue;
         }
+        let is_same = |other: &PluginChoice| {
+            (&other.plugin, &other.config, other.role) == (plugin, config, *role)
+        };
+        if let Some(first) = file.plugins[..place].iter().position(is_same) {
+            let must = format!("must be left out: plugins.{first} is the same");
+            faults.add(key, format!("`{plugin}`"), must);
+            continue;
+        }
         let digest = match look_up(workplace, lookup, choice)? {
             Ok(None) => Digest::ZERO,
             Ok(Some((digest, world))) => {

@@ -20,28 +20,43 @@ const TYPED: [(&str, &str); 6] = [
 ];
 
 /// What a key's value follows from, unless it is typed itself: keys that begin so.
-const FOLLOWS: [(&str, &[&str]); 7] = [
+const FOLLOWS: [(&str, &[&str]); 4] = [
     ("training.micro_batch_sequences", &["training.sequences_per_step"]),
     ("training.warmup_", &["training.steps"]),
     ("training.learning_rate_minimum", &["training.learning_rate"]),
-    ("mixture.", &[DATA]),
-    ("data.tokenizer", &[DATA]),
-    ("model.vocabulary", &[DATA, "data.tokenizer"]),
-    (HELD_OUT, &[DATA]),
+    ("model.vocabulary", &["data.tokenizer", DATA, HELD_OUT]),
 ];
 
+const MIXTURE: &str = "mixture.";
 const DATA: &str = "data of domain ";
 const HELD_OUT: &str = "held-out data of domain ";
 
-/// What is another in `now` than `then`, in a sentence; none where all is the same.
-pub(crate) fn difference(then: &RunSpec, now: &RunSpec) -> Option<String> {
-    let (then, now) = (typed(then), typed(&naming_the_same(then, now)));
+/// What is another in `now` than `then`, in a sentence; none where all is the same. Of the mixture what is
+/// `named` comes first, as a person typed it: what the other domains share then follows from it. Where the
+/// data is another, nothing is told that follows from that.
+pub(crate) fn difference(
+    then: &RunSpec,
+    now: &RunSpec,
+    named: &BTreeMap<String, f64>,
+) -> Option<String> {
+    let now = &naming_the_same(then, now);
+    let causes = causes(then, now);
+    let (then, now) = (typed(then), typed(now));
     let keys: BTreeSet<&String> = then.keys().chain(now.keys()).collect();
     let differs = |key: &str| then.get(key) != now.get(key);
-    let differ: Vec<&String> = keys
+    let mut differ: Vec<&String> = keys
         .into_iter()
         .filter(|key| differs(key) && !named_above(key).is_some_and(|named| differs(&named)))
+        .filter(|key| !is_of_data(key) || causes.contains(*key))
         .collect();
+    let is_named =
+        |key: &str| key.strip_prefix(MIXTURE).is_some_and(|domain| named.contains_key(domain));
+    if differ.iter().any(|key| is_named(key)) {
+        differ.retain(|key| !key.starts_with(MIXTURE) || is_named(key));
+    }
+    if !causes.is_empty() {
+        differ.retain(|key| !key.starts_with(MIXTURE));
+    }
     let follows = |key: &&String| {
         let causes = FOLLOWS.iter().filter(|(begins, _)| key.starts_with(begins));
         causes
@@ -54,8 +69,12 @@ pub(crate) fn difference(then: &RunSpec, now: &RunSpec) -> Option<String> {
         let value = |of: &BTreeMap<String, String>, key: &String| {
             of.get(key).cloned().unwrap_or_else(|| "not set".to_owned())
         };
-        let one =
-            |key: &&String| format!("{key} was {}, is {}", value(&then, key), value(&now, key));
+        let one = |key: &&String| {
+            let (then, now) = (value(&then, key), value(&now, key));
+            let (then, now) =
+                if key.starts_with(MIXTURE) { shares(then, now) } else { (then, now) };
+            format!("{key} was {then}, is {now}")
+        };
         let mut told: Vec<String> = keys.iter().take(TOLD_MAX).map(one).collect();
         if keys.len() > TOLD_MAX {
             told.push(format!("and {} more", keys.len() - TOLD_MAX));
@@ -67,6 +86,53 @@ pub(crate) fn difference(then: &RunSpec, now: &RunSpec) -> Option<String> {
         (first, []) => Some(tell(first)),
         (first, following) => Some(format!("{}; and with that {}", tell(first), tell(following))),
     }
+}
+
+/// Shares to as many places as tell them apart, four if that will do.
+fn shares(then: String, now: String) -> (String, String) {
+    let rounded = |share: &str| share.parse().map(|share: f64| (share * 1e4).round() / 1e4);
+    match (rounded(&then), rounded(&now)) {
+        (Ok(before), Ok(after)) if before != after => (before.to_string(), after.to_string()),
+        _ => (then, now),
+    }
+}
+
+/// Keys of the data that is another by itself: texts that came or went, else the tokenizer, of which every
+/// shard follows, else shards.
+fn causes(then: &RunSpec, now: &RunSpec) -> BTreeSet<String> {
+    let sides = |spec: &RunSpec, shown: fn(&SegmentSpec) -> String| {
+        let of_one = |domain: &DomainSpec| {
+            let DomainSpec { name, segments, validation, .. } = domain;
+            let trained_on = segments.iter().map(shown).collect::<Vec<_>>().join(" and ");
+            let held_out = validation.as_ref().map(|it| (format!("{HELD_OUT}{name}"), shown(it)));
+            std::iter::once((format!("{DATA}{name}"), trained_on))
+                .chain(held_out)
+                .collect::<Vec<_>>()
+        };
+        spec.domains.iter().flat_map(of_one).collect::<BTreeMap<String, String>>()
+    };
+    let another = |shown: fn(&SegmentSpec) -> String| {
+        let (then, now) = (sides(then, shown), sides(now, shown));
+        let keys = then.keys().chain(now.keys());
+        keys.filter(|key| then.get(*key) != now.get(*key)).cloned().collect::<BTreeSet<String>>()
+    };
+    let texts = another(|segment| format!("{} {}", segment.documents, segment.bytes));
+    if !texts.is_empty() {
+        // What is held out of a domain that has another text is another with it.
+        let trained_on = |key: &String| {
+            key.strip_prefix(HELD_OUT).is_some_and(|name| texts.contains(&format!("{DATA}{name}")))
+        };
+        return texts.iter().filter(|key| !trained_on(key)).cloned().collect();
+    }
+    if then.tokenizer != now.tokenizer {
+        return ["data.tokenizer", "model.vocabulary"].map(str::to_owned).into();
+    }
+    another(|segment| segment.digest.to_string())
+}
+
+/// Whether a key tells of the data, or of what is made of it alone.
+fn is_of_data(key: &str) -> bool {
+    [DATA, HELD_OUT, "data.tokenizer"].iter().any(|part| key.starts_with(part))
 }
 
 /// A plugin that is named as it was is the one that it was, though the name may stand for a newer one by

@@ -14,13 +14,22 @@ use serde_saphyr::{NonFiniteFloatPolicy, UserMessageFormatter};
 pub(crate) use self::fit::read;
 use self::value::Plain;
 
+/// Refuses what has not the name of a run file.
+pub(crate) fn refuse_other_files(path: &Path) -> Result<()> {
+    match path.extension().and_then(|ending| ending.to_str()) {
+        Some("toml" | "yaml" | "yml") => Ok(()),
+        _ => bail!("run file {} ends in neither .yaml, .yml nor .toml", path.display()),
+    }
+}
+
 /// Reads a file's text by the ending of its name.
 pub(crate) fn parse(path: &Path, text: &str) -> Result<Value> {
+    refuse_other_files(path)?;
     let place = path.display();
-    let plain: Plain = match path.extension().and_then(|ending| ending.to_str()) {
-        Some("toml") => toml::from_str(text).map_err(|error| anyhow!("{place}: {error}"))?,
-        Some("yaml" | "yml") => yaml(text).map_err(|error| anyhow!("{place}: {error}"))?,
-        _ => bail!("run file {place} ends in neither .yaml, .yml nor .toml"),
+    let is_toml = path.extension().is_some_and(|ending| ending == "toml");
+    let plain: Plain = match is_toml {
+        true => toml::from_str(text).map_err(|error| anyhow!("{place}: {error}"))?,
+        false => yaml(text).map_err(|error| anyhow!("{place}: {error}"))?,
     };
     let value =
         plain.finite().map_err(|faults| anyhow!("run file {place}{}", sentence(&faults)))?;

@@ -9,10 +9,12 @@ use hm_domain::knobs::{check_batch_size, check_peak};
 use hm_store::{FoundRun, Store, StoreError};
 
 use crate::cli::RunsCommand;
+use crate::forecast::outlook;
 use crate::run_file::shares::shares;
 use crate::run_file::typed_again::typed_beside;
 use crate::steer::show;
-use crate::steer::wishes::{Fate, LEFT, Unsaved, ask};
+use crate::steer::told::{Policy, aftermath, live_binding, policies_on_record};
+use crate::steer::wishes::{Fate, LEFT, Unsaved, ask, fold};
 use crate::terminal;
 use crate::work::fork::fork;
 use crate::workplace::{Workplace, user};
@@ -23,6 +25,9 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 const ANSWER_POLL: Duration = Duration::from_millis(100);
 /// How often it is asked whether the worker still lives.
 const WORKER_POLL: Duration = Duration::from_secs(1);
+
+/// Events of a log that is folded for a remark at most: a longer one would be waited for.
+const FOLDED_EVENTS_MAX: u64 = 500_000;
 
 /// Exit code of a wish that was refused.
 const REFUSED: u8 = 1;
@@ -99,6 +104,25 @@ fn mixture(workplace: &Workplace, run: &str, words: &[String], reason: String) -
     }
 }
 
+/// Asks a run to call one of its plugins no more, which is named by its number or its name.
+pub(crate) fn release(
+    workplace: &Workplace,
+    run: &str,
+    plugin: &str,
+    reason: String,
+) -> Result<u8> {
+    let store = workplace.store()?;
+    let found = workplace.find_run(&store, run)?;
+    let bindings = workplace.runtime.block_on(store.bindings(found.run_id))?;
+    match live_binding(&bindings, plugin) {
+        Ok(binding) => {
+            let command = Command::Release { binding, reason };
+            send_to(workplace, &store, &found, (&command, Unsaved::Kept))
+        }
+        Err(reason) => Ok(refused("release", &reason)),
+    }
+}
+
 /// Asks a run for something and waits for the worker's answer, if it has a worker.
 pub(crate) fn send(workplace: &Workplace, run: &str, command: &Command) -> Result<u8> {
     let store = workplace.store()?;
@@ -113,9 +137,11 @@ fn send_to(
     (command, unsaved): (&Command, Unsaved),
 ) -> Result<u8> {
     let kind = command.kind();
-    let fate = workplace.runtime.block_on(async {
+    let (fate, before) = workplace.runtime.block_on(async {
         let row = store.run(found.run_id).await?.ok_or(StoreError::NoRun(found.run_id))?;
-        ask(store, &row, (command, unsaved), &user()).await
+        let before = policies_on_record(&store.bindings(found.run_id).await?);
+        let fate = ask((store, &workplace.data_dir), &row, (command, unsaved), &user()).await?;
+        Ok::<_, anyhow::Error>((fate, before))
     })?;
     match fate {
         Fate::Refused(reason) => Ok(refused(kind, &reason)),
@@ -123,9 +149,25 @@ fn send_to(
             println!("{kind}: {found} {how}");
             Ok(0)
         }
-        Fate::Left(_, why) => Ok(left(kind, found, &why)),
-        Fate::Waits(number) => wait(workplace, store, found, (kind, number)),
+        Fate::Left(_, why) => {
+            let code = left(kind, found, &why);
+            say(&aftermath(found.run_id, command, &before, &before));
+            Ok(code)
+        }
+        Fate::Waits(number) => wait(workplace, store, found, &Waiting { command, number, before }),
     }
+}
+
+/// A command that a worker is to answer.
+struct Waiting<'a> {
+    command: &'a Command,
+    number: u64,
+    /// Policies that the run obeyed before.
+    before: Vec<Policy>,
+}
+
+fn say(remarks: &[String]) {
+    remarks.iter().for_each(|remark| eprintln!("{}", terminal::line(remark)));
 }
 
 fn left(kind: &str, found: &FoundRun, why: &str) -> u8 {
@@ -137,17 +179,18 @@ fn wait(
     workplace: &Workplace,
     store: &Store,
     found: &FoundRun,
-    (kind, number): (&str, u64),
+    waiting: &Waiting<'_>,
 ) -> Result<u8> {
+    let kind = waiting.command.kind();
     let (asked, mut worker_seen) = (Instant::now(), Instant::now());
     while asked.elapsed() < ANSWER_TIMEOUT {
-        if let Some(code) = workplace.runtime.block_on(answer(store, found, kind, number))? {
+        if let Some(code) = workplace.runtime.block_on(answer(store, found, waiting))? {
             return Ok(code);
         }
         if worker_seen.elapsed() >= WORKER_POLL {
             if workplace.runtime.block_on(store.worker(found.run_id))?.living().is_none() {
                 // It may have answered and gone since the last look.
-                let last = workplace.runtime.block_on(answer(store, found, kind, number))?;
+                let last = workplace.runtime.block_on(answer(store, found, waiting))?;
                 return Ok(last.unwrap_or_else(|| left(kind, found, LEFT)));
             }
             worker_seen = Instant::now();
@@ -162,13 +205,15 @@ fn wait(
 }
 
 /// Prints the answer to a wish and gives its exit code, once there is one.
-async fn answer(store: &Store, found: &FoundRun, kind: &str, number: u64) -> Result<Option<u8>> {
+async fn answer(store: &Store, found: &FoundRun, waiting: &Waiting<'_>) -> Result<Option<u8>> {
+    let (kind, number) = (waiting.command.kind(), waiting.number);
     let Some(seq) = store.command_answer(number).await? else { return Ok(None) };
     let event = store.read(found.run_id, seq, 1).await?.into_iter().next();
     let refusal = match event.map(|recorded| recorded.event) {
         Some(Event::CommandAnswered(answered)) => match answered.refusal {
             None => {
                 println!("{kind}: done at step {} of {found}", answered.step);
+                say(&remarks(store, found, seq, waiting).await?);
                 return Ok(Some(0));
             }
             Some(reason) => reason,
@@ -179,4 +224,24 @@ async fn answer(store: &Store, found: &FoundRun, kind: &str, number: u64) -> Res
         }
     };
     Ok(Some(refused(kind, &refusal)))
+}
+
+/// What whoever made a wish that was obeyed at `seq` should know: the same that the worker's terminal says.
+async fn remarks(
+    store: &Store,
+    found: &FoundRun,
+    seq: u64,
+    Waiting { command, before, .. }: &Waiting<'_>,
+) -> Result<Vec<String>> {
+    let id = found.run_id;
+    let now = policies_on_record(&store.bindings(id).await?);
+    let mut remarks = aftermath(id, command, before, &now);
+    let bears_on_data =
+        matches!(command, Command::SetMixture { .. } | Command::SetBatchSize { .. });
+    if bears_on_data && seq <= FOLDED_EVENTS_MAX {
+        remarks.extend(outlook::turned(&fold(store, id, Some(seq)).await?, command));
+    } else if bears_on_data {
+        remarks.push("what limits make of it its worker's terminal says".to_owned());
+    }
+    Ok(remarks)
 }

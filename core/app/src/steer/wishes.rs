@@ -1,15 +1,18 @@
 //! A wish on its way to a run, from a terminal or from the page: checked before it is put down, and
 //! answered at once where nobody is there to answer it at the next step.
 
+use std::path::Path;
+
 use anyhow::{Context as _, Result};
 use hm_domain::command::Command;
 use hm_domain::ending::Due;
-use hm_domain::event::{CommandAnswered, Event, RunFinished};
+use hm_domain::event::{CommandAnswered, Event, Recorded, RunFinished};
 use hm_domain::id::RunId;
 use hm_domain::state::RunState;
 use hm_store::{Put, RunRow, Store, StoreError};
 use serde_json::Value;
 
+use crate::run_file::typed_again::typed_beside;
 use crate::work::registry::installed;
 
 /// Events of a log that are folded at once.
@@ -40,9 +43,10 @@ pub(crate) enum Unsaved {
 /// What becomes of a wish that waits for a worker.
 pub(crate) const LEFT: &str = "the command waits in its inbox for the next `hm train`";
 
-/// Asks `row`'s run for something.
+/// Asks `row`'s run for something. Where it must be known what is saved, its checkpoints are looked at in
+/// `data_dir`.
 pub(crate) async fn ask(
-    store: &Store,
+    (store, data_dir): (&Store, &Path),
     row: &RunRow,
     (command, unsaved): (&Command, Unsaved),
     by: &str,
@@ -77,7 +81,7 @@ pub(crate) async fn ask(
         return Ok(Fate::Waits(number));
     }
     match command {
-        Command::Stop { .. } => stop(store, id, (number, command, unsaved), by).await,
+        Command::Stop { .. } => stop((store, data_dir), id, (number, command, unsaved), by).await,
         _ => Ok(Fate::Left(number, LEFT.to_owned())),
     }
 }
@@ -111,22 +115,27 @@ fn ended(row: &RunRow) -> String {
 
 /// Ends a run that nobody trains, in a worker's place, where that loses nothing or may lose it.
 async fn stop(
-    store: &Store,
+    (store, data_dir): (&Store, &Path),
     id: RunId,
     (number, command, unsaved): (u64, &Command, Unsaved),
     by: &str,
 ) -> Result<Fate> {
     // Looked at before it is taken: a worker of another host may have lost its connection for a moment,
     // and would find the run taken from it.
-    let mut state = fold(store, id).await?;
-    if let Some(steps) = unsaved_steps(&state)
+    let mut state = fold(store, id, None).await?;
+    let at_stake = match unsaved_steps(&state) {
+        Some(steps) => Some((steps, "without them")),
+        None => damage(data_dir, id, &state).await?.map(|damage| (damage, "all the same")),
+    };
+    if let Some((what, how)) = &at_stake
         && unsaved == Unsaved::Kept
     {
+        let end = typed_beside(&["runs", "end", &id.to_string(), "--reason", "WHY"]);
         return Ok(Fate::Left(
             number,
             format!(
-                "{steps}: the next `hm train` catches up with its log, saves and ends it; \
-                 `hm runs end {id} --reason WHY` ends it now without them"
+                "{what}: the next `hm train` catches up with its log, saves and ends it; {end} ends it now \
+                 {how}"
             ),
         ));
     }
@@ -144,7 +153,6 @@ async fn stop(
         return Ok(Fate::Waits(number));
     }
     let (step, attempt) = (state.next_step, state.attempt);
-    let lost = unsaved_steps(&state);
     let answered = CommandAnswered {
         command: number,
         step,
@@ -160,8 +168,8 @@ async fn stop(
     // Given back in any case: this process may live on for long.
     lease.release().await?;
     appended?;
-    let what = match lost {
-        Some(steps) => format!("{steps} and are lost"),
+    let what = match at_stake {
+        Some((what, _)) => format!("{what}; what no checkpoint holds is lost"),
         None if step == 0 => "it had trained no step".to_owned(),
         None => "its newest checkpoint holds every step".to_owned(),
     };
@@ -175,15 +183,38 @@ fn unsaved_steps(state: &RunState) -> Option<String> {
     Some(format!("steps {saved} to {last} are in no checkpoint"))
 }
 
-/// The run as its log says it is.
-async fn fold(store: &Store, id: RunId) -> Result<RunState> {
+/// Why the newest checkpoint on record is none that this machine holds whole, if so. Where the run was
+/// trained on another machine only that one can know.
+async fn damage(data_dir: &Path, id: RunId, state: &RunState) -> Result<Option<String>> {
+    let Some(saved) = state.checkpoint.clone() else { return Ok(None) };
+    let folder = data_dir.join("checkpoints").join(id.to_string()).join(&saved.folder);
+    let model = state.spec.model.clone();
+    let look = move || hm_train::verify_checkpoint(&model, &folder, saved.digest);
+    // Of a large model this reads for a while.
+    let found = tokio::task::spawn_blocking(look).await?;
+    let step = saved.step;
+    Ok(found.err().map(|error| {
+        format!("its newest checkpoint, of step {step}, is not whole on this machine ({error})")
+    }))
+}
+
+/// The run as its log says it is, or as it was at its first step after the event of seq `at`.
+pub(crate) async fn fold(store: &Store, id: RunId, at: Option<u64>) -> Result<RunState> {
     let first = store.read(id, 0, 1).await?;
     let mut state = RunState::start(&first.first().context("the run has no events")?.event)?;
+    let is_later = |Recorded { seq, event, .. }: &Recorded| {
+        matches!(event, Event::StepRecorded(_)) && at.is_some_and(|at| *seq > at)
+    };
     loop {
         let page = store.read(id, state.next_seq, PAGE_EVENTS).await?;
         if page.is_empty() {
             return Ok(state);
         }
-        page.iter().for_each(|recorded| state.apply(&recorded.event));
+        for recorded in page {
+            if is_later(&recorded) {
+                return Ok(state);
+            }
+            state.apply(&recorded.event);
+        }
     }
 }

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 use hm_data::{BEGIN_OF_TEXT, END_OF_TEXT, Tokenizer};
-use hm_train::{ExportChoice, TokenizerFiles};
+use hm_train::{ExportChoice, TokenizerFiles, TrainError};
 
 use crate::cli::ExportArgs;
 use crate::progress;
@@ -17,11 +17,19 @@ pub(crate) fn export(workplace: &Workplace, args: &ExportArgs) -> Result<u8> {
     let tokenizer = &found.tokenizer;
     let files = tokenizer.as_deref().map(tokenizer_files).transpose()?;
     let bar = progress::bar(0, "exporting weights");
-    let (exported, step) = found.newest_whole(|source| {
+    let exported = found.newest_whole(|source| {
         hm_train::export(source, &args.output, choice, files.as_ref(), &mut |done, total| {
             bar.set_length(total);
             bar.set_position(done);
         })
+    });
+    let (exported, step) = exported.map_err(|error| match error.downcast_ref() {
+        // Of the weights' own files another sentence is said.
+        Some(TrainError::File { .. }) => error.context(format!(
+            "cannot write into {}: name another new folder with --output",
+            args.output.display()
+        )),
+        _ => error,
     })?;
     bar.finish_and_clear();
     let folder = args.output.display();

@@ -1,6 +1,8 @@
 //! What `hm train` asks before it trains, the cheapest first: nothing here writes, and a dry run asks
 //! the same.
 
+use std::collections::BTreeMap;
+
 use anyhow::{Result, bail};
 use hm_domain::id::RunId;
 use hm_domain::settings::Faults;
@@ -8,12 +10,14 @@ use hm_domain::spec::{PluginSpec, RunSpec};
 use hm_store::{Store, StoreError, Worker};
 use hm_train::{DeviceChoice, Devices, MemoryPlan, TrainError};
 
+use crate::corpora::changes;
 use crate::forecast::free_memory::{free_memory, without_plugins};
 use crate::forecast::memory;
 use crate::run_file::RunFile;
 use crate::run_file::resolve::{Known, resolve};
 use crate::run_file::settings::{self, Lookup};
 use crate::run_file::spec_change::difference;
+use crate::run_file::typed_again::typed_beside;
 use crate::work::registry::Registry;
 use crate::workplace::Workplace;
 
@@ -77,7 +81,7 @@ pub(crate) fn unfinished(
     let compared = workplace.begun_with(store, id).and_then(|then| {
         // What does not fit the old data may fit the new.
         match resolve(file, plugins, &Known::from(&then)) {
-            Ok((now, _)) => same(&then, &now),
+            Ok((now, _)) => same_but(&then, &now, &file.mixture),
             Err(_) => Ok(()),
         }
     });
@@ -91,19 +95,60 @@ pub(crate) fn unfinished(
     compared
 }
 
+/// Whether the data of an unfinished run is as it was, as far as that is known before it is prepared. At
+/// most so many bytes are read for it.
+pub(crate) fn data(
+    workplace: &Workplace,
+    store: &Store,
+    id: RunId,
+    file: &RunFile,
+    reading: (u64, &dyn Fn() -> bool),
+) -> Result<()> {
+    let then = workplace.begun_with(store, id)?;
+    let changes = changes::since(workplace, &then, file, reading)?;
+    if changes.is_empty() {
+        return Ok(());
+    }
+    bail!(
+        "the data of the unfinished run `{}` is another than when it began: {}; give it back as it was, or \
+         start another run of that name from step 0 with --new",
+        file.name,
+        changes.join("; ")
+    )
+}
+
 /// Refuses to go on with a run under another spec than its own.
 pub(crate) fn same(then: &RunSpec, now: &RunSpec) -> Result<()> {
-    let Some(differs) = difference(then, now) else { return Ok(()) };
+    same_but(then, now, &BTreeMap::new())
+}
+
+/// The same, where shares of these domains are typed.
+fn same_but(then: &RunSpec, now: &RunSpec, typed: &BTreeMap<String, f64>) -> Result<()> {
+    let Some(differs) = difference(then, now, typed) else { return Ok(()) };
     let name = &now.name;
-    // What is bound in its course is not in the file, and does not come into it.
-    let remedy = match differs.contains("plugins.") {
-        true => "; plugins of a run that has begun are changed with `hm plugin bind`, not here",
-        false => "",
-    };
     bail!(
-        "the unfinished run `{name}` has another spec: {differs}; train it as it was{remedy}, or \
-         start another of that name from step 0 with --new"
+        "the unfinished run `{name}` has another spec: {differs}; its log is checked against what it began \
+         with: train it as it was{}, or start another of that name from step 0 with --new",
+        remedies(name, &differs)
     )
+}
+
+/// Commands that change in a run's course what its file cannot change any more.
+fn remedies(name: &str, differs: &str) -> String {
+    let ways = [
+        ("training.learning_rate was", ["runs", "learning-rate", name, "PEAK"]),
+        ("training.sequences_per_step was", ["runs", "batch", name, "SEQUENCES"]),
+        ("mixture.", ["runs", "mixture", name, "DOMAIN=SHARE"]),
+        ("plugins.", ["plugin", "bind", name, "PLUGIN"]),
+    ];
+    let ways = ways
+        .iter()
+        .filter(|(key, _)| differs.starts_with(key) || differs.contains(&format!("; {key}")));
+    let ways: Vec<String> = ways.map(|(_, words)| typed_beside(words)).collect();
+    match &ways[..] {
+        [] => String::new(),
+        ways => format!(", and change it in its course with {}", ways.join(", ")),
+    }
 }
 
 /// Whether each plugin of the file begins in a run of this spec, as it will be asked to.

@@ -22,6 +22,7 @@ use crate::interrupt::Interrupt;
 use crate::progress::RunProgress;
 use crate::prove::anchors::{AnchorFile, Head};
 use crate::run_file::typed_again::typed_beside;
+use crate::steer::told;
 use crate::work::checkpoints::Checkpoints;
 use crate::work::inbox::{Inbox, Wish};
 use crate::work::notices::Notices;
@@ -142,19 +143,26 @@ impl Run {
 
     /// Answers a wish and says so.
     fn settle(&mut self, asked: &Asked, candidate: Result<Candidate, String>) -> Result<()> {
-        let (kind, by) = (asked.command.kind(), &asked.by);
-        let refusal = match &asked.command {
+        let Asked { command, by, .. } = asked;
+        let domains = self.mentor.state().spec.domains.iter().map(|domain| &*domain.name);
+        let wish = told::wish(command, &domains.collect::<Vec<_>>());
+        let before = told::policies(self.mentor.state());
+        let refusal = match command {
             Command::Rollback { .. } => self.go_back(asked)?,
             _ => self.answer(asked, candidate)?,
         };
         if let Some(reason) = refusal {
-            self.progress.say(&format!("refused a command of {by}: {kind}: {reason}"));
+            self.progress.say(&format!("refused a command of {by}: {wish}: {reason}"));
         } else {
             let step = self.mentor.state().next_step;
-            self.progress.say(&format!("obeyed a command of {by} at step {step}: {kind}"));
+            self.progress.say(&format!("obeyed a command of {by} at step {step}: {wish}"));
+            let now = told::policies(self.mentor.state());
+            for remark in told::aftermath(self.id, command, &before, &now) {
+                self.progress.say(&remark);
+            }
             // A larger batch may change the mixture: what is told of the rest is told of that one.
             self.hold_to_limits()?;
-            for remark in outlook::turned(self.mentor.state(), &asked.command) {
+            for remark in outlook::turned(self.mentor.state(), command) {
                 self.progress.say(&remark);
             }
         }
@@ -294,6 +302,7 @@ impl Run {
         let recorded = self.journal.record(attempt, decided.events, decided.states)?;
         for Recorded { event, .. } in &recorded {
             self.mentor.apply(event);
+            self.progress.heed(event, &self.mentor.state().spec);
             let said = self.notices.of(event, &self.mentor.state().bindings);
             said.iter().for_each(|sentence| self.progress.say(sentence));
         }

@@ -13,6 +13,7 @@ use crate::corpora::read_report;
 use crate::forecast::dry_run::dry_run;
 use crate::forecast::outlook;
 use crate::interrupt::Interrupt;
+use crate::progress::Validation;
 use crate::prove::anchors::Head;
 use crate::run_file::RunFile;
 use crate::run_file::resolve::{Known, resolve};
@@ -64,6 +65,8 @@ pub(crate) struct Trained {
     pub(crate) head: Head,
     /// Loss of the last step that this worker trained.
     pub(crate) last_loss: Option<f64>,
+    /// Its last validation.
+    pub(crate) validation: Option<Validation>,
 }
 
 pub(crate) fn train(workplace: &Workplace, args: &TrainArgs) -> Result<u8> {
@@ -83,6 +86,9 @@ pub(crate) fn train(workplace: &Workplace, args: &TrainArgs) -> Result<u8> {
     } else {
         if let Some(speed) = &trained.speed {
             println!("{speed}");
+        }
+        if let Some(validation) = &trained.validation {
+            println!("{}", validation.sentence());
         }
         match outcome {
             Outcome::Finished(ending, reason) => {
@@ -107,7 +113,7 @@ pub(crate) fn train(workplace: &Workplace, args: &TrainArgs) -> Result<u8> {
 }
 
 fn summary(file: &RunFile, trained: &Trained) -> serde_json::Value {
-    let Trained { id, outcome, throughput, data, last_loss, head, .. } = trained;
+    let Trained { id, outcome, throughput, data, head, last_loss, validation, .. } = trained;
     let ending = match outcome {
         Outcome::Finished(ending, _) => Some(ending),
         Outcome::Unsaved(_) | Outcome::Interrupted { .. } => None,
@@ -119,6 +125,7 @@ fn summary(file: &RunFile, trained: &Trained) -> serde_json::Value {
         "reason": outcome.reason(),
         "last_loss": last_loss,
         "head": head,
+        "validation": validation.as_ref().map(Validation::json),
         "throughput": throughput,
         "data": data,
     })
@@ -138,6 +145,7 @@ pub(crate) fn run_to_its_end(
         if how.new { None } else { unfinished(workplace, store, (file, &plugins), how.run)? };
     if let Some(id) = unfinished {
         admit::unfinished(workplace, store, id, (file, &plugins))?;
+        admit::data(workplace, store, id, file, (u64::MAX, &|| interrupt.raised()))?;
     }
     let Prepared { manifest, folder } = prepared(workplace, file, &interrupt)?;
     for sentence in read_report::sentences(&manifest) {
@@ -174,7 +182,8 @@ pub(crate) fn run_to_its_end(
     run.journal.close()?;
     let (speed, throughput) = (run.progress.speed.sentence(), run.progress.speed.json());
     let (data, last_loss) = (read_report::json(&manifest), run.progress.last_loss());
-    Ok(Trained { id: run.id, outcome, speed, throughput, data, head, last_loss })
+    let validation = run.progress.validation().cloned();
+    Ok(Trained { id: run.id, outcome, speed, throughput, data, head, last_loss, validation })
 }
 
 /// The run to go on with: the newest of the file's name, unless another is wanted; none where there never
@@ -230,7 +239,7 @@ pub(crate) fn unfinished(
 /// What the file says otherwise than a run of its name was begun with, as far as that is typed.
 fn typed_otherwise(then: &RunSpec, file: &RunFile, plugins: &[PluginSpec]) -> Option<String> {
     match resolve(file, plugins, &Known::from(then)) {
-        Ok((now, _)) => difference(then, &now),
+        Ok((now, _)) => difference(then, &now, &file.mixture),
         // What does not fit the data of then is meant for other data.
         Err(misfit) => Some(format!("it does not fit that run's data: {misfit}")),
     }

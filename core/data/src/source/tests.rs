@@ -409,3 +409,17 @@ fn reading_ends_when_it_is_asked_to_even_among_bad_lines() {
     assert!(matches!(stopped, Err(DataError::Stopped)));
     assert_eq!(asked.get(), 5);
 }
+
+#[test]
+fn what_a_shell_or_a_browser_reads_is_no_path() {
+    for (path, due) in [
+        ("https://example.org/a.jsonl", "download it first"),
+        ("$HOME/a.jsonl", "read by a shell"),
+        ("~/a.jsonl", "read by a shell"),
+        ("${DATA}/a.jsonl", "read by a shell"),
+        ("a$b/~c.jsonl", ""),
+    ] {
+        assert!(not_a_path(path).unwrap_or_default().contains(due), "{path}");
+        assert_eq!(not_a_path(path).is_none(), due.is_empty(), "{path}");
+    }
+}

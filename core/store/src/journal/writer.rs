@@ -13,6 +13,7 @@ use super::{JournalLimits, Notice};
 use crate::append::Chained;
 use crate::error::{Result, StoreError};
 use crate::lease::WriterLease;
+use crate::private_postgres::revival;
 use crate::store::Head;
 
 /// First pause between two attempts; it doubles.
@@ -53,6 +54,12 @@ impl Patience {
 
     fn is_over(&self) -> bool {
         self.since.elapsed() >= Duration::from_millis(self.whole_ms())
+    }
+
+    /// Whether an attempt ended so because it was given less than its time.
+    fn cuts_short(&self, error: &StoreError) -> bool {
+        let attempt_ms = self.limits.attempt_ms;
+        matches!(error, StoreError::Silent(seconds) if self.is_over() && seconds * 1000 < attempt_ms)
     }
 
     /// Sleeps, but not beyond the end of patience.
@@ -144,7 +151,8 @@ impl Writer {
             if trouble.is_none() {
                 let seconds = patience.whole_ms().div_ceil(1000);
                 (self.notice)(&format!(
-                    "the log cannot be written ({last}): trying again for {seconds} s"
+                    "the log cannot be written ({last}): trying again for {seconds} s{}",
+                    revival()
                 ));
             }
             let trouble = trouble.get_or_insert(Trouble { pause: PAUSE_MIN, last: String::new() });
@@ -191,8 +199,11 @@ impl Writer {
             match patience.answer(self.lease.reconnect()).await {
                 Ok(head) => return Ok(head),
                 Err(error) if error.may_pass() || matches!(error, StoreError::Held { .. }) => {
-                    tracing::warn!(%error, "the log cannot be reached yet");
-                    trouble.last = error.to_string();
+                    tracing::debug!(%error, "the log cannot be reached yet");
+                    // What ended with patience itself says less than what was refused before.
+                    if !patience.cuts_short(&error) {
+                        trouble.last = error.to_string();
+                    }
                 }
                 Err(error) => return Err(error),
             }

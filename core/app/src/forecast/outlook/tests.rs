@@ -89,3 +89,14 @@ fn limit_that_acts_in_mid_run_is_a_sentence() {
          not give what is still to be drawn"
     );
 }
+
+#[test]
+fn nothing_held_out_is_told_once_and_a_peak_that_is_a_slip_too() {
+    let mut spec = spec();
+    spec.domains.iter_mut().for_each(|domain| domain.validation = None);
+    spec.schedule.peak = 100.0;
+    let told = of_start(&spec);
+    assert!(told.contains("nothing is held out, so no validation has a loss: set data.validation"));
+    assert!(!told.contains("raise data.validation.fraction"), "{told}");
+    assert!(told.contains("training.learning_rate 100 is far above"), "{told}");
+}

@@ -41,12 +41,12 @@ fn spec() -> RunSpec {
 fn told(change: impl Fn(&mut RunSpec)) -> String {
     let mut now = spec();
     change(&mut now);
-    difference(&spec(), &now).expect("something is another")
+    difference(&spec(), &now, &BTreeMap::new()).expect("something is another")
 }
 
 #[test]
 fn same_spec_differs_in_nothing() {
-    assert_eq!(difference(&spec(), &spec()), None);
+    assert_eq!(difference(&spec(), &spec(), &BTreeMap::new()), None);
 }
 
 #[test]
@@ -91,6 +91,10 @@ fn corpus_that_grew_is_told_by_its_documents() {
         let grown = &mut spec.domains[0];
         grown.segments[0].digest = Digest::of(b"of now");
         grown.segments[0].documents = 181;
+        // What follows of it: a tokenizer, and with that every shard.
+        spec.tokenizer = Digest::of(b"of now");
+        spec.model.vocabulary = 384;
+        spec.domains[1].segments[0].digest = Digest::of(b"of now, too");
         spec.domains[0].prior = 0.51;
         spec.domains[1].prior = 0.49;
     });
@@ -99,10 +103,29 @@ fn corpus_that_grew_is_told_by_its_documents() {
         text,
         format!(
             "data of domain plain was 180 documents of 9000 tokens ({then}), is 181 documents of \
-             9000 tokens ({now}); and with that mixture.numbers was 0.5, is 0.49; mixture.plain \
-             was 0.5, is 0.51"
+             9000 tokens ({now}); and with that model.vocabulary was 320, is 384"
         )
     );
+}
+
+#[test]
+fn tokenizer_is_told_alone_where_the_text_is_the_same() {
+    let text = told(|spec| {
+        spec.tokenizer = Digest::of(b"of now");
+        spec.domains.iter_mut().for_each(|domain| domain.segments[0].digest = Digest::ZERO);
+    });
+    assert!(text.starts_with("data.tokenizer was ") && !text.contains("data of domain"), "{text}");
+}
+
+#[test]
+fn mixture_is_told_by_the_shares_that_are_typed() {
+    let mut now = spec();
+    (now.domains[0].prior, now.domains[1].prior) = (0.123_456_789, 0.876_543_211);
+    let typed = BTreeMap::from([("plain".to_owned(), 0.123_456_789)]);
+    let due = "mixture.plain was 0.5, is 0.1235";
+    assert_eq!(difference(&spec(), &now, &typed).unwrap(), due);
+    let due = format!("mixture.numbers was 0.5, is 0.8765; {due}");
+    assert_eq!(difference(&spec(), &now, &BTreeMap::new()).unwrap(), due);
 }
 
 #[test]
@@ -135,7 +158,7 @@ fn plugins(then: &[(&str, &str, &str)], now: &[(&str, &str, &str)]) -> Option<St
         };
         RunSpec { plugins: plugins.iter().map(plugin).collect(), ..spec() }
     };
-    difference(&of(then), &of(now))
+    difference(&of(then), &of(now), &BTreeMap::new())
 }
 
 #[test]
@@ -174,7 +197,7 @@ fn role_and_failure_policy_of_a_plugin_are_part_of_the_run() {
     };
     let now = PluginSpec { role: Role::Shadow, failure: FailurePolicy::StopRun, ..then.clone() };
     let of = |plugin| RunSpec { plugins: vec![plugin], ..spec() };
-    let text = difference(&of(then), &of(now)).unwrap();
+    let text = difference(&of(then), &of(now), &BTreeMap::new()).unwrap();
     let due = "plugins.0.failure was hold-last, is stop-run; plugins.0.role was active, is shadow";
     assert_eq!(text, due);
 }

@@ -9,7 +9,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 use serde_path_to_error::{Path, Segment};
 
-use super::words::{expected, must, quoted, told, unknown};
+use super::words::{expected, must, quoted, table_of, told, unknown};
 
 /// Most faults of one file that are looked for: more of them say that it is another file altogether.
 const ROUNDS_MAX: usize = 1000;
@@ -61,7 +61,8 @@ pub(crate) fn read<T: DeserializeOwned + Serialize>(mut value: Value) -> Fit<T> 
                     return Fit { read: Some(read), faults, stand_ins };
                 };
                 let Some(found) = place(&mut value, &steps) else { break };
-                faults.add(key(&steps), told(found), "must be a table of keys");
+                let must = format!("must be a table of keys{}", table_of(&key(&steps), found));
+                faults.add(key(&steps), told(found), must);
                 *found = Value::Object(Map::new());
                 stand_ins.insert(key(&steps));
                 continue;
@@ -97,7 +98,7 @@ pub(crate) fn read<T: DeserializeOwned + Serialize>(mut value: Value) -> Fit<T> 
             let Some(found) = place(&mut value, &steps) else { break };
             let next = stand_in(&message).filter(|next| next != found);
             if !known {
-                faults.add(key(&steps), told(found), must(&message, found));
+                faults.add(key(&steps), told(found), must(&message, found, &key(&steps)));
             }
             let Some(next) = next else { break };
             *found = next;

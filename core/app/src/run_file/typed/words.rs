@@ -1,11 +1,13 @@
 //! What serde says of a value, in the words of who types.
 
 mod elsewhere;
+mod tables;
 
 use hm_domain::settings::shown;
 use serde_json::Value;
 
 use self::elsewhere::elsewhere;
+pub(super) use self::tables::table_of;
 use crate::run_file::shares::number_meant;
 
 /// A value on one line.
@@ -73,8 +75,8 @@ fn asked(keys: &[&str]) -> String {
     format!("did you mean {names}{top}?")
 }
 
-/// What serde says, in the words of who types.
-pub(super) fn must(message: &str, found: &Value) -> String {
+/// What serde says of the value of `key`, in the words of who types.
+pub(super) fn must(message: &str, found: &Value, key: &str) -> String {
     if message.starts_with("unknown variant") {
         let known: Vec<&str> = quoted(expected(message)).collect();
         let typed = found.as_str().unwrap_or_default();
@@ -91,7 +93,7 @@ pub(super) fn must(message: &str, found: &Value) -> String {
     };
     match expected {
         "u64" | "usize" => {
-            format!("must be a whole number of at least 0, written out in digits{digits}")
+            format!("must be a whole number without a sign, written out in digits{digits}")
         }
         "u32" => {
             format!("must be a whole number from 0 to 4294967295, written out in digits{digits}")
@@ -101,6 +103,12 @@ pub(super) fn must(message: &str, found: &Value) -> String {
             format!("must be a number{}", meant.map_or(String::new(), |meant| format!(": {meant}")))
         }
         "a boolean" => "must be true or false".to_owned(),
+        "a string" if found.is_array() && key.ends_with(".path") => {
+            "must be one text: several files are a pattern, such as \"corpus/*.jsonl\" or \"{a,b}.jsonl\", or \
+             each a source of its own"
+                .to_owned()
+        }
+        "a string" if found.is_array() => "must be one text, not a list".to_owned(),
         "a string" => "must be a text: put it in quotes if it looks like something else".to_owned(),
         "string or map" => "must be a word".to_owned(),
         "path string" => "must be a path".to_owned(),
@@ -108,8 +116,10 @@ pub(super) fn must(message: &str, found: &Value) -> String {
             "must be a list, each item of which begins with `- ` (in TOML a list is in brackets)"
                 .to_owned()
         }
-        "a map" => "must be a table of keys".to_owned(),
-        other if other.starts_with("struct ") => "must be a table of keys".to_owned(),
+        "a map" => format!("must be a table of keys{}", table_of(key, found)),
+        other if other.starts_with("struct ") || other.contains("tagged enum") => {
+            format!("must be a table of keys{}", table_of(key, found))
+        }
         other => format!("must be {other}"),
     }
 }
@@ -170,11 +180,20 @@ mod tests {
     }
 
     #[test]
+    fn several_paths_in_a_list_are_told_to_be_a_pattern() {
+        let message = "invalid type: sequence, expected a string";
+        let said = must(message, &json!(["a.jsonl", "b.jsonl"]), "data.sources.0.path");
+        assert!(said.starts_with("must be one text: several files are a pattern"), "{said}");
+        assert!(!said.contains("quotes"), "{said}");
+    }
+
+    #[test]
     fn number_as_people_write_it_is_told_how_it_is_typed() {
         let message = "invalid type: string \"35%\", expected f64";
-        assert_eq!(must(message, &json!("35%")), "must be a number: 35 % is 0.35");
-        assert_eq!(must(message, &json!("0,5")), "must be a number: 0.5 with a point");
-        assert_eq!(must(message, &json!("much")), "must be a number");
-        assert_eq!(must(message, &json!([1])), "must be a number");
+        let must = |found: Value| must(message, &found, "rate");
+        assert_eq!(must(json!("35%")), "must be a number: 35 % is 0.35");
+        assert_eq!(must(json!("0,5")), "must be a number: 0.5 with a point");
+        assert_eq!(must(json!("much")), "must be a number");
+        assert_eq!(must(json!([1])), "must be a number");
     }
 }

@@ -70,7 +70,7 @@ fn all_that_does_not_fit_is_told_under_its_key() {
         "deep": [{"kind": "cosin", "cuont": 3, "count": -1}, {"count": 1e3}, 7],
     })));
     for due in [
-        "steps is \"1e3\": must be a whole number of at least 0",
+        "steps is \"1e3\": must be a whole number without a sign",
         "raet is 1: there is no key `raet` here; did you mean `rate`?",
         "\"\" is 4: there is no key `` here: there are steps, rate, name, deep, inner",
         "name is false: must be a text",
