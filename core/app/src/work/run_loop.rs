@@ -11,9 +11,8 @@ use hm_domain::event::*;
 use hm_domain::id::{Digest, RunId};
 use hm_domain::mentor::{Decided, Mentor};
 use hm_domain::state::Phase;
-use hm_domain::step::LossSums;
 use hm_store::{Journal, Store};
-use hm_train::{TrainError, Trainer};
+use hm_train::Trainer;
 use tokio::runtime::Handle;
 
 use crate::forecast::outlook;
@@ -27,6 +26,8 @@ use crate::work::notices::Notices;
 use crate::work::preparations::Preparations;
 use crate::work::registry::Registry;
 use crate::work::run_end::Outcome;
+use crate::work::saving::Saving;
+use crate::work::validation::validation;
 
 /// One run in the hands of this worker.
 pub(crate) struct Run {
@@ -43,6 +44,10 @@ pub(crate) struct Run {
     pub(crate) notices: Notices,
     pub(crate) checkpoints: Checkpoints,
     pub(crate) anchors: AnchorFile,
+    /// The checkpoint that is being written.
+    pub(crate) saving: Option<Saving>,
+    /// Whether there is memory to write checkpoints from a copy while training goes on.
+    pub(crate) copies: bool,
     pub(crate) progress: RunProgress,
     /// Whether a checkpoint is due, now or once steps give numbers again.
     pub(crate) checkpoint_due: bool,
@@ -71,6 +76,9 @@ impl Run {
                 self.hear(wish)?;
             }
             self.bind_what_is_ready()?;
+            if let Some(broken) = self.look_after_checkpoint()? {
+                return self.give_up(broken);
+            }
             if let Some(due) = self.ending_due() {
                 return self.finish(due);
             }
@@ -79,6 +87,10 @@ impl Run {
             }
             let state = self.mentor.state();
             if state.phase == Phase::Paused {
+                if let Some(broken) = self.wait_for_checkpoint()? {
+                    return self.give_up(broken);
+                }
+                let state = self.mentor.state();
                 if !said_paused {
                     let (step, run) = (state.next_step, self.id);
                     let resume = typed_beside(&["runs", "resume", &run.to_string()]);
@@ -227,47 +239,6 @@ impl Run {
         Ok(())
     }
 
-    /// What is due between steps; the end of the run sees to what is due then. Why the run cannot go
-    /// on, if its weights are such that nothing will ever be saved again.
-    fn carry_out_what_is_due(&mut self) -> Result<Option<String>> {
-        let state = self.mentor.state();
-        let done = state.next_step;
-        let every = state.spec.validation.every_steps;
-        let validate = state.validation_due || (every > 0 && done.is_multiple_of(every));
-        self.checkpoint_due |= done.is_multiple_of(state.spec.checkpoint.every_steps);
-        if validate && !self.validated_at(done) {
-            self.validate()?;
-        }
-        self.save_what_is_due()
-    }
-
-    /// Saves the checkpoint that is due, if one is. Weights that give no numbers wait: they may be ruined,
-    /// and either way they are those of an older checkpoint or become others with the next step that does.
-    fn save_what_is_due(&mut self) -> Result<Option<String>> {
-        let state = self.mentor.state();
-        let done = state.next_step;
-        if !self.checkpoint_due || state.learns_nothing() || state.ending_due().is_some() {
-            return Ok(None);
-        }
-        self.checkpoint_due = false;
-        // A full disk is told and logged; the run goes on.
-        let failed = self.checkpoint(&[])?;
-        Ok(failed
-            .filter(|error| matches!(error, TrainError::WeightsNotFinite { .. }))
-            .map(|error| self.broken(done, &error)))
-    }
-
-    /// Why a run cannot go on whose weights are such that none will ever be saved again.
-    fn broken(&self, done: u64, error: &TrainError) -> String {
-        let newest = self.mentor.state().proven.as_ref().map_or(
-            "there is no checkpoint from before".to_owned(),
-            |saved| {
-                format!("the newest checkpoint is that of step {} ({})", saved.step, saved.folder)
-            },
-        );
-        format!("at step {done} {error}; try a smaller training.learning_rate; {newest}")
-    }
-
     /// Answers a wish; why not, if it is refused.
     pub(crate) fn answer(
         &mut self,
@@ -288,14 +259,7 @@ impl Run {
     }
 
     pub(crate) fn validate(&mut self) -> Result<()> {
-        let spec = &self.mentor.state().spec;
-        let sequences = spec.validation.sequences_per_domain;
-        let mut losses = vec![LossSums::default(); spec.domains.len()];
-        for batch in self.sampler.validation_batches(sequences)? {
-            for (sums, part) in losses.iter_mut().zip(self.trainer.validate(&batch)?) {
-                sums.add(&part);
-            }
-        }
+        let losses = validation(&self.mentor.state().spec, &self.trainer, &self.sampler)?;
         let step = self.mentor.state().next_step;
         let event = Event::ValidationRecorded(ValidationRecorded { step, losses });
         self.record(Decided { events: vec![event], states: Vec::new() })

@@ -38,10 +38,18 @@ impl Attempts {
                     let (logged, due) = (begun.state.to_string(), due.to_string());
                     found.push(host(recorded, "state at a checkpoint", logged, due));
                 }
+                if let Some(other) = state.begun {
+                    let logged = "another, while one is written".to_owned();
+                    let due = format!("what becomes of the one of step {}", other.step);
+                    found.push(host(recorded, "begin of a checkpoint", logged, due));
+                }
                 self.begun.insert(recorded.seq, (begun.step, due));
             }
             Event::CheckpointSaved(saved) => match self.begun.get(&saved.begun) {
-                Some((step, digest)) if *step == saved.step => {
+                Some((step, digest))
+                    if *step == saved.step
+                        && state.begun.is_some_and(|begun| begun.seq == saved.begun) =>
+                {
                     self.saved.insert(recorded.seq, (saved.clone(), *digest));
                 }
                 _ => {

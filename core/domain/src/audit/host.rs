@@ -60,7 +60,12 @@ pub(super) fn check_place(state: &RunState, recorded: &Recorded, found: &mut Vec
         let due = format!("nothing, since the run has ended: {ending:?}");
         found.push(host(recorded, "after the end of the run", logged, due));
     }
-    let (Some(step), due) = (recorded.event.step(), state.next_step) else { return };
+    let due = match (&recorded.event, state.begun) {
+        // Training goes on while a checkpoint is written.
+        (Event::CheckpointSaved(_) | Event::CheckpointFailed(_), Some(begun)) => begun.step,
+        _ => state.next_step,
+    };
+    let Some(step) = recorded.event.step() else { return };
     if step != due {
         let what = match recorded.event {
             Event::StepRecorded(_) => "step",

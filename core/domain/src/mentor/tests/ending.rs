@@ -24,11 +24,18 @@ impl Run {
 
     pub(super) fn checkpoint(&mut self) {
         let step = self.mentor.state().next_step;
-        let (begun, state) = (self.log.len() as u64, self.mentor.state().digest());
-        self.event(Event::CheckpointBegun(CheckpointBegun { step, state }));
+        let begun = self.begin_checkpoint();
         let folder = format!("{step}");
         let saved = CheckpointSaved { step, begun, digest: Digest::ZERO, folder, bytes: 1 };
         self.event(Event::CheckpointSaved(saved));
+    }
+
+    /// Seq of its event.
+    fn begin_checkpoint(&mut self) -> u64 {
+        let (begun, step) = (self.log.len() as u64, self.mentor.state().next_step);
+        let state = self.mentor.state().digest();
+        self.event(Event::CheckpointBegun(CheckpointBegun { step, state }));
+        begun
     }
 }
 
@@ -279,6 +286,32 @@ fn completed_run_that_is_written_down_as_failed_is_named() {
     let mut unbound = Run::start();
     unbound.finish(Ending::Failed, "plugin `x` of the run file could not be bound: it refuses");
     assert_eq!(unbound.first_divergence(), "end of the run");
+}
+
+#[test]
+fn training_goes_on_while_a_checkpoint_is_written_and_what_becomes_of_it_names_it() {
+    let written = |event: &dyn Fn(u64) -> Event| {
+        let mut run = Run::start();
+        run.steps_with_loss(3, 2.0);
+        let begun = run.begin_checkpoint();
+        run.steps_with_loss(2, 2.0);
+        run.event(event(begun));
+        run
+    };
+    let saved = |step: u64, begun| {
+        let (digest, folder) = (Digest::ZERO, step.to_string());
+        Event::CheckpointSaved(CheckpointSaved { step, begun, digest, folder, bytes: 1 })
+    };
+    let run = written(&|begun| saved(3, begun));
+    assert_eq!(run.audit().diverged, 0);
+    let state = run.mentor.state();
+    assert!(state.proven.is_some(), "the steps since have given numbers");
+    assert_eq!((&state.proven, state.begun), (&state.checkpoint, None));
+    assert_eq!(written(&|begun| saved(5, begun)).first_divergence(), "step of the event");
+    assert_eq!(written(&|begun| saved(3, begun - 1)).first_divergence(), "begin of a checkpoint");
+    let state = run.mentor.state().digest();
+    let another = |_| Event::CheckpointBegun(CheckpointBegun { step: 5, state });
+    assert!(written(&another).audit().diverged > 0, "one at a time");
 }
 
 #[test]
