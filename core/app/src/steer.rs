@@ -2,6 +2,11 @@
 
 pub(crate) mod audit;
 pub(crate) mod parent;
+pub(crate) mod audit_data;
+pub(crate) mod audit_deeper;
+pub(crate) mod audit_training;
+pub(crate) mod fold;
 pub(crate) mod runs;
 pub(crate) mod show;
+pub(crate) mod stretches;
 pub(crate) mod wishes;

@@ -29,6 +29,7 @@ use crate::prove::attest::Audited;
 use crate::prove::event_proof::EventProof;
 use crate::prove::held::Anchors;
 use crate::prove::key::{Key, named_or_own};
+use crate::steer::audit_deeper::Deeper;
 use crate::steer::parent::parentage;
 use crate::workplace::Workplace;
 
@@ -39,6 +40,10 @@ pub(crate) enum Level {
     Chain,
     /// Execute every plugin call and every host rule again.
     Decisions,
+    /// Draw every batch again from the prepared data.
+    Data,
+    /// Train stretches between checkpoints again.
+    Training,
 }
 
 pub(crate) fn run(workplace: &Workplace, args: &AuditArgs) -> Result<u8> {
@@ -51,20 +56,33 @@ pub(crate) fn run(workplace: &Workplace, args: &AuditArgs) -> Result<u8> {
     let host = Host::new(Limits::default())?;
     let engine = host.fingerprint();
     let anchors = anchors(workplace, path, &*source, args)?;
-    let (report, plugins) = held_against(&anchors, &*source, host, args.level)?;
+    let (mut report, plugins) = held_against(&anchors, &*source, host, args.level)?;
+    let deeper = Deeper::of(workplace, &*source, args, &report)?;
+    report.verdict = deeper.verdict(report.verdict);
+    let whole = serde_json::to_value(Whole { report: &report, deeper: &deeper })?;
     if let Some((file, head)) = args.attest.as_deref().zip(report.head) {
         let (run, plugins) = (&report.run, &plugins);
         let audited =
-            Audited { run, head, plugins, engine, report: serde_json::to_value(&report)? };
+            Audited { run, head, plugins, engine, report: whole.clone() };
         workplace.make_data_dir()?;
         audited.write(&Key::of(&workplace.data_dir)?, file)?;
     }
     if args.json {
-        println!("{}", serde_json::to_string_pretty(&report)?);
+        println!("{}", serde_json::to_string_pretty(&whole)?);
     } else {
         report.print();
+        deeper.print();
     }
-    Ok(report.exit_code(args.strict))
+    Ok(report.exit_code(args.strict).max(deeper.exit_code(args.strict)))
+}
+
+/// All of a report, as data.
+#[derive(serde::Serialize)]
+struct Whole<'a> {
+    #[serde(flatten)]
+    report: &'a Report,
+    #[serde(flatten)]
+    deeper: &'a Deeper,
 }
 
 /// Audits one run, and holds its chain against heads that were kept elsewhere.
