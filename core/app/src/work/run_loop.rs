@@ -66,7 +66,8 @@ impl Run {
     /// Trains until the run is over or this worker is asked to end.
     pub(crate) fn train_on(&mut self, inbox: &Inbox) -> Result<Outcome> {
         let newest = self.mentor.state().checkpoint.as_ref().map_or(0, |saved| saved.step);
-        if let Some(broken) = self.save_what_is_due()? {
+        // Waited for: one that no event names yet looks like what a dead worker left.
+        if let Some(broken) = self.save_what_is_due()?.or(self.wait_for_checkpoint()?) {
             return self.give_up(broken);
         }
         self.remove_strays(newest);

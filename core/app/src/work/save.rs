@@ -214,7 +214,7 @@ impl Run {
             }
             Err(stays) => {
                 self.progress.say(&format!("an old checkpoint stays: {stays:#}"));
-                true
+                false
             }
         }
     }
