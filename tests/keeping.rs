@@ -62,7 +62,7 @@ fn worker_that_is_killed_while_a_checkpoint_is_written_leaves_nothing_and_loses_
     let killed = place.train_with_small_files("run", HALF_A_CHECKPOINT_KIB, false, &sets);
     let (code, said) = killed.end();
     assert_eq!(code, None, "ended by a signal: {said}");
-    assert_eq!((place.count("run", 21), place.count("run", 8)), (1, 0), "begun, and not saved");
+    assert_eq!((place.count("run", 22), place.count("run", 8)), (1, 0), "begun, and not saved");
     let (_, left) = place.saved_in("run");
     assert!(left.len() == 1 && left[0].ends_with(".part"), "half a checkpoint: {left:?}");
 
