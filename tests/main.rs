@@ -3,9 +3,9 @@
 
 mod admission;
 mod after_the_end;
+mod again;
 mod anchors;
 mod archives;
-mod again;
 mod attempts;
 mod bad_input;
 mod costs;

@@ -62,8 +62,7 @@ pub(crate) fn run(workplace: &Workplace, args: &AuditArgs) -> Result<u8> {
     let whole = serde_json::to_value(Whole { report: &report, deeper: &deeper })?;
     if let Some((file, head)) = args.attest.as_deref().zip(report.head) {
         let (run, plugins) = (&report.run, &plugins);
-        let audited =
-            Audited { run, head, plugins, engine, report: whole.clone() };
+        let audited = Audited { run, head, plugins, engine, report: whole.clone() };
         workplace.make_data_dir()?;
         audited.write(&Key::of(&workplace.data_dir)?, file)?;
     }
