@@ -1,5 +1,5 @@
 //! How fast checkpoints are saved and loaded, beside the same bytes written, synced and read with
-//! nothing around them, and how long training stands still for a save.
+//! nothing around them, and what a save costs training: in the loop, and by a thread from a copy.
 
 use std::io::{Read as _, Write as _};
 use std::path::Path;
@@ -9,6 +9,7 @@ use hm_domain::batch::Cursor;
 use hm_domain::checkpoint::CheckpointState;
 use hm_domain::knobs::Overrides;
 use hm_domain::mixture::Mixture;
+use hm_domain::spec::RunSpec;
 use hm_train::{DeviceChoice, Trainer, preset};
 
 use crate::figures::{child as this_program, figure, figures_of, median, ratios, spread};
@@ -16,7 +17,7 @@ use crate::figures::{child as this_program, figure, figures_of, median, ratios, 
 const PRESET: &str = "small";
 /// Of a step, to say how many steps a save costs.
 const SEQUENCES: u32 = 4;
-const STEPS: usize = 2;
+const STEPS: usize = 4;
 const ROUNDS: usize = 5;
 /// Bytes that the bare side hands over at a time.
 const PIECE: usize = 8 << 20;
@@ -53,12 +54,68 @@ pub(crate) fn measure() {
         );
     }
     let (saves, steps) = (figure(&ours, "save_seconds"), figure(&ours, "step_seconds"));
-    let stalls: Vec<f64> = saves.iter().map(|seconds| 1e3 * seconds).collect();
+    let stalls = in_ms(&saves);
     println!(
-        "  training stands still for all of a save: {} ms, {} steps of {SEQUENCES} sequences",
+        "  saved in the loop, training stands still for all of it: {} ms, {} steps of {SEQUENCES} sequences",
         spread(&stalls, 0),
         spread(&ratios(&saves, &steps), 2)
     );
+    let figures = |what: &str| figure(&ours, what);
+    let (held, lost) = (figures("held_seconds"), figures("lost_seconds"));
+    let written = figures("written_seconds");
+    println!(
+        "  saved by a thread from a copy: the loop is held up for {} ms, {} of that",
+        spread(&in_ms(&held), 1),
+        spread(&ratios(&held, &saves), 3)
+    );
+    println!(
+        "  in the {} ms until it is on disk all steps together take {} ms longer, {} of that: the thread \
+         takes its share of {} cores",
+        spread(&in_ms(&written), 0),
+        spread(&in_ms(&lost), 0),
+        spread(&ratios(&lost, &saves), 2),
+        std::thread::available_parallelism().map_or(1, usize::from)
+    );
+}
+
+fn in_ms(seconds: &[f64]) -> Vec<f64> {
+    seconds.iter().map(|seconds| 1e3 * seconds).collect()
+}
+
+/// What a save from a copy costs a loop that trains on.
+struct Beside {
+    /// Until the copy is taken and the thread begun, and what the update that finds it not yet written
+    /// takes longer.
+    held_seconds: f64,
+    /// What all steps until it is on disk take longer.
+    lost_seconds: f64,
+    written_seconds: f64,
+}
+
+/// Trains on while a copy is saved; `usual` is a step's time.
+fn beside(trainer: &mut Trainer, spec: &RunSpec, folder: &Path, usual: f64) -> Beside {
+    let state = state(trainer.updates());
+    let start = Instant::now();
+    let copy = trainer.copy().expect("a copy");
+    let folder = folder.join("beside");
+    let thread = std::thread::spawn(move || copy.save(&folder, &state).expect("it is saved"));
+    let mut held_seconds = start.elapsed().as_secs_f64();
+    let (mut lost_seconds, mut number) = (held_seconds, 1000);
+    while !thread.is_finished() {
+        let seconds = crate::train::seconds_of_step(trainer, spec, number);
+        lost_seconds += seconds - usual;
+        number += 1;
+    }
+    let written_seconds = start.elapsed().as_secs_f64();
+    thread.join().expect("it is saved");
+    // A copy whose tensors all wait: as if the disk stood still until after the update.
+    let start = Instant::now();
+    let waiting = trainer.copy().expect("a copy");
+    held_seconds += start.elapsed().as_secs_f64();
+    let first = crate::train::seconds_of_step(trainer, spec, number);
+    drop(waiting);
+    held_seconds += (first - usual).max(0.0);
+    Beside { held_seconds, lost_seconds, written_seconds }
 }
 
 /// `checkpoint-times FOLDER`: trains, saves and loads; prints seconds of each and the bytes.
@@ -70,11 +127,16 @@ pub(crate) fn child(arguments: &[String]) {
     let (saved, save_seconds) =
         timed(|| trainer.save(folder.as_ref(), &state(trainer.updates())).expect("it is saved"));
     let saved_in = Path::new(folder).join(&saved.folder);
+    let Beside { held_seconds, lost_seconds, written_seconds } =
+        beside(&mut trainer, &spec, folder.as_ref(), median(&steps));
     let (_, load_seconds) = timed(|| trainer.load(&saved_in, saved.digest).expect("it is loaded"));
     let figures = serde_json::json!({
         "bytes": saved.bytes,
         "save_seconds": save_seconds,
         "load_seconds": load_seconds,
+        "held_seconds": held_seconds,
+        "lost_seconds": lost_seconds,
+        "written_seconds": written_seconds,
         "step_seconds": median(&steps),
     });
     println!("{figures}");

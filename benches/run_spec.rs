@@ -53,7 +53,7 @@ pub(crate) fn spec(model: ModelSpec, sequences: u32) -> RunSpec {
         tokenizer: Digest::ZERO,
         rules: RulesSpec { version: 1, rate_limit: None, freeze_steps: 0 },
         validation: ValidationSpec { every_steps: 0, sequences_per_domain: 0 },
-        checkpoint: CheckpointSpec { every_steps: 1 << 20, keep: 1 },
+        checkpoint: CheckpointSpec { every_steps: 1 << 20, keep: 1, keep_every: 0 },
         decision_lag: 0,
         initial_weights: None,
         plugins: Vec::new(),

@@ -161,7 +161,8 @@ pub(crate) fn train(trainer: &mut Trainer, spec: &RunSpec, steps: usize) -> Vec<
     seconds.split_off(WARM_UP_STEPS)
 }
 
-fn seconds_of_step(trainer: &mut Trainer, spec: &RunSpec, number: u64) -> f64 {
+/// Seconds of one step.
+pub(crate) fn seconds_of_step(trainer: &mut Trainer, spec: &RunSpec, number: u64) -> f64 {
     let batch = batch(&spec.model, spec.training.sequences_per_step, number);
     let start = Instant::now();
     trainer.step(&batch, &knobs(), &mut |_| Verdict::Proceed).expect("a step");

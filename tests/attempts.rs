@@ -90,7 +90,12 @@ fn rollback_waits_for_a_worker_and_one_that_is_killed_after_it_goes_on_right() {
     }
     place.train("back", &SETS);
     assert_eq!(place.lived("back", 1, 30, 90), place.lived("unbroken", 0, 30, 90));
-    assert_eq!(place.audit("back", &["--strict"], 0)["verdict"], "proved");
+    let report = place.audit("back", &["--level", "training"], 0);
+    assert_eq!(
+        (&report["data"]["diverged"], &report["training"]["diverged"]),
+        (&0.into(), &0.into())
+    );
+    assert!(report["training"]["steps"].as_u64().unwrap() >= 90, "{report}");
     place.rebuilt_alike("back");
 }
 
@@ -106,7 +111,7 @@ fn data_that_is_skipped_is_not_drawn_again() {
     place.train("back", &SETS);
     assert_eq!(place.sql("select skipped_data from rollback"), "t");
     assert_ne!(place.lived("back", 1, 30, 40), place.lived("back", 0, 30, 40));
-    assert_eq!(place.audit("back", &["--strict"], 0)["verdict"], "proved");
+    assert_eq!(place.audit("back", &["--level", "data", "--strict"], 0)["verdict"], "proved");
 }
 
 #[test]
@@ -159,7 +164,8 @@ fn fork_that_is_killed_before_its_first_checkpoint_goes_on_and_a_finished_run_go
         ),
         "90"
     );
-    assert_eq!(place.audit("child", &["--strict"], 0)["verdict"], "proved");
+    let report = place.audit("child", &["--level", "training", "--strict"], 0);
+    assert_eq!((&report["verdict"], &report["training"]["steps"]), (&"proved".into(), &30.into()));
 }
 
 #[test]

@@ -1,5 +1,5 @@
 //! Meeting a run in its middle, however fast the machine is: the database does not take a checkpoint of it
-//! until the test lets go, and no run goes past a checkpoint that is not on record.
+//! until the test lets go, and no run goes on past the boundary at which it puts one on record.
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::process::{Child, Stdio};
@@ -44,7 +44,8 @@ impl Place {
 }
 
 impl Hold<'_> {
-    /// Waits until a run stands at the checkpoint: all steps before it are done, and none after.
+    /// Waits until a run stands where it puts the checkpoint on record: all steps before it are done, and
+    /// those after it that were trained while it was written.
     pub(crate) fn reached(&self) {
         let begun = Instant::now();
         let waiting = "select count(*) from pg_locks where locktype = 'advisory' and not granted";

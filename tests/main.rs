@@ -3,6 +3,7 @@
 
 mod admission;
 mod after_the_end;
+mod again;
 mod anchors;
 mod archives;
 mod attempts;
@@ -17,6 +18,7 @@ mod generate;
 mod hold;
 mod hostile;
 mod hugging_face;
+mod keeping;
 mod limits;
 mod page;
 mod place;

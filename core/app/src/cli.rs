@@ -1,5 +1,6 @@
 //! The command line: what can be typed, and which module does it.
 
+mod beyond;
 mod plugins;
 mod prove;
 mod runs;
@@ -285,6 +286,8 @@ pub(crate) struct AuditArgs {
     /// Write what was found into a file, as a statement (in-toto) signed with this machine's key
     #[arg(long, value_name = "FILE")]
     pub(crate) attest: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) beyond: beyond::BeyondArgs,
     /// Print the report as JSON
     #[arg(long)]
     pub(crate) json: bool,

@@ -57,7 +57,7 @@ pub use permutation::Permutation;
 pub use prepare::{Prepared, prepare};
 pub use progress::{Progress, Watch};
 pub use reading::{Document, OnBadLine, ReadReport};
-pub use sampler::Sampler;
+pub use sampler::{Piece, Sampler};
 pub use shard::{Shard, digest};
 pub use shard_writer::ShardWriter;
 pub use source::{DomainFrom, Format, SourceSpec, Split};

@@ -3,11 +3,13 @@
 //! A draw depends on seed, cursors, carried errors, the mixture and the number of sequences alone, so a
 //! resumed run sees what an unbroken one would have. A mixture change never moves a cursor.
 
+use std::ops::Range;
 use std::path::Path;
 
 use hm_domain::batch::{Batch, Cursor, DomainDraw, Sequence};
 use hm_domain::id::DomainId;
 use hm_domain::mixture::{Mixture, quotas};
+use serde::Serialize;
 
 use crate::error::{DataError, Result};
 use crate::manifest::Manifest;
@@ -16,6 +18,23 @@ use crate::shard::Shard;
 
 /// Shards whose files stay open, of all domains together: well below the 256 files that some systems allow.
 const KEPT_OPEN_MAX: usize = 64;
+
+/// What a sequence holds of a document.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Piece {
+    /// Position of the sequence in its batch.
+    pub sequence: usize,
+    /// Its domain.
+    pub domain: DomainId,
+    /// Full passes over the domain before.
+    pub epoch: u32,
+    /// Position in the domain's ordered list of segments.
+    pub segment: u32,
+    /// The document's number in the segment's shard, from 0.
+    pub document: u64,
+    /// Its tokens. The last one of a sequence is a target only, and comes again in the next.
+    pub tokens: Range<u64>,
+}
 
 struct Source {
     segments: Vec<Shard>,
@@ -76,14 +95,19 @@ impl Sampler {
     /// When it holds another number of domains, or a cursor points outside these shards. Nothing has
     /// changed then.
     pub fn restore(&mut self, cursors: &[Cursor], carries: &[i64]) -> Result<()> {
-        self.fits("cursors", cursors.len())?;
-        self.fits("carried errors", carries.len())?;
-        for (domain, cursor) in cursors.iter().enumerate() {
-            self.check_cursor(domain, cursor)?;
-        }
+        self.check(cursors, carries)?;
         self.cursors = cursors.to_vec();
         self.carries = carries.to_vec();
         Ok(())
+    }
+
+    fn check(&self, cursors: &[Cursor], carries: &[i64]) -> Result<()> {
+        self.fits("cursors", cursors.len())?;
+        self.fits("carried errors", carries.len())?;
+        cursors
+            .iter()
+            .enumerate()
+            .try_for_each(|(domain, cursor)| self.check_cursor(domain, cursor))
     }
 
     fn check_cursor(&self, domain: usize, cursor: &Cursor) -> Result<()> {
@@ -127,27 +151,65 @@ impl Sampler {
     /// When the mixture is over another number of domains, or the shards cannot be read. Nothing has changed
     /// then.
     pub fn draw(&mut self, mixture: &Mixture, sequences: u32) -> Result<Batch> {
-        self.fits("a mixture", mixture.weights.len())?;
-        let (mut cursors, mut carries) = (self.cursors.clone(), self.carries.clone());
-        let counts = quotas(mixture, sequences, &mut carries);
-        let mut batch = Batch { sequences: Vec::new(), draws: Vec::new() };
-        for (index, &count) in counts.iter().enumerate() {
-            let from = cursors[index];
-            let mut cursor = from;
-            for _ in 0..count {
-                let tokens = self.take(index, &mut cursor)?;
-                batch.sequences.push(Sequence { domain: DomainId(index as u32), tokens });
-            }
-            cursors[index] = cursor;
-            let carry = carries[index];
-            batch.draws.push(DomainDraw { sequences: count, from, to: cursor, carry });
-        }
-        (self.cursors, self.carries) = (cursors, carries);
+        let batch = self.drawn(&self.cursors, &self.carries, mixture, sequences, &mut |_| ())?;
+        self.cursors = batch.draws.iter().map(|draw| draw.to).collect();
+        self.carries = batch.draws.iter().map(|draw| draw.carry).collect();
         Ok(batch)
     }
 
-    /// `sequence_length + 1` tokens; the last one is the first of the next sequence.
-    fn take(&self, index: usize, cursor: &mut Cursor) -> Result<Vec<u32>> {
+    /// The same from any cursors and carried errors, wherever this sampler stands. `seen` hears of every
+    /// piece of a document, in the order of the batch.
+    ///
+    /// # Errors
+    /// Also as [`Sampler::restore`] has them.
+    pub fn draw_at(
+        &self,
+        (cursors, carries): (&[Cursor], &[i64]),
+        mixture: &Mixture,
+        sequences: u32,
+        seen: &mut dyn FnMut(Piece),
+    ) -> Result<Batch> {
+        self.check(cursors, carries)?;
+        self.drawn(cursors, carries, mixture, sequences, seen)
+    }
+
+    fn drawn(
+        &self,
+        cursors: &[Cursor],
+        carries: &[i64],
+        mixture: &Mixture,
+        sequences: u32,
+        seen: &mut dyn FnMut(Piece),
+    ) -> Result<Batch> {
+        self.fits("a mixture", mixture.weights.len())?;
+        let mut carries = carries.to_vec();
+        let counts = quotas(mixture, sequences, &mut carries);
+        let mut batch = Batch { sequences: Vec::new(), draws: Vec::new() };
+        for (index, &count) in counts.iter().enumerate() {
+            let (from, domain) = (cursors[index], DomainId(index as u32));
+            let mut cursor = from;
+            for _ in 0..count {
+                let sequence = batch.sequences.len();
+                let tokens = self.take(index, &mut cursor, &mut |cursor, document, tokens| {
+                    let Cursor { epoch, segment, .. } = *cursor;
+                    seen(Piece { sequence, domain, epoch, segment, document, tokens });
+                })?;
+                batch.sequences.push(Sequence { domain, tokens });
+            }
+            let carry = carries[index];
+            batch.draws.push(DomainDraw { sequences: count, from, to: cursor, carry });
+        }
+        Ok(batch)
+    }
+
+    /// `sequence_length + 1` tokens; the last one is the first of the next sequence. `seen` hears of every
+    /// document's tokens in it.
+    fn take(
+        &self,
+        index: usize,
+        cursor: &mut Cursor,
+        seen: &mut dyn FnMut(&Cursor, u64, Range<u64>),
+    ) -> Result<Vec<u32>> {
         let segments = &self.sources[index].segments;
         let mut tokens = Vec::with_capacity(self.sequence_length + 1);
         let mut reading = *cursor;
@@ -175,6 +237,7 @@ impl Sampler {
             };
             let end = length.min(start + stop);
             shard.copy(document, start, end, &mut tokens)?;
+            seen(&reading, document, start as u64..end as u64);
             reading.token_offset = end as u64;
             if end == length {
                 reading.rank += 1;

@@ -172,6 +172,36 @@ proptest! {
     }
 
     #[test]
+    fn batch_is_drawn_again_from_its_cursors_alone_and_its_pieces_are_its_documents(
+        corpus in corpus(),
+        steps in steps(),
+    ) {
+        let prepared = Prepared::new(corpus);
+        let (mut sampler, again) = (prepared.sampler(), prepared.sampler());
+        for (mixture, sequences) in &steps {
+            let (cursors, carries) = sampler.state();
+            let from = (cursors.to_vec(), carries.to_vec());
+            let batch = sampler.draw(mixture, *sequences).unwrap();
+            let mut drawn = vec![Vec::new(); batch.sequences.len()];
+            let found = again.draw_at((&from.0, &from.1), mixture, *sequences, &mut |piece| {
+                // A document is its number in its domain, over and over.
+                let before = &prepared.corpus.lengths[piece.domain.index()][..piece.segment as usize];
+                let before: usize = before.iter().map(Vec::len).sum();
+                let count = (piece.tokens.end - piece.tokens.start) as usize;
+                drawn[piece.sequence].extend(vec![before as u32 + piece.document as u32; count]);
+            });
+            prop_assert_eq!(&found.unwrap(), &batch);
+            let tokens: Vec<_> = batch.sequences.iter().map(|it| it.tokens.clone()).collect();
+            prop_assert_eq!(drawn, tokens);
+        }
+        let outside = Cursor { segment: 9, ..Cursor::default() };
+        let (mixture, _) = &steps[0];
+        let drawn = again.draw_at((&[outside; DOMAINS], &[0; DOMAINS]), mixture, 1, &mut |_| ());
+        let is_refused = matches!(drawn, Err(DataError::Cursor { .. }));
+        prop_assert!(is_refused, "a cursor outside the shards");
+    }
+
+    #[test]
     fn restored_anywhere_it_draws_what_it_would_have_drawn(
         corpus in corpus(),
         steps in steps(),

@@ -105,19 +105,25 @@ pub(crate) fn expected(
             .ok_or("no plugin's state, since none is bound")?,
         Event::CheckpointBegun(_) => {
             states_are_kept(state)?;
+            if let Some(other) = &state.begun {
+                let of = other.step;
+                return Err(format!(
+                    "what becomes of the checkpoint of step {of}, which is written"
+                ));
+            }
             Event::CheckpointBegun(CheckpointBegun { step, state: state.digest() })
         }
         Event::CheckpointSaved(CheckpointSaved { begun, digest, bytes, .. }) => {
-            let step = record.begun.get(begun).map(|begun| begun.step);
-            let step =
-                step.ok_or_else(|| format!("a checkpoint that was begun, not at {begun}"))?;
-            Event::CheckpointSaved(made::checkpoint(state, (*begun, step), (*digest, *bytes)))
+            let written = state.begun.filter(|written| written.seq == *begun);
+            let written =
+                written.ok_or_else(|| format!("a checkpoint that was begun, not at {begun}"))?;
+            let place = (*begun, written.step);
+            Event::CheckpointSaved(made::checkpoint(state, place, (*digest, *bytes)))
         }
         Event::CheckpointFailed(CheckpointFailed { reason, .. }) => {
-            if record.begun.is_empty() {
-                return Err("no checkpoint failed, since none was begun".to_owned());
-            }
-            Event::CheckpointFailed(CheckpointFailed { step, reason: reason.clone() })
+            let written = state.begun.ok_or("no checkpoint failed, since none was begun")?;
+            let (step, reason) = (written.step, reason.clone());
+            Event::CheckpointFailed(CheckpointFailed { step, reason })
         }
         Event::CommandAnswered(answered) => {
             Event::CommandAnswered(answer(state, record, answered)?)

@@ -217,11 +217,19 @@ pub struct CheckpointSpec {
     /// Checkpoints kept on disk, beside the newest that is known to give numbers; older ones are deleted
     /// after a newer one is on record.
     pub keep: u32,
+    /// Steps between milestones, which are never deleted: the first checkpoint at or after each multiple.
+    /// 0 for none.
+    #[serde(skip_serializing_if = "is_none")]
+    pub keep_every: u64,
+}
+
+fn is_none(steps: &u64) -> bool {
+    *steps == 0
 }
 
 impl Default for CheckpointSpec {
     fn default() -> Self {
-        CheckpointSpec { every_steps: 100, keep: 2 }
+        CheckpointSpec { every_steps: 100, keep: 2, keep_every: 0 }
     }
 }
 

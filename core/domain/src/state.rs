@@ -35,6 +35,18 @@ pub enum Phase {
     Finished(Ending),
 }
 
+/// A checkpoint that a worker writes while training goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Begun {
+    /// The step it is of.
+    pub step: u64,
+    /// Seq of its event.
+    pub seq: u64,
+    /// Whether a step since has given a finite loss and finite gradients.
+    gave_numbers: bool,
+}
+
 /// A plugin in this run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -107,6 +119,8 @@ pub struct RunState {
     pub limits_gave_way: bool,
     /// Last checkpoint on record.
     pub checkpoint: Option<CheckpointSaved>,
+    /// The checkpoint that a worker writes.
+    pub begun: Option<Begun>,
     /// What was last tried for the run itself and failed. None once a step or a checkpoint has come of
     /// it.
     pub(crate) failed: Option<Failure>,
@@ -181,6 +195,7 @@ impl RunState {
             validation_gave_numbers: false,
             limits_gave_way: false,
             checkpoint: None,
+            begun: None,
             failed: None,
             proven: None,
             non_finite: NonFinite::default(),
@@ -259,10 +274,17 @@ impl RunState {
             }
             Event::BindingChanged(changed) => self.apply_binding(seq, changed),
             Event::BindingQuarantined(quarantined) => self.silence(quarantined.binding),
+            Event::CheckpointBegun(begun) => {
+                self.begun = Some(Begun { step: begun.step, seq, gave_numbers: false });
+            }
             Event::CheckpointSaved(saved) => {
+                if self.begun.take().is_some_and(|begun| begun.gave_numbers) {
+                    self.proven = Some(saved.clone());
+                }
                 (self.checkpoint, self.failed) = (Some(saved.clone()), None);
             }
             Event::CheckpointFailed(failed) => {
+                self.begun = None;
                 self.failed = Some(Failure::Unsaved(failed.reason.clone()));
             }
             Event::WeightsMeasured(measured) => self.measured = Some(measured.clone()),
@@ -276,10 +298,10 @@ impl RunState {
                 }
             }
             Event::RolledBack(rolled) => self.apply_rollback(rolled),
+            // What the worker before was writing is not of this one.
+            Event::RunResumed(_) => self.begun = None,
             Event::RunStarted(_)
-            | Event::CheckpointBegun(_)
             | Event::PluginStateSaved(_)
-            | Event::RunResumed(_)
             | Event::RunInterrupted(_)
             | Event::PluginInstalled(_) => {}
         }
@@ -291,8 +313,13 @@ impl RunState {
         let seen = observe::step(self, seq, step);
         self.must_end = self.must_end.take().or_else(|| self.ended_by_step(step));
         self.non_finite = self.non_finite.after(step, self.loss_scale);
-        if !self.learns_nothing() && self.proven != self.checkpoint {
-            self.proven = self.checkpoint.clone();
+        if !self.learns_nothing() {
+            if self.proven != self.checkpoint {
+                self.proven = self.checkpoint.clone();
+            }
+            if let Some(begun) = &mut self.begun {
+                begun.gave_numbers = true;
+            }
         }
         (self.measured, self.failed) = (None, None);
         self.next_step = step.step + 1;

@@ -3,7 +3,8 @@
 //! The digest covers canonical content only: for each parameter in path order its path, shape, values
 //! and both moments as little-endian f32, then the state's JSON. Not names, times or folders.
 //!
-//! Both ways go tensor by tensor, hashed on the way, so that no second copy of a model is in memory.
+//! Both ways go tensor by tensor, hashed on the way, so that no second copy of a model is in memory. What
+//! is saved while training goes on is a [`TrainerCopy`].
 
 use std::path::Path;
 
@@ -18,7 +19,6 @@ use crate::checkpoint_folder::{
 use crate::content_digest::{CHECKPOINT, ContentDigest};
 use crate::error::{Result, TrainError, at};
 use crate::parameters::{self, Parameter, Parameters, rows_and_columns};
-use crate::replica::Replica;
 use crate::tensor_file::{LITTLE_ENDIAN_NUMBERS, TensorFile, TensorWriter, little_endian};
 use crate::trainer::Trainer;
 
@@ -43,47 +43,28 @@ impl Trainer {
     /// [`TrainError::WeightsNotFinite`] where a weight or a moment is NaN or infinite: no run could go
     /// on from there. Others where the disk or the device fails.
     pub fn save(&self, parent: &Path, state: &CheckpointState) -> Result<SavedCheckpoint> {
-        std::fs::create_dir_all(parent).map_err(at(parent))?;
-        checkpoint_folder::remove_leftovers(parent)?;
-        let stem = folder_stem(state.attempt, state.next_step);
-        let part = PartFolder::begin(parent, &stem)?;
-        let mut files = part.tensor_files(&parameters::shapes(&self.model))?;
-        let mut digest = ContentDigest::new(CHECKPOINT);
-        self.team.filled().on_first(|replica| self.write(replica, &mut files, &mut digest))?;
-        let state_json = serde_json::to_vec(state).expect("a state is plain data");
-        digest.bytes(&state_json);
-        let digest = digest.finish();
-        let folder = folder_name(state.attempt, state.next_step, &digest);
-        let whole = parent.join(&folder);
-        let same = |found: (Vec<u8>, Digest)| found.1 == digest;
-        let bytes =
-            if whole.is_dir() && read(&self.model, &whole, &mut |_, _, _| ()).is_ok_and(same) {
-                checkpoint_folder::bytes_on_disk(&whole)?
-            } else {
-                part.install(files, &state_json, &whole)?
-            };
-        Ok(SavedCheckpoint { folder, digest, bytes })
+        save(&self.model, parent, state, |out| self.write(out))
     }
 
-    /// Writes and hashes every parameter.
-    fn write(
-        &self,
-        replica: &Replica,
-        TensorFiles { model, moments }: &mut TensorFiles,
-        digest: &mut ContentDigest,
-    ) -> Result<()> {
-        for (path, parameter) in replica.parameters() {
-            digest.parameter(path, &parameter.shape);
-            let [first, second] = MOMENTS.map(|ending| format!("{path}{ending}"));
-            let mut write = |name: &str, tensor: &Tensor<2>, file: &mut TensorWriter| {
-                let write = |numbers: &[f32]| write_finite(name, numbers, file, digest);
-                replica.decoder.ops.numbers(tensor, write).map_err(|error| self.failed(&error))?
+    /// The digest that a checkpoint with this state would have now. Nothing is written.
+    ///
+    /// # Errors
+    /// As [`Trainer::save`], of weights and devices.
+    pub fn content_digest(&self, state: &CheckpointState) -> Result<Digest> {
+        let mut writing = Writing { files: None, digest: ContentDigest::new(CHECKPOINT) };
+        self.write(&mut writing)?;
+        Ok(writing.ended_with(state).1)
+    }
+
+    fn write(&self, out: &mut Writing) -> Result<()> {
+        self.team.filled().on_first(|replica| {
+            let ops = &replica.decoder.ops;
+            let numbers = |tensor: &Tensor<2>, out: &mut dyn FnMut(&[f32]) -> Result<()>| {
+                ops.numbers(tensor, out).map_err(|error| self.failed(&error))?
             };
-            write(path, &parameter.value, model)?;
-            write(&first, &parameter.first_moment, moments)?;
-            write(&second, &parameter.second_moment, moments)?;
-        }
-        Ok(())
+            let mut parameters = replica.parameters().iter();
+            parameters.try_for_each(|(path, parameter)| out.parameter(path, parameter, &numbers))
+        })
     }
 
     /// Loads a checkpoint whose digest is on record. On any error nothing of the trainer has changed.
@@ -117,6 +98,73 @@ impl Trainer {
     pub fn verify(&self, folder: &Path, expected: Digest) -> Result<()> {
         verify_checkpoint(&self.model, folder, expected)
     }
+}
+
+/// A checkpoint on its way into its digest and, where there are any, its files.
+pub(crate) struct Writing {
+    files: Option<TensorFiles>,
+    digest: ContentDigest,
+}
+
+/// Hands a tensor's numbers on.
+type Numbers<'a> = &'a dyn Fn(&Tensor<2>, &mut dyn FnMut(&[f32]) -> Result<()>) -> Result<()>;
+
+impl Writing {
+    /// Writes and hashes the next parameter in order of path.
+    pub(crate) fn parameter(
+        &mut self,
+        path: &str,
+        parameter: &Parameter,
+        numbers: Numbers<'_>,
+    ) -> Result<()> {
+        let Writing { files, digest } = self;
+        let (model, mut moments) = match files {
+            Some(TensorFiles { model, moments }) => (Some(model), Some(moments)),
+            None => (None, None),
+        };
+        digest.parameter(path, &parameter.shape);
+        let [first, second] = MOMENTS.map(|ending| format!("{path}{ending}"));
+        let mut write = |name: &str, tensor: &Tensor<2>, mut file: Option<&mut TensorWriter>| {
+            numbers(tensor, &mut |numbers| write_finite(name, numbers, file.as_deref_mut(), digest))
+        };
+        write(path, &parameter.value, model)?;
+        write(&first, &parameter.first_moment, moments.as_deref_mut())?;
+        write(&second, &parameter.second_moment, moments)
+    }
+
+    /// Ends with what a checkpoint holds beside the tensors: its files, the digest of all, and that as JSON.
+    fn ended_with(mut self, state: &CheckpointState) -> (Option<TensorFiles>, Digest, Vec<u8>) {
+        let state_json = serde_json::to_vec(state).expect("a state is plain data");
+        self.digest.bytes(&state_json);
+        (self.files, self.digest.finish(), state_json)
+    }
+}
+
+/// Saves under `parent` the state and the parameters that `write` hands over: see [`Trainer::save`].
+pub(crate) fn save(
+    model: &ModelSpec,
+    parent: &Path,
+    state: &CheckpointState,
+    write: impl FnOnce(&mut Writing) -> Result<()> + Send,
+) -> Result<SavedCheckpoint> {
+    std::fs::create_dir_all(parent).map_err(at(parent))?;
+    checkpoint_folder::remove_leftovers(parent)?;
+    let stem = folder_stem(state.attempt, state.next_step);
+    let part = PartFolder::begin(parent, &stem)?;
+    let files = part.tensor_files(&parameters::shapes(model))?;
+    let mut writing = Writing { files: Some(files), digest: ContentDigest::new(CHECKPOINT) };
+    write(&mut writing)?;
+    let (files, digest, state_json) = writing.ended_with(state);
+    let files = files.expect("they were opened");
+    let folder = folder_name(state.attempt, state.next_step, &digest);
+    let whole = parent.join(&folder);
+    let same = |found: (Vec<u8>, Digest)| found.1 == digest;
+    let bytes = if whole.is_dir() && read(model, &whole, &mut |_, _, _| ()).is_ok_and(same) {
+        checkpoint_folder::bytes_on_disk(&whole)?
+    } else {
+        part.install(files, &state_json, &whole)?
+    };
+    Ok(SavedCheckpoint { folder, digest, bytes })
 }
 
 /// Whether a folder holds the checkpoint of this digest of such a model, whole.
@@ -165,7 +213,7 @@ fn read(
 fn write_finite(
     name: &str,
     numbers: &[f32],
-    file: &mut TensorWriter,
+    mut file: Option<&mut TensorWriter>,
     digest: &mut ContentDigest,
 ) -> Result<()> {
     for piece in numbers.chunks(LITTLE_ENDIAN_NUMBERS) {
@@ -175,7 +223,7 @@ fn write_finite(
         }
         little_endian(piece, &mut |bytes| {
             digest.bytes(bytes);
-            file.write(bytes)
+            file.as_mut().map_or(Ok(()), |file| file.write(bytes))
         })?;
     }
     Ok(())

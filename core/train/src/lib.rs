@@ -30,6 +30,7 @@ mod split_mix;
 mod team;
 mod tensor_file;
 mod trainer;
+mod trainer_copy;
 mod utilization;
 mod weight_state;
 mod whole_folder;
@@ -47,6 +48,7 @@ pub use initial_weights::InitialWeights;
 pub use plan::{MemoryPlan, flops_per_token, largest_micro_batch};
 pub use presets::{PRESETS, padded_vocabulary, plain, preset};
 pub use trainer::Trainer;
+pub use trainer_copy::TrainerCopy;
 pub use utilization::{Peak, model_flops_utilization};
 
 #[cfg(test)]

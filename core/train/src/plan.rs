@@ -33,6 +33,9 @@ pub struct MemoryPlan {
     /// What saving a checkpoint adds to weights and moments: buffers, since tensors are written from
     /// where they lie. It comes between steps, when there are no activations.
     pub checkpoint_bytes: u64,
+    /// What training on adds while a checkpoint is written from a copy: at most all weights and moments once
+    /// more. Where so much is not free, training waits instead, so it is no part of [`MemoryPlan::bytes`].
+    pub copy_bytes: u64,
 }
 
 /// Numbers on their way to a checkpoint's files, and the files' own buffers.
@@ -69,16 +72,23 @@ impl MemoryPlan {
             allocator_bytes: freed,
             threads_bytes: threads * step.hidden.min(THREAD_BYTES_MAX),
             checkpoint_bytes: CHECKPOINT_BYTES,
+            copy_bytes: if saves_on_the_way(spec) { 3 * weights_bytes } else { 0 },
         }
     }
 
-    /// All together; where a count is beyond u64, that.
+    /// All that it cannot do without; where a count is beyond u64, that.
     pub fn bytes(&self) -> u64 {
         let model = self.weights_bytes + self.moments_bytes + self.checkpoint_bytes;
         let freed = [self.allocator_bytes, self.threads_bytes];
         let step = [self.gradients_bytes, self.activations_bytes].into_iter().chain(freed);
         step.fold(model, u64::saturating_add)
     }
+}
+
+/// Whether steps follow on a checkpoint: the last one is written when there are no more.
+fn saves_on_the_way(spec: &RunSpec) -> bool {
+    let every = spec.checkpoint.every_steps;
+    every > 0 && every < spec.training.steps
 }
 
 /// Sequences of the largest micro-batch, of those that a step is cut into evenly: see

@@ -1,7 +1,7 @@
 //! What a run would cost on the CPU, and whether this machine bears it.
 
 use hm_domain::precision::Precision;
-use hm_domain::spec::RunSpec;
+use hm_domain::spec::{CheckpointSpec, RunSpec};
 use hm_train::{MemoryPlan, flops_per_token, largest_micro_batch};
 
 use crate::forecast::free_memory::{FreeMemory, free_memory};
@@ -27,6 +27,7 @@ pub(crate) struct Costs {
     parameters: u64,
     flops_per_token: u64,
     memory: MemoryPlan,
+    disk: Disk,
     /// What its process takes beside the model, plugins included.
     process_bytes: u64,
     /// What it may still take.
@@ -35,6 +36,31 @@ pub(crate) struct Costs {
     free: Option<FreeMemory>,
     /// Sequences in memory at once that fit into it, at most those of a step.
     largest_micro_batch_sequences: Option<u32>,
+}
+
+/// What a run's checkpoints take on disk, at most.
+#[derive(Debug, serde::Serialize)]
+struct Disk {
+    /// One of them: weights and both moments.
+    checkpoint_bytes: u64,
+    /// Those kept, milestones, one that is known to give numbers, and one that is being written.
+    checkpoints_at_once: u64,
+    bytes: u64,
+}
+
+impl Disk {
+    fn of(spec: &RunSpec) -> Disk {
+        let CheckpointSpec { every_steps, keep, keep_every } = spec.checkpoint;
+        let steps = spec.training.steps;
+        // At the end of the run there is one of any.
+        let saved = steps.checked_div(every_steps).unwrap_or(0).saturating_add(1);
+        let milestones = steps.checked_div(keep_every).unwrap_or(0);
+        let kept = u64::from(keep).saturating_add(milestones).saturating_add(2);
+        let checkpoint_bytes = 12 * spec.model.parameter_count();
+        let checkpoints_at_once = kept.min(saved);
+        let bytes = checkpoint_bytes.saturating_mul(checkpoints_at_once);
+        Disk { checkpoint_bytes, checkpoints_at_once, bytes }
+    }
 }
 
 impl Costs {
@@ -46,6 +72,7 @@ impl Costs {
             parameters: spec.model.parameter_count(),
             flops_per_token: flops_per_token(&spec.model),
             memory: MemoryPlan::of(spec, spec.training.micro_batch_sequences),
+            disk: Disk::of(spec),
             process_bytes: process_bytes(spec.plugins.len()),
             free_bytes,
             free,
@@ -79,6 +106,19 @@ impl Costs {
         }
         let whole = memory.bytes() + self.process_bytes;
         eprintln!("  {:12} {:>10}", "together", shown(whole));
+        if memory.copy_bytes > 0 {
+            eprintln!(
+                "and up to {} while a checkpoint is written; where they are not free, training waits for it",
+                shown(memory.copy_bytes)
+            );
+        }
+        let disk = &self.disk;
+        eprintln!(
+            "disk: {} a checkpoint, up to {} of them at once: {}",
+            shown(disk.checkpoint_bytes),
+            disk.checkpoints_at_once,
+            shown(disk.bytes)
+        );
         let Some(FreeMemory { bytes, bound }) = self.free else { return };
         let (free, step) = (shown(bytes), spec.training.sequences_per_step);
         match self.largest_micro_batch_sequences {

@@ -119,11 +119,9 @@ impl Timeline<'_> {
                 (Binding, format!("{name} is quarantined"), detail)
             }
             Event::CheckpointSaved(saved) => {
-                let detail = format!("{} in {}", saved.digest.short(), saved.folder);
-                (Checkpoint, "checkpoint saved".to_owned(), detail)
-            }
-            Event::CheckpointFailed(failed) => {
-                (Checkpoint, "checkpoint failed".to_owned(), failed.reason.clone())
+                let CheckpointSaved { step, digest, folder, .. } = saved;
+                let detail = format!("{} in {folder}", digest.short());
+                (Checkpoint, format!("checkpoint of step {step} saved"), detail)
             }
             Event::RolledBack(rolled) => {
                 let data = match rolled.skipped_data {
@@ -138,6 +136,11 @@ impl Timeline<'_> {
                 let title = format!("back from step {step} to step {to_step}");
                 (Run, title, format!("attempt {attempt}, by {by}; {data}{reason}"))
             }
+            Event::CheckpointFailed(failed) => (
+                Checkpoint,
+                format!("checkpoint of step {} failed", failed.step),
+                failed.reason.clone(),
+            ),
             Event::CommandAnswered(answered) => {
                 let word = if answered.refusal.is_some() { "refused" } else { "obeyed" };
                 let title = format!("{word} a command of {}: {}", answered.by, asked(answered));
@@ -160,8 +163,8 @@ impl Timeline<'_> {
             Event::RunFinished(end) => (Run, "run ended".to_owned(), end.reason.clone()),
             // What is measured is for charts; what a plugin makes of it is told with its step.
             Event::ValidationRecorded(_)
-            | Event::WeightsMeasured(_)
             | Event::CheckpointBegun(_)
+            | Event::WeightsMeasured(_)
             | Event::PluginStateSaved(_)
             | Event::PluginInstalled(_) => return,
         };

@@ -30,11 +30,12 @@ use crate::prove::attest::Audited;
 use crate::prove::event_proof::EventProof;
 use crate::prove::held::Anchors;
 use crate::prove::key::{Key, named_or_own};
+use crate::steer::audit_deeper::Deeper;
 use crate::steer::audit_system;
 use crate::steer::parent::parentage;
 use crate::workplace::Workplace;
 
-/// How deep an audit goes. Each level includes those before it.
+/// How deep an audit goes. Each level includes those before it, but `Views`, which no other asks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum)]
 pub(crate) enum Level {
     /// Re-hash every stored event.
@@ -43,6 +44,10 @@ pub(crate) enum Level {
     Decisions,
     /// Hold every row that people read against the log.
     Views,
+    /// Draw every batch again from the prepared data.
+    Data,
+    /// Train stretches between checkpoints again.
+    Training,
 }
 
 pub(crate) fn run(workplace: &Workplace, args: &AuditArgs) -> Result<u8> {
@@ -60,22 +65,34 @@ pub(crate) fn run(workplace: &Workplace, args: &AuditArgs) -> Result<u8> {
     let anchors = anchors(workplace, path, &*source, args)?;
     let (mut report, plugins) = held_against(&anchors, &*source, args.level)?;
     // What a log gives that does not hold says nothing of its tables.
-    if args.level >= Level::Views && report.proofs.first.is_none() {
+    if args.level == Level::Views && report.proofs.first.is_none() {
         report.hold_rows(&source.views()?);
     }
+    let deeper = Deeper::of(workplace, &*source, args, &report)?;
+    report.verdict = deeper.verdict(report.verdict);
+    let whole = serde_json::to_value(Whole { report: &report, deeper: &deeper })?;
     if let Some((file, head)) = args.attest.as_deref().zip(report.head) {
         let (run, plugins) = (&report.run, &plugins);
-        let audited =
-            Audited { run, head, plugins, engine, report: serde_json::to_value(&report)? };
+        let audited = Audited { run, head, plugins, engine, report: whole.clone() };
         workplace.make_data_dir()?;
         audited.write(&Key::of(&workplace.data_dir)?, file)?;
     }
     if args.json {
-        println!("{}", serde_json::to_string_pretty(&report)?);
+        println!("{}", serde_json::to_string_pretty(&whole)?);
     } else {
         report.print();
+        deeper.print();
     }
-    Ok(report.exit_code(args.strict))
+    Ok(report.exit_code(args.strict).max(deeper.exit_code(args.strict)))
+}
+
+/// All of a report, as data.
+#[derive(serde::Serialize)]
+struct Whole<'a> {
+    #[serde(flatten)]
+    report: &'a Report,
+    #[serde(flatten)]
+    deeper: &'a Deeper,
 }
 
 /// Audits one run, and holds its chain against heads that were kept elsewhere.

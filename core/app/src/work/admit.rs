@@ -168,19 +168,32 @@ pub(crate) fn plugins_begin(registry: &Registry, spec: &RunSpec) -> Result<()> {
 }
 
 /// Whether the run fits into memory, where that is known before it is full; a warning where it may be
-/// just too much, and where plugins will not load: what refuses them knows nothing of the limit.
-pub(crate) fn memory(spec: &RunSpec, devices: &Devices) -> Result<()> {
+/// just too much, and where plugins will not load: what refuses them knows nothing of the limit. Whether
+/// there is more, for a copy from which a checkpoint is written while training goes on.
+pub(crate) fn memory(spec: &RunSpec, devices: &Devices) -> Result<bool> {
     let plan = MemoryPlan::of(spec, spec.training.micro_batch_sequences);
     if !spec.plugins.is_empty()
         && let Some(warning) = without_plugins(plan.bytes())
     {
         eprintln!("{warning}");
     }
-    if devices.are_cpu()
-        && let Some(free) = free_memory()
-        && let Some(warning) = memory::admit(spec, free)?
-    {
-        eprintln!("{warning}");
+    let Some(free) = free_memory() else { return Ok(true) };
+    let mut taken = 0;
+    if devices.are_cpu() {
+        taken = plan.bytes();
+        if let Some(warning) = memory::admit(spec, free)? {
+            eprintln!("{warning}");
+        }
     }
-    Ok(())
+    let copies = taken.saturating_add(plan.copy_bytes) <= free.bytes;
+    if !copies {
+        eprintln!(
+            "training will stand still while a checkpoint is written: a copy of weights and moments, for \
+             it to go on meanwhile, takes {} more, and {} are free {}",
+            memory::shown(plan.copy_bytes),
+            memory::shown(free.bytes.saturating_sub(taken)),
+            free.bound
+        );
+    }
+    Ok(copies)
 }

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use hm_domain::checkpoint::CheckpointState;
 use hm_domain::event::{CheckpointSaved, PassedOver};
+use hm_domain::spec::CheckpointSpec;
 use hm_domain::state::RunState;
 use hm_train::{TrainError, Trainer};
 
@@ -64,6 +65,11 @@ impl Checkpoints {
             let saved = self.named.remove(place);
             self.named.push(saved);
         }
+    }
+
+    /// The one on record that was begun by the event at `seq`.
+    pub(crate) fn begun_at(&self, seq: u64) -> Option<CheckpointSaved> {
+        self.named.iter().find(|saved| saved.begun == seq).cloned()
     }
 
     /// Notes what an event of the log names.
@@ -148,26 +154,26 @@ impl Checkpoints {
             }
             Ok(saved) => {
                 self.whole.insert(saved.folder, true);
-                let keep = state.spec.checkpoint.keep as usize;
-                if let Err(error) = self.prune(keep, state.proven.as_ref(), trainer) {
+                let of = &state.spec.checkpoint;
+                if let Err(error) = self.prune(of, state.proven.as_ref(), trainer) {
                     eprintln!("an old checkpoint stays: {error:#}");
                 }
             }
         }
     }
 
-    /// Deletes those beyond the newest `keep` whole ones, but never the newest whole one that is known to
-    /// give numbers, which is `proven` or an older one. Where there are fewer, all stay.
+    /// Deletes those beyond the newest `keep` whole ones, but no milestone and never the newest whole one
+    /// that is known to give numbers, which is `proven` or an older one. Where there are fewer, all stay.
     pub(crate) fn prune(
         &mut self,
-        keep: usize,
+        of: &CheckpointSpec,
         proven: Option<&CheckpointSaved>,
         trainer: &Trainer,
     ) -> Result<Vec<CheckpointSaved>> {
         let is_proven =
             |saved: &CheckpointSaved| proven.is_some_and(|it| it.folder == saved.folder);
         let Some(proven) = self.named.iter().position(is_proven) else { return Ok(Vec::new()) };
-        let (mut left, mut is_safe, mut oldest_kept) = (keep, false, self.named.len());
+        let (mut left, mut is_safe, mut oldest_kept) = (of.keep, false, self.named.len());
         while left > 0 || !is_safe {
             let Some(older) = oldest_kept.checked_sub(1) else { return Ok(Vec::new()) };
             oldest_kept = older;
@@ -176,31 +182,34 @@ impl Checkpoints {
                 is_safe |= older <= proven;
             }
         }
+        let milestones = milestones(&self.named, of.keep_every);
         let mut deleted = Vec::new();
-        for _ in 0..oldest_kept {
-            let path = self.folder.join(&self.named[0].folder);
+        for index in (0..oldest_kept).rev().filter(|index| !milestones[*index]) {
+            let path = self.folder.join(&self.named[index].folder);
             match std::fs::remove_dir_all(&path) {
-                Ok(()) => deleted.push(self.named.remove(0)),
+                Ok(()) => deleted.push(self.named.remove(index)),
                 Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                    self.named.remove(0);
+                    self.named.remove(index);
                 }
                 Err(error) => {
                     return Err(error).with_context(|| format!("cannot delete {}", path.display()));
                 }
             }
         }
+        deleted.reverse();
         Ok(deleted)
     }
 
-    /// Deletes all but the newest whole one and the newest that is known to give numbers, which are read
-    /// once more before the others go.
+    /// Deletes all but milestones, the newest whole one and the newest that is known to give numbers, which
+    /// are read once more before the others go.
     pub(crate) fn make_room(
         &mut self,
+        of: &CheckpointSpec,
         proven: Option<&CheckpointSaved>,
         trainer: &Trainer,
     ) -> Result<Vec<CheckpointSaved>> {
         self.whole.clear();
-        self.prune(1, proven, trainer)
+        self.prune(&CheckpointSpec { keep: 1, ..of.clone() }, proven, trainer)
     }
 
     /// Deletes whole checkpoints of `attempt` and a step in `steps` that no event names: a worker died
@@ -231,6 +240,21 @@ impl Checkpoints {
         let read = || trainer.verify(&self.folder.join(folder), *digest).is_ok();
         *self.whole.entry(folder.clone()).or_insert_with(read)
     }
+}
+
+/// Which of the checkpoints `named` are milestones: of each attempt the first at or after each multiple of
+/// `every` steps, which may itself have passed without one.
+fn milestones(named: &[CheckpointSaved], every: u64) -> Vec<bool> {
+    let mut passed: BTreeMap<&str, u64> = BTreeMap::new();
+    let mut milestones = Vec::new();
+    for CheckpointSaved { step, folder, .. } in named {
+        let attempt = folder.split('-').next().unwrap_or_default();
+        let passed = passed.entry(attempt).or_default();
+        let multiple = step.checked_div(every).unwrap_or(0);
+        milestones.push(multiple > *passed);
+        *passed = multiple.max(*passed);
+    }
+    milestones
 }
 
 /// Whether a checkpoint could not be saved since there was no room for it.

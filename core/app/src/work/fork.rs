@@ -35,8 +35,8 @@ pub(crate) fn fork(workplace: &Workplace, args: &ForkArgs) -> Result<u8> {
     forked(spec.clone(), &first.mixture, &parent)?;
     let registry = workplace.registry(&store)?;
     admit::plugins_begin(&registry, &spec)?;
-    admit::memory(&spec, &devices)?;
-    let means = Means { registry, devices, peak_tflops: None };
+    let copies = admit::memory(&spec, &devices)?;
+    let means = Means { registry, devices, peak_tflops: None, copies };
     let worker = Worker::new(workplace, &store, &spec, (&folder, None), means, interrupt)?;
     let mut run = worker.start(&spec, first.mixture, Some(parent), Namesakes::Refused)?;
     let unsaved = run.checkpoint(&[])?;

@@ -68,8 +68,6 @@ pub(crate) fn catch_up(
     };
     let done = runtime.block_on(store.run(id))?.map_or(0, |row| row.next_step.max(0) as u64);
     let mut progress = Steady::new(done, "catching up with the log");
-    // The state that the checkpoint which comes next was begun with.
-    let mut begun_with = Vec::new();
     loop {
         let page = runtime.block_on(store.read(id, state.next_seq, PAGE_EVENTS))?;
         if page.is_empty() {
@@ -87,21 +85,24 @@ pub(crate) fn catch_up(
                     progress.at(step.step + 1);
                 }
                 Event::CheckpointBegun(begun) => {
-                    begun_with = state.snapshot();
+                    let snapshot = state.snapshot();
                     if let Some(taken_up) = anchor.taken_up.as_ref().filter(|_| seq == trained_from)
                     {
                         begin_from(taken_up, &state, sampler, &mut caught_up)?;
                         let folder = checkpoints.folder().join(&taken_up.saved.folder);
-                        restore_state(&folder, begun, &begun_with);
+                        restore_state(&folder, begun, &snapshot);
+                    }
+                    if caught_up.steps > 0
+                        && is_lived
+                        && let Some(saved) = checkpoints.begun_at(seq)
+                    {
+                        let at = (&state, &snapshot[..]);
+                        checkpoints.save_again(&saved, at, trainer, &mut caught_up);
                     }
                 }
                 Event::CheckpointSaved(saved) => {
                     if let Some(taken_up) = &anchor.taken_up {
                         taken_up.must_be(seq, saved)?;
-                    }
-                    if caught_up.steps > 0 && is_lived {
-                        let at = (&state, &begun_with[..]);
-                        checkpoints.save_again(saved, at, trainer, &mut caught_up);
                     }
                 }
                 _ => {}
@@ -177,7 +178,11 @@ impl TakenUp {
     }
 }
 
-fn train_again(
+/// Trains a step of the log once more, and notes by how much that differs from it.
+///
+/// # Errors
+/// When another batch is drawn than then, or the device fails.
+pub(crate) fn train_again(
     state: &RunState,
     step: &StepRecorded,
     trainer: &mut Trainer,
@@ -198,7 +203,6 @@ fn train_again(
     let (now, then) = (&report.pre_step, &step.pre_step);
     caught_up.steps += 1;
     if !now.has_bits_of(then) {
-        let relative = |a: f64, b: f64| (a - b).abs() / b.abs().max(f64::MIN_POSITIVE);
         let difference =
             relative(now.loss, then.loss).max(relative(now.gradient_norm, then.gradient_norm));
         caught_up.difference_max = caught_up.difference_max.max(difference);
@@ -213,6 +217,16 @@ fn train_again(
         compare_weights(logged, trainer, caught_up)?;
     }
     Ok(())
+}
+
+/// By how much a number differs from the log's.
+pub(crate) fn relative(now: f64, then: f64) -> f64 {
+    let difference = (now - then).abs() / then.abs().max(f64::MIN_POSITIVE);
+    match (now.is_nan(), then.is_nan()) {
+        (true, true) => 0.0,
+        (false, false) if !difference.is_nan() => difference,
+        _ => f64::INFINITY,
+    }
 }
 
 /// Weights that were measured then are measured again.

@@ -18,6 +18,8 @@ use crate::work::run_loop::Run;
 impl Run {
     /// Answers a wish to go back, and goes back if it can be obeyed; why not, if it is refused.
     pub(crate) fn go_back(&mut self, asked: &Asked) -> Result<Option<String>> {
+        // It may be the one that is asked for. If it is of no use, going back is what helps.
+        self.wait_for_checkpoint()?;
         let point = match &asked.command {
             Command::Rollback { to, .. } => self.point_of(*to)?,
             _ => Err("it names no checkpoint".to_owned()),

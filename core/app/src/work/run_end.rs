@@ -6,30 +6,17 @@
 use std::any::Any;
 use std::panic::AssertUnwindSafe;
 use std::path::Path;
-use std::time::Duration;
 
 use anyhow::{Error, Result, anyhow};
 use hm_domain::ending::Due;
 use hm_domain::event::*;
-use hm_domain::id::Digest;
-use hm_domain::made;
 use hm_domain::mentor::Decided;
-use hm_train::{SavedCheckpoint, TrainError};
+use hm_train::TrainError;
 
 use crate::prove::anchors::Anchor;
-use crate::work::checkpoints::has_no_room;
 use crate::work::inbox::Inbox;
 use crate::work::run_loop::Run;
-use crate::work::run_states;
-
-/// Pauses between the tries of a run's last checkpoint: a disk that is full for a moment costs nothing,
-/// and nobody waits long for one that stays full.
-const LAST_CHECKPOINT_PAUSES: [Duration; 4] = [
-    Duration::from_secs(1),
-    Duration::from_secs(2),
-    Duration::from_secs(4),
-    Duration::from_secs(8),
-];
+use crate::work::save::LAST_CHECKPOINT_PAUSES;
 
 /// Why the loop ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -99,6 +86,8 @@ impl Run {
     /// Ends the run as it must, once what it ends with is on disk.
     pub(crate) fn finish(&mut self, due: Due) -> Result<Outcome> {
         let Due { ending, reason } = due.clone();
+        // Whatever came of it is in the log before its end.
+        self.wait_for_checkpoint()?;
         if self.mentor.state().validation_is_due() {
             self.validate()?;
             // Which may show that it has failed.
@@ -159,7 +148,7 @@ impl Run {
 
     /// Signs where the log stands, on disk as it is, and keeps that outside the database. A run does not
     /// end because it could not: every later head covers all before it.
-    fn anchor(&self, checkpoint: Option<&Path>) {
+    pub(crate) fn anchor(&self, checkpoint: Option<&Path>) {
         let anchor = Anchor { run: self.id, head: self.head(), root: None };
         if let Err(error) = self.anchors.add(&anchor, checkpoint) {
             self.progress.say(&format!("the head {} is not anchored: {error:#}", anchor.head));
@@ -170,112 +159,6 @@ impl Run {
     fn tell(&mut self, error: &Error) {
         if let Err(unwritten) = self.interrupted(format!("{error:#}")) {
             self.progress.say(&format!("the log does not say why this worker ends: {unwritten:#}"));
-        }
-    }
-
-    /// Keeps all plugin states and saves a checkpoint, with a further try after each of `pauses`. Why
-    /// it could not be saved, if so: that is logged too.
-    pub(crate) fn checkpoint(&mut self, pauses: &[Duration]) -> Result<Option<TrainError>> {
-        let step = self.mentor.state().next_step;
-        if self.checkpoints.hold(step) {
-            return Ok(None);
-        }
-        // All that it rests on is on disk before it is: no log ends before a checkpoint of its own.
-        let kept = self.mentor.keep_states();
-        self.record(kept)?;
-        let begun = self.mentor.state().next_seq;
-        let snapshot = self.mentor.state().snapshot();
-        let event = Event::CheckpointBegun(CheckpointBegun { step, state: Digest::of(&snapshot) });
-        self.commit(Decided { events: vec![event], states: Vec::new() })?;
-        let mut tried = self.save(&snapshot);
-        for pause in pauses {
-            let Err(error) = &tried else { break };
-            if matches!(error, TrainError::WeightsNotFinite { .. }) {
-                break;
-            }
-            self.progress.say(&format!(
-                "the last checkpoint cannot be saved: {error}; trying again in {} s, Ctrl-C leaves \
-                 the run unfinished",
-                pause.as_secs()
-            ));
-            if self.interrupt.wait(*pause) {
-                break;
-            }
-            tried = self.save(&snapshot);
-        }
-        match tried {
-            Ok(SavedCheckpoint { digest, folder, bytes }) => {
-                let saved = made::checkpoint(self.mentor.state(), (begun, step), (digest, bytes));
-                debug_assert_eq!(saved.folder, folder);
-                let event = Event::CheckpointSaved(saved.clone());
-                self.commit(Decided { events: vec![event], states: Vec::new() })?;
-                self.anchor(Some(&self.checkpoints.folder().join(&saved.folder)));
-                self.checkpoints.note_whole(saved);
-                self.prune();
-                Ok(None)
-            }
-            Err(error) => {
-                self.progress.say(&format!("checkpoint at step {step} failed: {error}"));
-                let reason = error.to_string();
-                let event = Event::CheckpointFailed(CheckpointFailed { step, reason });
-                self.commit(Decided { events: vec![event], states: Vec::new() })?;
-                Ok(Some(error))
-            }
-        }
-    }
-
-    /// One try. A disk that is full is given the room of older checkpoints, all but the newest.
-    fn save(&mut self, snapshot: &[u8]) -> Result<SavedCheckpoint, TrainError> {
-        let tried = self.save_here(snapshot);
-        let Err(error) = tried else { return tried };
-        if !has_no_room(&error) {
-            return Err(error);
-        }
-        let proven = self.mentor.state().proven.as_ref();
-        match self.checkpoints.make_room(proven, &self.trainer) {
-            Ok(deleted) if deleted.is_empty() => return Err(error),
-            Ok(deleted) => {
-                let steps = deleted.iter().map(|saved| saved.step.to_string()).collect::<Vec<_>>();
-                let steps = steps.join(", ");
-                self.progress
-                    .say(&format!("{error}: older checkpoints make room, of step {steps}"));
-            }
-            Err(stays) => self.progress.say(&format!("an old checkpoint stays: {stays:#}")),
-        }
-        self.save_here(snapshot)
-    }
-
-    /// The weights as they are, with the run's state beside them.
-    fn save_here(&self, snapshot: &[u8]) -> Result<SavedCheckpoint, TrainError> {
-        let folder = self.checkpoints.folder();
-        let saved = self.trainer.save(folder, &self.mentor.state().checkpoint_state())?;
-        run_states::keep(&folder.join(&saved.folder), snapshot)?;
-        Ok(saved)
-    }
-
-    /// Deletes what workers left that died between a checkpoint and its event: of steps from the `newest`
-    /// that the log names to its end. Later ones are of another log, such as that of a database which was
-    /// restored since.
-    pub(crate) fn remove_strays(&mut self, newest: u64) {
-        let state = self.mentor.state();
-        match self.checkpoints.remove_strays(state.attempt, newest..=state.next_step) {
-            Ok(removed) if removed.is_empty() => {}
-            Ok(removed) => self.progress.say(&format!(
-                "deleted what a worker left that died as it saved, which no event names: {}",
-                removed.join(", ")
-            )),
-            Err(error) => {
-                self.progress.say(&format!("a checkpoint that no event names stays: {error:#}"))
-            }
-        }
-    }
-
-    /// Deletes older checkpoints: after a newer one is on record, or is known to give numbers.
-    pub(crate) fn prune(&mut self) {
-        let state = self.mentor.state();
-        let keep = state.spec.checkpoint.keep as usize;
-        if let Err(error) = self.checkpoints.prune(keep, state.proven.as_ref(), &self.trainer) {
-            self.progress.say(&format!("an old checkpoint stays: {error:#}"));
         }
     }
 }

@@ -14,7 +14,7 @@ use hm_domain::mentor::{Decided, Mentor};
 use hm_domain::state::Phase;
 use hm_domain::step::LossSums;
 use hm_store::{Journal, Store};
-use hm_train::{TrainError, Trainer};
+use hm_train::Trainer;
 use tokio::runtime::Handle;
 
 use crate::forecast::outlook;
@@ -29,6 +29,8 @@ use crate::work::notices::Notices;
 use crate::work::preparations::Preparations;
 use crate::work::registry::Registry;
 use crate::work::run_end::Outcome;
+use crate::work::saving::Saving;
+use crate::work::validation::validation;
 
 /// One run in the hands of this worker.
 pub(crate) struct Run {
@@ -45,6 +47,10 @@ pub(crate) struct Run {
     pub(crate) notices: Notices,
     pub(crate) checkpoints: Checkpoints,
     pub(crate) anchors: AnchorFile,
+    /// The checkpoint that is being written.
+    pub(crate) saving: Option<Saving>,
+    /// Whether there is memory to write checkpoints from a copy while training goes on.
+    pub(crate) copies: bool,
     pub(crate) progress: RunProgress,
     /// Whether a checkpoint is due, now or once steps give numbers again.
     pub(crate) checkpoint_due: bool,
@@ -63,7 +69,8 @@ impl Run {
     /// Trains until the run is over or this worker is asked to end.
     pub(crate) fn train_on(&mut self, inbox: &Inbox) -> Result<Outcome> {
         let newest = self.mentor.state().checkpoint.as_ref().map_or(0, |saved| saved.step);
-        if let Some(broken) = self.save_what_is_due()? {
+        // Waited for: one that no event names yet looks like what a dead worker left.
+        if let Some(broken) = self.save_what_is_due()?.or(self.wait_for_checkpoint()?) {
             return self.seal(broken);
         }
         self.remove_strays(newest);
@@ -73,6 +80,9 @@ impl Run {
                 self.hear(wish)?;
             }
             self.bind_what_is_ready()?;
+            if let Some(broken) = self.look_after_checkpoint()? {
+                return self.seal(broken);
+            }
             if let Some(due) = self.ending_due() {
                 return self.finish(due);
             }
@@ -81,6 +91,10 @@ impl Run {
             }
             let state = self.mentor.state();
             if state.phase == Phase::Paused {
+                if let Some(broken) = self.wait_for_checkpoint()? {
+                    return self.seal(broken);
+                }
+                let state = self.mentor.state();
                 if !said_paused {
                     let (step, run) = (state.next_step, self.id);
                     let resume = typed_beside(&["runs", "resume", &run.to_string()]);
@@ -235,33 +249,6 @@ impl Run {
         Ok(())
     }
 
-    /// What is due between steps; the end of the run sees to what is due then. Why the run cannot go
-    /// on, if its weights are such that nothing will ever be saved again.
-    fn carry_out_what_is_due(&mut self) -> Result<Option<Due>> {
-        let state = self.mentor.state();
-        let done = state.next_step;
-        let validate = state.validation_is_due();
-        self.checkpoint_due |= done.is_multiple_of(state.spec.checkpoint.every_steps);
-        if validate {
-            self.validate()?;
-        }
-        self.save_what_is_due()
-    }
-
-    /// Saves the checkpoint that is due, if one is. Weights that give no numbers wait: they may be ruined,
-    /// and either way they are those of an older checkpoint or become others with the next step that does.
-    fn save_what_is_due(&mut self) -> Result<Option<Due>> {
-        let state = self.mentor.state();
-        if !self.checkpoint_due || state.learns_nothing() || state.ending_due().is_some() {
-            return Ok(None);
-        }
-        self.checkpoint_due = false;
-        // A full disk is told and logged; the run goes on.
-        let failed = self.checkpoint(&[])?;
-        let broken = |error: &TrainError| matches!(error, TrainError::WeightsNotFinite { .. });
-        Ok(failed.filter(broken).and_then(|_| self.mentor.state().failed_end()))
-    }
-
     /// Answers a wish; why not, if it is refused.
     pub(crate) fn answer(
         &mut self,
@@ -278,14 +265,7 @@ impl Run {
     }
 
     pub(crate) fn validate(&mut self) -> Result<()> {
-        let spec = &self.mentor.state().spec;
-        let sequences = spec.validation.sequences_per_domain;
-        let mut losses = vec![LossSums::default(); spec.domains.len()];
-        for batch in self.sampler.validation_batches(sequences)? {
-            for (sums, part) in losses.iter_mut().zip(self.trainer.validate(&batch)?) {
-                sums.add(&part);
-            }
-        }
+        let losses = validation(&self.mentor.state().spec, &self.trainer, &self.sampler)?;
         let recorded = made::validation(self.mentor.state(), &losses);
         let apart = |(due, found): (&LossSums, &LossSums)| due.tokens != found.tokens;
         if recorded.losses.iter().zip(&losses).any(apart) {

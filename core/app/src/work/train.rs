@@ -156,10 +156,10 @@ pub(crate) fn run_to_its_end(
     if unfinished.is_none() {
         admit::plugins_begin(&registry, &spec)?;
     }
-    admit::memory(&spec, &devices)?;
+    let copies = admit::memory(&spec, &devices)?;
     let weights = file.model.initial_weights()?;
     let places = (folder.as_path(), weights.as_ref());
-    let means = Means { registry, devices, peak_tflops: how.peak_tflops };
+    let means = Means { registry, devices, peak_tflops: how.peak_tflops, copies };
     let worker = Worker::new(workplace, store, &spec, places, means, interrupt)?;
     let mut run = match unfinished {
         Some(id) => {

@@ -46,6 +46,8 @@ pub(crate) struct Means {
     pub(crate) devices: Devices,
     /// Peak of one device, where a person knows it.
     pub(crate) peak_tflops: Option<f64>,
+    /// Whether there is memory to write checkpoints from a copy.
+    pub(crate) copies: bool,
 }
 
 /// All that a run needs, before it is known whether it is a new one.
@@ -56,6 +58,7 @@ pub(crate) struct Worker<'a> {
     trainer: Trainer,
     sampler: Sampler,
     speed: Throughput,
+    copies: bool,
     interrupt: Interrupt,
 }
 
@@ -66,7 +69,7 @@ impl<'a> Worker<'a> {
         store: &Store,
         spec: &RunSpec,
         (prepared, weights): (&Path, Option<&InitialWeights>),
-        Means { registry, devices, peak_tflops }: Means,
+        Means { registry, devices, peak_tflops, copies }: Means,
         interrupt: Interrupt,
     ) -> Result<Worker<'a>> {
         if !hm_train::keep_freed_memory() {
@@ -81,7 +84,7 @@ impl<'a> Worker<'a> {
         let sampler = Sampler::open(prepared, spec.seed, spec.model.sequence_length)?;
         let speed = Throughput::new(&trainer, &spec.model, peak_tflops);
         let store = store.clone();
-        Ok(Worker { workplace, store, registry, trainer, sampler, speed, interrupt })
+        Ok(Worker { workplace, store, registry, trainer, sampler, speed, copies, interrupt })
     }
 
     /// Starts a new run, from its parent's checkpoint if it is a fork, and binds what its file asks for,
@@ -302,6 +305,8 @@ impl<'a> Worker<'a> {
             notices: Notices::default(),
             checkpoints,
             anchors,
+            saving: None,
+            copies: self.copies,
             progress,
             checkpoint_due: false,
             accepts_divergence: false,

@@ -163,6 +163,13 @@ impl CheckpointSpec {
     pub fn check(&self, faults: &mut Faults) {
         let must = "must be at least 1: a run goes on from the newest checkpoint";
         faults.require(self.keep > 0, "checkpoint.keep", self.keep, must);
+        let CheckpointSpec { every_steps, keep_every, .. } = *self;
+        let is_met = keep_every == 0
+            || keep_every.checked_rem(every_steps).is_some_and(|beyond| beyond == 0);
+        let must = format!(
+            "must be a multiple of checkpoint.every_steps, which is {every_steps}, or 0 for no milestones"
+        );
+        faults.require(is_met, "checkpoint.keep_every", keep_every, must);
     }
 }
 
@@ -278,8 +285,14 @@ mod tests {
         assert_eq!(keys(|faults| micro.check(faults)), ["training.micro_batch_sequences"]);
         let micro = TrainingSpec { micro_batch_sequences: 9, ..spec(1).training };
         assert_eq!(keys(|faults| micro.check(faults)), ["training.micro_batch_sequences"]);
-        let checkpoint = CheckpointSpec { every_steps: 0, keep: 0 };
+        let checkpoint = CheckpointSpec { every_steps: 0, keep: 0, keep_every: 0 };
         assert_eq!(keys(|faults| checkpoint.check(faults)), ["checkpoint.keep"]);
+        for (every_steps, keep_every, is_met) in
+            [(100, 300, true), (100, 100, true), (100, 0, true), (100, 250, false), (0, 100, false)]
+        {
+            let checkpoint = CheckpointSpec { every_steps, keep: 1, keep_every };
+            assert_eq!(keys(|faults| checkpoint.check(faults)).is_empty(), is_met, "{keep_every}");
+        }
         for sequences_per_domain in [0, SEQUENCES_PER_STEP_MAX + 1, u32::MAX] {
             let validation = ValidationSpec { every_steps: 0, sequences_per_domain };
             let due = ["validation.sequences_per_domain"];

@@ -26,7 +26,7 @@ pub(crate) use cache::Cache;
 pub(crate) use head::{chunk_rows, composed_cross_entropy};
 pub(crate) use norm::Normed;
 pub(crate) use rotary::Angles;
-pub(crate) use storage::{DeviceFailed, moved, read, values};
+pub(crate) use storage::{DeviceFailed, moved, read, shared, values};
 
 /// The operations of one device.
 #[derive(Clone, Debug)]

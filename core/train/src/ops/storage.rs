@@ -52,6 +52,11 @@ pub(crate) fn values(tensor: Tensor<2>) -> Vec<f32> {
     read(tensor).unwrap_or_else(|DeviceFailed(error)| panic!("{error}"))
 }
 
+/// What `with` makes of a CPU tensor's values in row order, where they lie.
+pub(crate) fn shared<T>(tensor: &Tensor<2>, with: impl FnOnce(&[f32]) -> T) -> T {
+    with(&slice(tensor))
+}
+
 /// A tensor as a slice to read.
 pub(super) struct Slice(Primitive);
 

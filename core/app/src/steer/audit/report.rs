@@ -92,7 +92,9 @@ impl Report {
         };
         let word_of = match level {
             Level::Chain => BTreeMap::new(),
-            Level::Decisions | Level::Views => facts::taken_at_their_word().into_iter().collect(),
+            Level::Decisions | Level::Views | Level::Data | Level::Training => {
+                facts::taken_at_their_word().into_iter().collect()
+            }
         };
         let (run, level) = (run.to_string(), format!("{level:?}").to_lowercase());
         let (head, anchors) = (None, Vec::new());

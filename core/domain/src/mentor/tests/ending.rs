@@ -321,6 +321,32 @@ fn completed_run_that_is_written_down_as_failed_is_named() {
 }
 
 #[test]
+fn training_goes_on_while_a_checkpoint_is_written_and_what_becomes_of_it_names_it() {
+    let written = |event: &dyn Fn(u64) -> Event| {
+        let mut run = Run::start();
+        run.steps_with_loss(3, 2.0);
+        let begun = run.begin_checkpoint();
+        run.steps_with_loss(2, 2.0);
+        run.event(event(begun));
+        run
+    };
+    let saved = |step: u64, begun| {
+        let state = Run::start().mentor.state().clone();
+        Event::CheckpointSaved(crate::made::checkpoint(&state, (begun, step), (Digest::ZERO, 1)))
+    };
+    let run = written(&|begun| saved(3, begun));
+    assert_eq!(run.audit().diverged, 0);
+    let state = run.mentor.state();
+    assert!(state.proven.is_some(), "the steps since have given numbers");
+    assert_eq!((&state.proven, state.begun), (&state.checkpoint, None));
+    assert_eq!(written(&|begun| saved(5, begun)).first_divergence(), "step of the event");
+    assert_eq!(written(&|begun| saved(3, begun - 1)).first_divergence(), "begin of a checkpoint");
+    let state = run.mentor.state().digest();
+    let another = |_| Event::CheckpointBegun(CheckpointBegun { step: 5, state });
+    assert!(written(&another).audit().diverged > 0, "one at a time");
+}
+
+#[test]
 fn what_happens_between_steps_is_held_to_the_step_before_which_it_does() {
     let wrong = |event: Event| {
         let mut run = Run::start();
