@@ -289,7 +289,11 @@ fn event_that_is_removed_doubled_or_moved_is_named_unless_it_comes_and_goes() {
         let log = moved(&run.log, &order);
         let proofs = judged(&run, DecisionAudit::default(), &log, 0);
         if proofs.first.is_none() && order != all {
-            let are_free = touched.iter().all(|&at| comes_and_goes(at));
+            // Of two that change places it is enough that one came when it was said to.
+            let are_free = match what {
+                "swapped" => touched.iter().any(|&at| comes_and_goes(at)),
+                _ => touched.iter().all(|&at| comes_and_goes(at)),
+            };
             let events: Vec<&Event> = touched.iter().map(|&at| &run.log[at].event).collect();
             assert!(are_free, "{what} {touched:?}: {events:?}");
         }
