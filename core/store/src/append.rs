@@ -24,6 +24,9 @@ pub(crate) struct Chained {
     pub(crate) recorded: Recorded,
     /// Plugin states that it names.
     pub(crate) blobs: Vec<Vec<u8>>,
+    /// Whether it is the last of those that are recorded together, which no transaction parts: an answer
+    /// without what it does would be waited for by whoever folds the log.
+    pub(crate) ends: bool,
 }
 
 impl Chained {
@@ -48,7 +51,7 @@ impl Chained {
         let hash = envelope.hash(&payload, &chain);
         let stored = StoredEvent { envelope, payload, prev_hash: chain, hash };
         let recorded = Recorded { seq, attempt, recorded_at, event };
-        Chained { stored, recorded, blobs: Vec::new() }
+        Chained { stored, recorded, blobs: Vec::new(), ends: true }
     }
 
     /// Bytes that it brings to the database.

@@ -183,7 +183,12 @@ async fn take_epoch(connection: &mut PgConnection, run: RunId, epoch: u64) -> Re
 
 async fn append(connection: &mut PgConnection, run: RunId, batch: &[StoredEvent]) -> Result<()> {
     let chained = |stored: &StoredEvent| -> Result<Chained> {
-        Ok(Chained { stored: stored.clone(), recorded: stored.decode()?, blobs: Vec::new() })
+        Ok(Chained {
+            stored: stored.clone(),
+            recorded: stored.decode()?,
+            blobs: Vec::new(),
+            ends: true,
+        })
     };
     let batch: Vec<Chained> = batch.iter().map(chained).collect::<Result<_>>()?;
     let refs: Vec<&Chained> = batch.iter().collect();

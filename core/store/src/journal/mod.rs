@@ -191,6 +191,9 @@ impl Journal {
             (self.chain, self.next_seq) = (chained.stored.hash, self.next_seq + 1);
             batch.push(chained);
         }
+        if let Some((_, others)) = batch.split_last_mut() {
+            others.iter_mut().for_each(|chained| chained.ends = false);
+        }
         if let Some(first) = batch.first_mut() {
             first.blobs = blobs;
         }

@@ -10,7 +10,7 @@ use crate::append::Chained;
 
 /// Events of one transaction at most.
 const BATCH_EVENTS_MAX: usize = 256;
-/// Bytes of one transaction at most, but for one event that is longer.
+/// Bytes of one transaction at most, but for events that are longer together and recorded together.
 const BATCH_BYTES_MAX: usize = 4 << 20;
 
 /// An event that is not known to be on disk.
@@ -86,22 +86,26 @@ impl Queue {
 
     /// The events of the next transaction.
     pub(super) fn batch(&self) -> Vec<Arc<Chained>> {
-        let first = self.pending.iter().take(BATCH_EVENTS_MAX);
-        let first: Vec<&Chained> = first.map(|pending| &*pending.chained).collect();
-        let batch = self.pending.iter().take(piece(&first));
+        let pending: Vec<&Chained> = self.pending.iter().map(|pending| &*pending.chained).collect();
+        let batch = self.pending.iter().take(piece(&pending));
         batch.map(|pending| pending.chained.clone()).collect()
     }
 }
 
-/// How many of these make one transaction.
+/// How many of these make one transaction: as many as fit, but what was recorded together stays together.
 pub(super) fn piece(events: &[&Chained]) -> usize {
-    let mut bytes = 0;
-    let fits = |chained: &&&Chained| {
+    let (mut bytes, mut whole) = (0, 0);
+    for (index, chained) in events.iter().enumerate() {
         bytes += chained.bytes();
-        bytes <= BATCH_BYTES_MAX
-    };
-    let count = events.iter().take(BATCH_EVENTS_MAX).take_while(fits).count();
-    count.max(1).min(events.len())
+        let is_over = index >= BATCH_EVENTS_MAX || bytes > BATCH_BYTES_MAX;
+        if is_over && whole > 0 {
+            break;
+        }
+        if chained.ends {
+            whole = index + 1;
+        }
+    }
+    whole
 }
 
 /// The queue and the two ways to call the other side.
@@ -193,5 +197,34 @@ impl Shared {
         (queue.failure, queue.ended) = (failure, true);
         drop(queue);
         self.changed.notify_all();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use hm_domain::event::{Event, RunContinued};
+    use hm_domain::id::{Digest, RunId};
+
+    use super::*;
+
+    fn recorded_together(count: usize) -> Vec<Chained> {
+        let event = || Event::RunContinued(RunContinued { step: 0 });
+        let chained = |_| Chained::new((RunId::SYSTEM, 1), (0, 0, 0), event(), Digest::ZERO);
+        let mut chained: Vec<Chained> = (0..count).map(chained).collect();
+        chained[..count - 1].iter_mut().for_each(|chained| chained.ends = false);
+        chained
+    }
+
+    #[test]
+    fn what_is_recorded_together_is_written_together() {
+        let piece_of = |counts: &[usize]| {
+            let all: Vec<Chained> =
+                counts.iter().flat_map(|count| recorded_together(*count)).collect();
+            piece(&all.iter().collect::<Vec<_>>())
+        };
+        assert_eq!(piece_of(&[1, 2, 3]), 6);
+        assert_eq!(piece_of(&[BATCH_EVENTS_MAX - 1, 2, 1]), BATCH_EVENTS_MAX - 1);
+        assert_eq!(piece_of(&[BATCH_EVENTS_MAX, 2]), BATCH_EVENTS_MAX);
+        assert_eq!(piece_of(&[2 * BATCH_EVENTS_MAX, 2]), 2 * BATCH_EVENTS_MAX);
     }
 }
