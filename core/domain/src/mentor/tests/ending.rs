@@ -28,7 +28,7 @@ impl Run {
     }
 
     /// Plugin states and the begin of a checkpoint: its seq.
-    fn begin_checkpoint(&mut self) -> u64 {
+    pub(super) fn begin_checkpoint(&mut self) -> u64 {
         if !self.mentor.state().states_are_kept() {
             let kept = self.mentor.keep_states();
             self.take(kept);
@@ -339,8 +339,8 @@ fn training_goes_on_while_a_checkpoint_is_written_and_what_becomes_of_it_names_i
     let state = run.mentor.state();
     assert!(state.proven.is_some(), "the steps since have given numbers");
     assert_eq!((&state.proven, state.begun), (&state.checkpoint, None));
-    assert_eq!(written(&|begun| saved(5, begun)).first_divergence(), "step of the event");
-    assert_eq!(written(&|begun| saved(3, begun - 1)).first_divergence(), "begin of a checkpoint");
+    assert_eq!(written(&|begun| saved(5, begun)).first_divergence(), "folder");
+    assert_eq!(written(&|begun| saved(3, begun - 1)).first_divergence(), "what may come here");
     let state = run.mentor.state().digest();
     let another = |_| Event::CheckpointBegun(CheckpointBegun { step: 5, state });
     assert!(written(&another).audit().diverged > 0, "one at a time");
