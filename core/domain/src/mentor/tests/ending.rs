@@ -343,7 +343,7 @@ fn training_goes_on_while_a_checkpoint_is_written_and_what_becomes_of_it_names_i
     assert_eq!(written(&|begun| saved(3, begun - 1)).first_divergence(), "what may come here");
     let state = run.mentor.state().digest();
     let another = |_| Event::CheckpointBegun(CheckpointBegun { step: 5, state });
-    assert!(written(&another).audit().diverged > 0, "one at a time");
+    assert!(written(&another).audit().first.is_some(), "one at a time");
 }
 
 #[test]
