@@ -84,7 +84,7 @@ fn write_log(url: &str) {
         failure: FailurePolicy::default(),
         reason: String::new(),
     };
-    let asked = Asked { number: 1, by: "bench".to_owned(), command };
+    let asked = Asked { number: 1, by: "bench".to_owned(), command, waited_s: 0 };
     let bound = mentor.answer(&asked, Ok(candidate));
     record(&mut journal, &mut mentor, bound);
     for _ in 0..STEPS {

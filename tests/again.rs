@@ -61,6 +61,7 @@ fn loss_that_was_not_so_is_named_by_training_alone() {
         }
         _ => false,
     });
+    place.forget_anchors();
     assert_eq!(place.audit("run", &["--level", "data"], 0)["data"]["diverged"], 0);
     let report = place.audit("run", &["--level", "training"], 1);
     assert_eq!(report["verdict"], "diverged");
@@ -79,6 +80,7 @@ fn batch_and_shard_that_are_others_are_named() {
         }
         _ => false,
     });
+    place.forget_anchors();
     let report = place.audit("run", &["--level", "data"], 1);
     let first = &report["data"]["first"];
     assert_eq!((&first["seq"], &first["what"]), (&forged.into(), &"digest of the batch".into()));

@@ -229,7 +229,7 @@ fn database_that_goes_away_for_a_moment_costs_the_run_nothing() {
     let mut worker = place.train_in_background("loop", &[]);
     hold.reached();
     // In the middle of a transaction; once the run has met it, it is started again.
-    place.ok(&["db", "stop"]);
+    place.ok(&["db", "stop", "--force"]);
     worker.says("trying again");
     place.ok(&["db", "url"]);
     hold.release();

@@ -106,6 +106,7 @@ fn every_known_forgery_is_named_with_its_place() {
     let place = Place::with_run_file();
     let sets = ["training.steps=24", "checkpoint.every_steps=8", "validation.every_steps=8"];
     place.train("run", &sets);
+    place.forget_anchors();
     let honest = place.log();
     place.forge_log(&honest);
     let report = place.audit("run", &["--strict"], 0);

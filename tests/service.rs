@@ -70,7 +70,7 @@ fn wish_to_a_run_that_nobody_trains_is_answered_at_once() {
     place.refused(&["runs", "pause", "gone"], 3);
     let ended = place.ok(&["runs", "end", "gone", "--reason", "enough"]);
     let last = place.steps("gone") - 1;
-    let lost = format!("steps 0 to {last} are in no checkpoint and are lost");
+    let lost = format!("steps 0 to {last} are in no checkpoint; what no checkpoint holds is lost");
     assert!(ended.contains("ended at step") && ended.contains(&lost), "{ended}");
     assert_eq!(place.sql("select ending from run where name = 'gone'"), "stopped");
     assert_eq!(place.sql("select count(*) from command where answered_seq is null"), "0");
@@ -110,10 +110,7 @@ fn output_that_nobody_reads_ends_no_command_and_no_run() {
     std::fs::create_dir(place.path("empty")).unwrap();
     let neither = here(&["export", "empty", "--output", "out"]);
     let errors = String::from_utf8(neither.stderr).unwrap();
-    assert!(
-        errors.contains("the folder empty is neither") && errors.contains("no run"),
-        "{errors}"
-    );
+    assert!(errors.contains("the folder empty is neither"), "{errors}");
 
     // Without a word: the help, though the environment names a data folder.
     let alone = place.output(&[]);

@@ -8,7 +8,7 @@ use hm_domain::id::RunId;
 use hm_domain::plugin::Limits;
 use hm_domain::spec::RunSpec;
 use hm_host::Host;
-use hm_store::{FoundRun, Store};
+use hm_store::{FoundRun, Store, StoreError};
 
 use crate::runtime::Runtime;
 use crate::work::registry::Registry;
@@ -60,10 +60,13 @@ impl Workplace {
     }
 
     /// The same for a command that writes nothing: a role that may read is enough, and tables of another
-    /// version are told, not changed.
+    /// version are told, not changed. A private database that is new holds nothing yet, which is no error.
     pub(crate) fn store_to_read(&self) -> Result<Store> {
         let url = self.database_url()?;
-        Ok(self.runtime.block_on(Store::connect_to_read(&url, 1))?)
+        match self.runtime.block_on(Store::connect_to_read(&url, 1)) {
+            Err(StoreError::NoTables) if hm_store::database_is_private() => self.store(),
+            read => Ok(read?),
+        }
     }
 
     /// Plugins of this process.

@@ -98,7 +98,9 @@ impl Mentor {
     /// caller then gives the bindings that live their states, with [`Mentor::restore`].
     pub fn answer_rollback(&self, asked: &Asked, point: Result<ReturnPoint, String>) -> Decided {
         let state = self.state();
-        let obeyed = asked.command.check(&state.spec).and_then(|()| match &asked.command {
+        let in_time = Asked::expiry(asked.waited_s).map_or(Ok(()), Err);
+        let checked = in_time.and_then(|()| asked.command.check(&state.spec));
+        let obeyed = checked.and_then(|()| match &asked.command {
             Command::Rollback { to, skip_data, reason } => {
                 let turn = (*to, *skip_data);
                 state.rolled_back(turn, (&asked.by, reason), &point?)
@@ -110,6 +112,7 @@ impl Mentor {
             step: state.next_step,
             asked: serde_json::to_string(&asked.command).expect("a command is plain data"),
             by: asked.by.clone(),
+            waited_s: asked.waited_s,
             refusal: obeyed.as_ref().err().cloned(),
         };
         let mut events = vec![Event::CommandAnswered(answered)];

@@ -175,6 +175,10 @@ impl Candidate {
     }
 }
 
+/// Seconds within which a wish is answered, or it is obeyed no more: whoever asked for a pause on Monday does
+/// not mean the run that somebody takes up on Friday.
+pub const WISH_PATIENCE_S: u64 = 24 * 3600;
+
 /// Who asked what, as the inbox holds it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Asked {
@@ -184,16 +188,37 @@ pub struct Asked {
     pub by: String,
     /// What.
     pub command: Command,
+    /// Seconds that it lay in the inbox.
+    pub waited_s: u64,
+}
+
+impl Asked {
+    /// Why it is obeyed no more, if it has waited for too long.
+    pub(crate) fn expiry(waited_s: u64) -> Option<String> {
+        let (hours, most) = (waited_s / 3600, WISH_PATIENCE_S / 3600);
+        (waited_s > WISH_PATIENCE_S).then(|| {
+            format!(
+                "it was asked {hours} hours ago, and what nobody answers within {most} hours is obeyed no \
+                 more: ask again"
+            )
+        })
+    }
 }
 
 impl Mentor {
     /// Refuses what lies in the inbox and cannot be read as a wish.
-    pub fn refuse(&self, (number, by): (u64, &str), asked: String, reason: String) -> Decided {
+    pub fn refuse(
+        &self,
+        (number, by, waited_s): (u64, &str, u64),
+        asked: String,
+        reason: String,
+    ) -> Decided {
         let answered = CommandAnswered {
             command: number,
             step: self.state().next_step,
             asked,
             by: by.to_owned(),
+            waited_s,
             refusal: Some(reason),
         };
         Decided { events: vec![Event::CommandAnswered(answered)], states: Vec::new() }
@@ -201,9 +226,9 @@ impl Mentor {
 
     /// Answers a wish. `candidate` is what a `Bind` names, or why it cannot be had.
     pub fn answer(&mut self, asked: &Asked, candidate: Result<Candidate, String>) -> Decided {
-        let Asked { number, by, command } = asked;
+        let Asked { number, by, command, waited_s } = asked;
         let mut decided = Decided::default();
-        let refusal = match follow::refusal(self.state(), command, by) {
+        let refusal = match follow::refusal(self.state(), command, (by, *waited_s)) {
             Some(reason) => Some(reason),
             None => self.obey(asked, candidate, &mut decided).err(),
         };
@@ -212,6 +237,7 @@ impl Mentor {
             step: self.state().next_step,
             asked: serde_json::to_string(command).expect("a command is plain data"),
             by: by.clone(),
+            waited_s: *waited_s,
             refusal,
         };
         decided.events.insert(0, Event::CommandAnswered(answered));

@@ -215,7 +215,7 @@ fn answer(
     record: &Record,
     logged: &CommandAnswered,
 ) -> Result<CommandAnswered, String> {
-    let CommandAnswered { command: number, asked, by, refusal, .. } = logged;
+    let CommandAnswered { command: number, asked, by, waited_s, refusal, .. } = logged;
     if record.answered.contains(number) {
         return Err(format!("no second answer to command {number}"));
     }
@@ -229,7 +229,7 @@ fn answer(
     };
     let (asked, refusal) = match due {
         Ok(command) => {
-            let due = follow::refusal(state, &command, by);
+            let due = follow::refusal(state, &command, (by, *waited_s));
             let unbound = || {
                 refusal
                     .clone()
@@ -244,7 +244,8 @@ fn answer(
         }
     };
     let by = if *number == BY_RUN_FILE { RUN_FILE.to_owned() } else { by.clone() };
-    Ok(CommandAnswered { command: *number, step: state.next_step, asked, by, refusal })
+    let (command, step, waited_s) = (*number, state.next_step, *waited_s);
+    Ok(CommandAnswered { command, step, asked, by, waited_s, refusal })
 }
 
 /// A worker that takes the run up from a checkpoint on record, or from its beginning.

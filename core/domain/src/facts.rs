@@ -81,6 +81,7 @@ pub const FACTS: &[Field] = &[
     field("command-answered", "command", Tied(Person)),
     field("command-answered", "asked", Tied(Person)),
     field("command-answered", "by", Fact(Person)),
+    field("command-answered", "waited_s", Fact(Clock)),
     field("command-answered", "refusal", Tied(Worker)),
     field("run-resumed", "checkpoint", Tied(Worker)),
     field("rolled-back", "seq", Tied(Worker)),

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use serde::{Deserialize, Serialize};
 
-use crate::command::Command;
+use crate::command::{Asked, Command};
 use crate::event::*;
 use crate::id::{BindingId, Digest};
 use crate::knobs;
@@ -123,7 +123,14 @@ pub(crate) fn states(state: &RunState) -> impl Iterator<Item = PluginStateSaved>
 
 /// Why a wish is refused, as far as the log can tell; whether a plugin can be bound is its worker's to
 /// say.
-pub(crate) fn refusal(state: &RunState, command: &Command, by: &str) -> Option<String> {
+pub(crate) fn refusal(
+    state: &RunState,
+    command: &Command,
+    (by, waited_s): (&str, u64),
+) -> Option<String> {
+    if let Some(expired) = Asked::expiry(waited_s) {
+        return Some(expired);
+    }
     if let Some(turned) = knobs::turned(state, command, by) {
         return turned.err();
     }

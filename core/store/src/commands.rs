@@ -21,6 +21,8 @@ pub struct StoredCommand {
     pub by: String,
     /// Microseconds since the Unix epoch.
     pub issued_at: i64,
+    /// How long ago that is, by the database's clock.
+    pub waited_s: u64,
 }
 
 /// Wishes that wait in one inbox: each is kept for ever, and a worker answers all of them in a row.
@@ -84,7 +86,9 @@ impl Store {
     /// of order, so a worker asks from 0 each time and skips those that it has taken.
     pub async fn pending_commands(&self, run_id: RunId, after: u64) -> Result<Vec<StoredCommand>> {
         let rows = sqlx::query(
-            "select id, kind, body, issued_by, issued_at from command \
+            "select id, kind, body, issued_by, issued_at, \
+                    greatest(0, extract(epoch from clock_timestamp())::bigint - issued_at / 1000000) as waited_s \
+             from command \
              where run_id = $1 and id > $2 and answered_seq is null order by id",
         )
         .bind(run_id.0)
@@ -98,6 +102,7 @@ impl Store {
                 body: row.try_get("body")?,
                 by: row.try_get("issued_by")?,
                 issued_at: row.try_get("issued_at")?,
+                waited_s: row.try_get::<i64, _>("waited_s")? as u64,
             })
         };
         rows.iter().map(command).collect()

@@ -25,7 +25,8 @@ pub use journal::{Journal, JournalLimits};
 pub use lease::{Namesakes, WriterLease};
 pub use plugins::PluginRow;
 pub use private_postgres::{
-    PrivatePostgres, Standing, database_as_it_stands, database_url, default_data_dir,
+    PrivatePostgres, Standing, database_as_it_stands, database_is_private, database_url,
+    default_data_dir,
 };
 pub use projection::{Rebuilt, ViewDifference, ViewsReport};
 pub use store::{ChainReport, FoundRun, Head, Store, StoredEvent};

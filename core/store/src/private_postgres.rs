@@ -30,11 +30,16 @@ pub fn database_url(data_dir: &Path) -> Result<String> {
     }
 }
 
+/// Whether that is the private one.
+pub fn database_is_private() -> bool {
+    matches!(named_url::named(), Ok(None))
+}
+
 /// How a database that is gone comes back, as the end of a sentence; nothing where a person has named it.
 pub(crate) fn revival() -> &'static str {
-    match named_url::named() {
-        Ok(None) => "; any `hm` command, such as `hm runs ls`, starts the private database again",
-        Ok(Some(_)) | Err(_) => "",
+    match database_is_private() {
+        true => "; any `hm` command, such as `hm runs ls`, starts the private database again",
+        false => "",
     }
 }
 

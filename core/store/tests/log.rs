@@ -44,7 +44,14 @@ async fn page_of_long_events_is_bounded_by_bytes() {
     let long = || {
         let asked = "x".repeat(6 << 20);
         let by = "me".to_owned();
-        Event::CommandAnswered(CommandAnswered { command: 1, step: 0, asked, by, refusal: None })
+        Event::CommandAnswered(CommandAnswered {
+            command: 1,
+            step: 0,
+            asked,
+            by,
+            waited_s: 0,
+            refusal: None,
+        })
     };
     for _ in 0..4 {
         lease.append(0, vec![long()]).await.unwrap();
@@ -138,6 +145,7 @@ async fn command_is_answered_by_an_event() {
         step: 0,
         asked: "{}".into(),
         by: "me".into(),
+        waited_s: 0,
         refusal: None,
     };
     lease.append(0, vec![Event::CommandAnswered(answer)]).await.unwrap();

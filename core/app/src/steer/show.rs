@@ -3,6 +3,7 @@
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context as _, Result};
+use hm_domain::command::WISH_PATIENCE_S;
 use hm_domain::id::RunId;
 use hm_store::{RunRow, StoreError, StoredCommand, Worker};
 use indicatif::HumanDuration;
@@ -102,7 +103,9 @@ fn said(value: &Value) -> String {
 
 fn wish(command: &StoredCommand) -> String {
     let (kind, by) = (terminal::line(&command.kind), terminal::line(&command.by));
-    format!("{kind}, asked by {by} {} ago", ago(command.issued_at))
+    let is_over = command.waited_s > WISH_PATIENCE_S;
+    let over = if is_over { ": too long ago, and obeyed no more" } else { "" };
+    format!("{kind}, asked by {by} {} ago{over}", ago(command.issued_at))
 }
 
 fn with_worker(row: &RunRow, worker: &Worker) -> Result<Value> {

@@ -41,7 +41,8 @@ pub(crate) enum Unsaved {
 }
 
 /// What becomes of a wish that waits for a worker.
-pub(crate) const LEFT: &str = "the command waits in its inbox for the next `hm train`";
+pub(crate) const LEFT: &str =
+    "the command waits in its inbox for the next `hm train`, for a day at most";
 
 /// Asks `row`'s run for something. Where it must be known what is saved, its checkpoints are looked at in
 /// `data_dir`.
@@ -158,6 +159,7 @@ async fn stop(
         step,
         asked: serde_json::to_string(command)?,
         by: by.to_owned(),
+        waited_s: 0,
         refusal: None,
     };
     let answered = Event::CommandAnswered(answered);

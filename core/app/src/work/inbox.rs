@@ -25,6 +25,8 @@ pub(crate) enum Wish {
         by: String,
         /// What it says.
         body: String,
+        /// Seconds that it has lain there.
+        waited_s: u64,
         /// Why that is no command.
         why: String,
     },
@@ -32,11 +34,13 @@ pub(crate) enum Wish {
 
 impl From<StoredCommand> for Wish {
     fn from(stored: StoredCommand) -> Wish {
-        let StoredCommand { id: number, body, by, .. } = stored;
+        let StoredCommand { id: number, body, by, waited_s, .. } = stored;
         let text = body.to_string();
         match serde_json::from_value(body) {
-            Ok(command) => Wish::Readable(Asked { number, by, command }),
-            Err(error) => Wish::Unreadable { number, by, body: text, why: error.to_string() },
+            Ok(command) => Wish::Readable(Asked { number, by, command, waited_s }),
+            Err(error) => {
+                Wish::Unreadable { number, by, body: text, waited_s, why: error.to_string() }
+            }
         }
     }
 }

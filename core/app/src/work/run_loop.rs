@@ -123,10 +123,10 @@ impl Run {
     fn hear(&mut self, wish: Wish) -> Result<()> {
         let asked = match wish {
             Wish::Readable(asked) => asked,
-            Wish::Unreadable { number, by, body, why } => {
+            Wish::Unreadable { number, by, body, waited_s, why } => {
                 self.progress.say(&format!("refused a command of {by} that cannot be read: {why}"));
                 let reason = format!("it cannot be read: {why}");
-                let refused = self.mentor.refuse((number, &by), body, reason);
+                let refused = self.mentor.refuse((number, &by, waited_s), body, reason);
                 return self.commit(refused);
             }
         };

@@ -337,7 +337,7 @@ fn bind_all(run: &mut Run) -> Result<()> {
     let plugins: Vec<PluginSpec> = run.mentor.state().plugins_to_bind().iter().cloned().collect();
     for plugin in plugins {
         let (number, by) = (BY_RUN_FILE, RUN_FILE.to_owned());
-        let asked = Asked { number, by, command: plugin.wish() };
+        let asked = Asked { number, by, command: plugin.wish(), waited_s: 0 };
         let candidate = run.registry.candidate(&plugin.digest.to_string(), &plugin.config);
         run.answer(&asked, candidate)?;
         if let Some(failed) = run.mentor.state().failed_end() {

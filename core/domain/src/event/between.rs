@@ -111,6 +111,8 @@ pub struct CommandAnswered {
     pub asked: String,
     /// Who asked.
     pub by: String,
+    /// Seconds that it lay in the inbox; 0 for what the run file asks.
+    pub waited_s: u64,
     /// Why not, if it was refused.
     pub refusal: Option<String>,
 }

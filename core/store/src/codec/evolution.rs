@@ -11,6 +11,7 @@ use hm_domain::id::{Digest, RunId};
 use hm_domain::mentor::{Decided, Mentor};
 use hm_domain::mixture::quotas;
 use hm_domain::plugin::{Description, Outcome, Plugins, Reply, Request, World};
+use hm_domain::spec::RunSpec;
 use hm_domain::state::RunState;
 use hm_domain::step::{LossSums, PreStep, TrainReport, Verdict};
 
@@ -128,14 +129,18 @@ struct Run {
 impl Run {
     fn of_steps(steps: u64) -> Run {
         let Event::RunStarted(started) = samples::started(2) else { unreachable!() };
-        let spec = serde_json::from_str(&started.spec).unwrap();
+        let spec: RunSpec = serde_json::from_str(&started.spec).unwrap();
         let prior = hm_domain::limits::first_mixture(&spec).unwrap().mixture;
-        let event = Event::RunStarted(RunStarted { prior, ..started });
+        let spec = serde_json::to_string(&spec).unwrap();
+        let event = Event::RunStarted(RunStarted { spec, prior, ..started });
         let mentor = Mentor::new(RunState::start(&event).unwrap(), Arc::new(Nobody));
         let log = vec![Recorded { seq: 0, attempt: 0, recorded_at: 0, event }];
         let mut run = Run { mentor, log };
-        let ValidationRecorded { losses, .. } = samples::validation(0, 2);
-        run.take(vec![Event::ValidationRecorded(ValidationRecorded { step: 0, losses })]);
+        if run.mentor.state().validation_is_due() {
+            let ValidationRecorded { losses, .. } = samples::validation(0, 2);
+            let validation = hm_domain::made::validation(run.mentor.state(), &losses);
+            run.take(vec![Event::ValidationRecorded(validation)]);
+        }
         (0..steps).for_each(|_| run.step());
         let reason = "the plug was pulled".to_owned();
         run.take(vec![Event::RunInterrupted(event::RunInterrupted { step: steps, reason })]);

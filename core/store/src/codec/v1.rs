@@ -180,7 +180,7 @@ record! { CheckpointBegun of event::CheckpointBegun { step: u64, state: [u8; 32]
 record! { CheckpointFailed of event::CheckpointFailed { step: u64, reason: String, } }
 
 record! { CommandAnswered of event::CommandAnswered {
-    command: u64, step: u64, asked: String, by: String, refusal: Option<String>,
+    command: u64, step: u64, asked: String, by: String, waited_s: u64, refusal: Option<String>,
 } }
 
 record! { RunPaused of event::RunPaused { step: u64, } }

@@ -8,10 +8,10 @@ use crate::append::Chained;
 use crate::error::{Result, StoreError};
 use crate::store::Head;
 
-/// How many are kept.
-const EVENTS_MAX: usize = 4096;
+/// How many are kept: a few seconds of the fastest run. In memory each is some times its bytes.
+const EVENTS_MAX: usize = 1024;
 /// How many bytes of them.
-const BYTES_MAX: usize = 16 << 20;
+const BYTES_MAX: usize = 4 << 20;
 
 /// The newest acknowledged events.
 #[derive(Default)]

@@ -151,6 +151,7 @@ fn decided() -> Vec<(String, Event)> {
             step: 9,
             asked: "{\"kind\":\"pause\"}".into(),
             by: "me".into(),
+            waited_s: 3,
             refusal: refusal.map(str::to_owned),
         })
     };

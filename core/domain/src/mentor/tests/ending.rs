@@ -261,6 +261,7 @@ fn refused(run: &Run, reason: &str) -> Event {
         step: 0,
         asked: serde_json::to_string(&wish).unwrap(),
         by: "run file".to_owned(),
+        waited_s: 0,
         refusal: Some(reason.to_owned()),
     })
 }
@@ -372,4 +373,28 @@ fn what_happens_between_steps_is_held_to_the_step_before_which_it_does() {
     on.finish(Ending::Completed, "all steps are done");
     on.event(Event::RunPaused(RunPaused { step: 100 }));
     assert_eq!(on.first_divergence(), "what may come here");
+}
+
+#[test]
+fn wish_that_waited_for_more_than_a_day_is_obeyed_no_more() {
+    let mut run = Run::start();
+    let command = Command::Pause { reason: String::new() };
+    let mut asked = run.asked(command);
+    asked.waited_s = crate::command::WISH_PATIENCE_S + 3600;
+    let decided = run.mentor.answer(&asked, Err(String::new()));
+    run.take(decided);
+    let Event::CommandAnswered(answered) = &run.log.last().unwrap().event else {
+        panic!("it was obeyed")
+    };
+    let reason = answered.refusal.clone().expect("a refusal");
+    assert!(reason.starts_with("it was asked 25 hours ago"), "{reason}");
+    assert_eq!(run.audit().first, None);
+    let obeyed = |mut log: Vec<Recorded>| {
+        let Event::CommandAnswered(answered) = &mut log.last_mut().unwrap().event else {
+            unreachable!()
+        };
+        answered.refusal = None;
+        log
+    };
+    assert!(run.audit_log(&obeyed(run.log.clone())).first.is_some(), "nobody may obey it");
 }

@@ -179,10 +179,10 @@ impl Run {
     pub(super) fn asked(&mut self, command: Command) -> Asked {
         let of_file = self.mentor.state().plugins_to_bind().front();
         if of_file.is_some_and(|plugin| plugin.wish() == command) {
-            return Asked { number: BY_RUN_FILE, by: RUN_FILE.to_owned(), command };
+            return Asked { number: BY_RUN_FILE, by: RUN_FILE.to_owned(), command, waited_s: 0 };
         }
         self.wishes += 1;
-        Asked { number: self.wishes, by: "test".to_owned(), command }
+        Asked { number: self.wishes, by: "test".to_owned(), command, waited_s: 0 }
     }
 
     pub(super) fn bind(&mut self) {
