@@ -25,6 +25,8 @@ fn whole_run_is_drawn_and_trained_again_to_the_bit() {
     assert_eq!((&data["batches"], &data["sequences"]), (&24.into(), &192.into()));
     assert_eq!((&training["steps"], &training["exact"]), (&24.into(), &true.into()));
     assert_eq!((&training["checkpoints"], &training["validations"]), (&3.into(), &4.into()));
+    let trusted = |report: &serde_json::Value| report["word_of"]["trainer"].to_string();
+    assert!(!trusted(&report).contains("step-recorded"), "all was seen again: {report}");
 
     // The first checkpoint is gone: what begins with it is not covered, and that is said.
     let some = ["--level", "training", "--segments", "9..20"];
@@ -40,6 +42,15 @@ fn whole_run_is_drawn_and_trained_again_to_the_bit() {
     assert_eq!(place.audit("run", &chance, 0)["training"]["not_covered"], serde_json::json!([]));
 
     let drew = place.audit("run", &["--level", "data", "--step", "7"], 0);
+    assert_eq!(drew["verdict"], "not provable in part");
+    assert_eq!(
+        (&drew["data"]["batches"], &drew["data"]["batches_logged"]),
+        (&1.into(), &24.into())
+    );
+    assert!(trusted(&drew).contains("step-recorded batch"), "{drew}");
+    place.audit("run", &["--level", "data", "--step", "7", "--strict"], 1);
+    let in_vain = place.refused(&["audit", "run", "--level", "data", "--segments", "all"], 2);
+    assert!(in_vain.contains("are of the training: add --level training"), "{in_vain}");
     let pieces = drew["data"]["drew"].as_array().unwrap();
     let sequences: std::collections::BTreeSet<u64> =
         pieces.iter().map(|piece| piece["sequence"].as_u64().unwrap()).collect();

@@ -49,8 +49,10 @@ fn chain_made_anew_is_caught_by_each_anchor_and_by_nothing_else() {
     assert!(held.iter().all(|one| one["heads"] == one["held"]), "{report}");
     assert!(place.ok(&["key", "verify", beside.to_str().unwrap()]).contains(&run));
 
-    // Before the first of the checkpoints that are left, so that all heads but the earliest differ.
-    let forged = forge(&place, 60, move_a_weight);
+    // Behind the earliest head, wherever that came to lie while steps went on, so that all others differ.
+    let signed = place.ok(&["key", "verify", kept.to_str().unwrap()]);
+    let earliest: Value = serde_json::from_str(signed.lines().nth(1).unwrap()).unwrap();
+    let forged = forge(&place, earliest["seq"].as_u64().unwrap() + 1, move_a_weight);
     let away = place.path("away.jsonl");
     std::fs::copy(&kept, &away).unwrap();
     let caught = |more: &[&str]| {

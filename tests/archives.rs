@@ -100,6 +100,11 @@ fn archived_run_is_audited_without_a_database_dropped_and_brought_back_as_it_was
     let text = elsewhere.refused(&["key", "verify", statement.to_str().unwrap()], 1);
     assert!(text.contains("is not signed by key"), "{text}");
 
+    // Where its plugins never were, it brings them, and the system stream says so.
+    elsewhere.ok(&["db", "restore", folder.to_str().unwrap()]);
+    let system = elsewhere.ok(&["audit", "system"]);
+    assert!(system.contains("unbroken") && system.contains("2 plugins installed"), "{system}");
+
     // Gone, and the other untouched; back, and the same to the last row.
     place.ok(&["db", "archive", "run", "--output", folder.to_str().unwrap(), "--drop"]);
     assert!(place.refused(&["audit", "run"], 2).contains("no run `run`"));
@@ -135,4 +140,49 @@ fn run_that_may_go_on_or_is_not_what_was_archived_is_not_dropped() {
     let text = place.refused(&[&args[..], &["--drop"]].concat(), 2);
     assert!(text.contains("is not the one in the archive"), "{text}");
     assert_eq!(place.sql("select count(*) from run"), "1");
+}
+
+/// Writes something else into an archive's own word of itself.
+fn rename_run(folder: &Path, from: &str, to: &str) {
+    let manifest = folder.join("archive.json");
+    let text = std::fs::read_to_string(&manifest).unwrap();
+    assert!(text.contains(from), "{text}");
+    std::fs::write(&manifest, text.replace(from, to)).unwrap();
+}
+
+#[test]
+fn archive_of_a_fork_has_what_it_inherited_and_no_archive_serves_for_another_run() {
+    let place = Place::with_run_file();
+    place.train("parent", &["training.steps=60"]);
+    let file = place.path("run.yaml");
+    let fork = ["runs", "fork", "parent", "--at", "30", "-c", file.to_str().unwrap()];
+    place.ok(&[&fork[..], &["--set", "name=child", "--set", "training.steps=60"]].concat());
+    place.train("child", &["training.steps=60"]);
+    let (of_child, of_parent) = (place.path("child"), place.path("parent"));
+    for (run, folder) in [("child", &of_child), ("parent", &of_parent)] {
+        place.ok(&["db", "archive", run, "-o", folder.to_str().unwrap()]);
+    }
+    // What a fork's plugins were and where they stood, only its parent's log names as events.
+    let elsewhere = Place::new();
+    let report = audit_at(&elsewhere, &of_child, &[], 0);
+    let here = place.audit("child", &[], 0);
+    assert_eq!(report["verdict"], "proved");
+    assert!(report["claimed"].as_u64().unwrap() > 30, "{report}");
+    assert_eq!(report["claimed"], here["claimed"]);
+
+    let child = here["run"].as_str().unwrap();
+    let parent = place.sql("select run_id from run where name = 'parent'");
+    let drop = ["db", "archive", "child", "-o", of_parent.to_str().unwrap(), "--drop"];
+    let text = place.refused(&drop, 2);
+    assert!(text.contains(&format!("archive of run {parent}, not of run {child}")), "{text}");
+    assert_eq!(place.sql("select count(*) from run"), "2");
+
+    rename_run(&of_child, child, &parent);
+    let text = place.refused(&["audit", of_child.to_str().unwrap()], 2);
+    assert!(text.contains("its signed head must be of the run"), "{text}");
+    let text = elsewhere.refused(&["audit", of_child.to_str().unwrap()], 2);
+    assert!(
+        text.contains(&format!("is of run {child}, and archive.json says run {parent}")),
+        "{text}"
+    );
 }

@@ -100,6 +100,37 @@ fn rollback_waits_for_a_worker_and_one_that_is_killed_after_it_goes_on_right() {
 }
 
 #[test]
+fn checkpoint_on_record_that_the_log_does_not_name_is_not_gone_on_from() {
+    let place = Place::with_run_file();
+    let hold = place.hold_at_checkpoint(90);
+    let worker = place.train_in_background("back", &SETS);
+    hold.reached();
+    drop(worker);
+    hold.release();
+    let another = "saves another checkpoint than";
+    place.sql("update checkpoint set seq = seq + 1 where step = 60");
+    let refused = place.refused_training("back", &SETS, 2);
+    assert!(refused.contains(another), "{refused}");
+    assert_eq!(place.sql("select count(*) from worker"), "0", "no worker that counts as dead");
+    assert!(place.refused_training("back", &["seed=4"], 2).contains("seed"));
+    assert_eq!(place.sql("select count(*) from worker"), "0");
+
+    place.sql(
+        "update checkpoint set seq = seq - 1 where step = 60; \
+         update checkpoint set bytes = bytes + 1 where step = 30",
+    );
+    let refused = place.fork("back", 30, "child", &SETS).output().unwrap();
+    let refused = String::from_utf8(refused.stderr).unwrap();
+    assert!(refused.contains(another), "{refused}");
+    place.refused(&["runs", "rollback", "back", "--to", "30"], 3);
+    let args = place.train_args("back", &SETS);
+    let output = place.output(&args.iter().map(String::as_str).collect::<Vec<_>>());
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.success() && said.contains(another), "{said}");
+    assert_eq!(place.sql("select attempt, next_step from run"), "0|90");
+}
+
+#[test]
 fn data_that_is_skipped_is_not_drawn_again() {
     let place = Place::with_run_file();
     let hold = place.hold_at_checkpoint(60);
@@ -122,6 +153,15 @@ fn fork_with_the_same_file_gives_the_parents_bits() {
     assert!(said.status.success(), "{}", String::from_utf8_lossy(&said.stderr));
     let said = String::from_utf8(said.stdout).unwrap();
     assert!(said.contains("from step 30 of run"), "{said}");
+    // What the parent had decided by then is what the fork goes on under.
+    let decided = "select shares, version from decision d join run using (run_id) where kind = 'mixture' and name";
+    assert_eq!(
+        place.sql(&format!("{decided} = 'child'")),
+        place.sql(&format!(
+            "{decided} = 'parent' and d.seq < (select begun_seq from checkpoint c where c.run_id = d.run_id \
+             and c.step = 30) order by d.seq desc, receipt desc, effect desc limit 1"
+        ))
+    );
     let report = place.audit("child", &["--strict"], 0);
     assert!(report["parent"].as_str().unwrap().contains("names the same checkpoint"), "{report}");
     // Its parent may go.

@@ -173,9 +173,8 @@ fn every_known_forgery_is_named_with_its_place() {
     }
     assert_eq!(place.first_found(&log).0, saved as u64);
     let mut log = honest.clone();
-    let saved = position(&log, early, |event| matches!(event, Event::CheckpointSaved(_)));
-    let saved = position(&log, saved + 1, |event| matches!(event, Event::CheckpointSaved(_)));
-    log.remove(saved);
+    let saved = |(_, event): &(Envelope, Event)| matches!(event, Event::CheckpointSaved(_));
+    log.remove(log.iter().rposition(saved).unwrap());
     assert_eq!(place.first_found(&log).0, last - 1);
 
     // What the run is said to be, where something follows from it.

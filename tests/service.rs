@@ -52,13 +52,17 @@ fn wish_to_a_run_that_nobody_trains_is_answered_at_once() {
         "insert into command (run_id, kind, body, issued_by, issued_at) select run_id, 'x', body, 'eve', 0 \
          from run, (values ('{\"command\":\"explode\"}'::jsonb), ('[1]')) v(body)",
     );
-    let resume = "insert into command (run_id, kind, body, issued_by, issued_at) \
-                  select run_id, 'stop', '{\"command\":\"stop\"}', 'ann', 0 from run";
-    place.sql(resume);
+    // And two that are: one is of long ago, and obeyed no more.
+    place.sql(
+        "insert into command (run_id, kind, body, issued_by, issued_at) select run_id, kind, \
+         jsonb_build_object('command', kind), by, us from run, (values ('pause', 'old', 0), \
+         ('stop', 'ann', (extract(epoch from now()) * 1000000)::bigint)) v (kind, by, us)",
+    );
     let (code, said) = place.train_in_background("left", &steps).end();
     assert_eq!(code, Some(0), "{said}");
     assert_eq!(said.matches("refused a command of eve that cannot be read").count(), 2, "{said}");
     assert!(said.contains("obeyed a command of ann"), "{said}");
+    assert!(said.contains("refused a command of old: pause: it was asked "), "{said}");
     assert_eq!(place.sql("select count(*) from command where answered_seq is null"), "0");
     place.audit("left", &["--strict"], 0);
 

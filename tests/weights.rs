@@ -88,7 +88,7 @@ fn measured_when_a_detector_looks_and_the_same_after_a_crash() {
 
 /// A worker that died between the measurement and its step: the log ends with the measurement.
 #[test]
-fn log_that_ends_with_a_measurement_goes_on_without_a_second_one() {
+fn log_that_ends_with_a_measurement_is_measured_again() {
     let place = place();
     place.train("unbroken", &WATCHED);
     place.kill_after_second_measurement("broken", &WATCHED);
@@ -101,7 +101,9 @@ fn log_that_ends_with_a_measurement_goes_on_without_a_second_one() {
     place.ok(&["db", "rebuild", "broken"]);
     assert_eq!((place.steps("broken"), place.measured("broken").as_str()), (199, "99 199"));
     place.train("broken", &WATCHED);
-    place.assert_same("broken", "unbroken");
+    assert_eq!(place.measured("broken"), "99 199 199 299 399");
+    assert_eq!(place.weight_state("broken"), place.weight_state("unbroken"));
+    assert_eq!(place.audit("broken", &["--strict"], 0)["proved"], 406);
 }
 
 #[test]

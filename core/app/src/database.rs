@@ -8,6 +8,7 @@ use crate::cli::{DbCommand, ProveArgs};
 use crate::prove::archive;
 use crate::prove::attest::write_whole;
 use crate::prove::event_proof::EventProof;
+use crate::prove::held::Anchors;
 use crate::prove::key::Key;
 use crate::steer::audit;
 use crate::steer::audit_views;
@@ -50,6 +51,7 @@ pub(crate) fn run(workplace: &Workplace, command: DbCommand) -> Result<u8> {
         DbCommand::Prove(ProveArgs { run, seq, output }) => {
             let source = audit::open(workplace, &run)?;
             workplace.make_data_dir()?;
+            Anchors::allow_signing(&workplace.data_dir, &*source)?;
             let proof = EventProof::of(&*source, seq, &Key::of(&workplace.data_dir)?)?;
             write_whole(&output, &serde_json::to_vec(&proof)?)?;
             println!("event {seq} is proved by {}", output.display());

@@ -160,21 +160,21 @@ fn checkpoints(
 
 /// Weights that gave no numbers are taken last, unless a person names them.
 fn pass_over_doubtful(rows: &mut [serde_json::Value]) {
-    let is_doubtful = |row: &serde_json::Value| row["doubtful"] == true;
-    if rows.first().is_some_and(is_doubtful) && !rows.iter().all(is_doubtful) {
+    let newest_live = rows.iter().find(|row| row["abandoned"] != true).cloned();
+    good_first(rows);
+    if let Some(newest) = newest_live.filter(|newest| Some(newest) != rows.first()) {
         eprintln!(
             "the checkpoint of step {} is passed over: its weights gave no finite loss; name its folder to \
              take it all the same",
-            rows[0]["step"]
+            newest["step"]
         );
     }
-    good_first(rows);
 }
 
 /// Checkpoints from whose weights a step has given numbers before the others, and those that a rollback has
 /// left behind after the rest, each in the order they had.
 pub(crate) fn good_first(rows: &mut [serde_json::Value]) {
-    rows.sort_by_key(|row| (row["doubtful"] == true, row["abandoned"] == true));
+    rows.sort_by_key(|row| (row["abandoned"] == true, row["doubtful"] == true));
 }
 
 fn named_tokenizer(path: &Path, expected: Digest) -> Result<PathBuf> {
@@ -221,6 +221,21 @@ fn holds_shards(tokenizer: &Path, spec: &RunSpec) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn checkpoint_that_the_run_left_behind_is_taken_after_every_one_of_its_own() {
+        let row = |step: u64, doubtful: bool, abandoned: bool| serde_json::json!({ "step": step, "doubtful": doubtful, "abandoned": abandoned });
+        let mut rows = vec![
+            row(30, true, false),
+            row(40, false, true),
+            row(20, false, false),
+            row(50, true, true),
+            row(10, false, false),
+        ];
+        good_first(&mut rows);
+        let steps: Vec<u64> = rows.iter().map(|row| row["step"].as_u64().unwrap()).collect();
+        assert_eq!(steps, [20, 10, 30, 40, 50]);
+    }
 
     #[test]
     fn what_is_nearly_weights_is_told_which_folder_would_do() {

@@ -33,7 +33,7 @@ impl RunState {
     pub(crate) fn apply_rollback(&mut self, rolled: &RolledBack) {
         // What cannot be read changes nothing: an audit names it, and no worker writes it.
         let Ok(mut then) = RunState::from_snapshot(&rolled.state) else { return };
-        if then.cursors.len() != self.cursors.len() {
+        if then.spec != self.spec {
             return;
         }
         if rolled.skipped_data {
@@ -52,6 +52,8 @@ impl RunState {
             must_end: None,
             failed: None,
             checkpoint,
+            begun: None,
+            measured: None,
             ..then
         };
     }
@@ -78,6 +80,9 @@ impl RunState {
         let then = RunState::from_snapshot(&point.state).map_err(|error| error.to_string())?;
         if then.next_step != to {
             return Err(format!("the state kept with it is of step {}, not {to}", then.next_step));
+        }
+        if then.spec != self.spec {
+            return Err(format!("the state kept with it is of another run, `{}`", then.spec.name));
         }
         Ok(RolledBack {
             step: self.next_step,
@@ -150,7 +155,7 @@ pub enum NotAParent {
 
 /// What a fork of `spec` goes on from: the parent's state at the checkpoint, with what the spec sets
 /// anew. A mixture, a peak or a batch set by hand or by a policy stays unless the spec's own differs
-/// from the parent's.
+/// from the parent's; loss weights stay under a policy that goes on.
 ///
 /// # Errors
 /// A sentence that says what a fork cannot have.
@@ -173,8 +178,7 @@ pub fn forked(spec: RunSpec, prior: &Mixture, parent: &Parent) -> Result<RunStat
     if then.schedule != now.schedule {
         state.overrides.learning_rate_peak = None;
     }
-    let batch =
-        |spec: &RunSpec| (spec.training.sequences_per_step, spec.training.batch_ramp.clone());
+    let batch = |spec: &RunSpec| (spec.training.sequences_per_step, spec.training.batch_ramp);
     if batch(&then) != batch(now) {
         state.overrides.sequences_per_step = None;
     }
@@ -182,6 +186,10 @@ pub fn forked(spec: RunSpec, prior: &Mixture, parent: &Parent) -> Result<RunStat
         state.loss_scale = LossScale::first(now.training.precision);
     }
     inherit(&mut state);
+    if state.active_policies().next().is_none() {
+        // Only a policy sets them, so without one nothing could set them back.
+        state.loss_weights.fill(1.0);
+    }
     // The checkpoint is the parent's, and so is what its log said of its end.
     Ok(RunState {
         attempt: 0,
@@ -190,7 +198,9 @@ pub fn forked(spec: RunSpec, prior: &Mixture, parent: &Parent) -> Result<RunStat
         must_end: None,
         failed: None,
         checkpoint: None,
+        begun: None,
         proven: None,
+        measured: None,
         non_finite: NonFinite::default(),
         limits_gave_way: false,
         ..state
@@ -261,7 +271,8 @@ fn inherit(state: &mut RunState) {
 }
 
 fn is_of(binding: &Binding, plugin: &PluginSpec) -> bool {
-    binding.facts.plugin == plugin.digest && binding.facts.config == plugin.config.to_string()
+    let config = plugin.config.to_string();
+    (binding.facts.plugin, &binding.facts.config) == (plugin.digest, &config)
 }
 
 /// The plugins of the run's file that its first event does not bind already, in the file's order.

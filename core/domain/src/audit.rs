@@ -96,7 +96,7 @@ impl DecisionAudit {
         };
         if let Some(wrong) = shape::wrong(state, event) {
             self.lost = true;
-            let logged = format!("{event:?}");
+            let logged = difference::shown(event);
             found.push(host(envelope, event, "shape of the event", logged, wrong));
             return (found, Vec::new());
         }
@@ -113,8 +113,8 @@ impl DecisionAudit {
             let filled = self.open.values_mut().filter(|segment| segment.claims() > 0);
             complete.extend(filled.map(Segment::take_part));
         }
-        self.record.note(envelope.seq, event);
         if let Some(state) = &mut self.state {
+            self.record.note(state, envelope.seq, event);
             state.next_seq = envelope.seq;
             state.apply(event);
         }
@@ -147,7 +147,7 @@ impl DecisionAudit {
             (started, _) => {
                 self.lost = true;
                 let wrong = started.err().unwrap_or_default();
-                let logged = format!("{event:?}");
+                let logged = difference::shown(event);
                 found.push(host(envelope, event, "start of the run", logged, wrong));
             }
         }
@@ -222,7 +222,7 @@ impl DecisionAudit {
         found: &mut Vec<Divergence>,
     ) {
         if event.kind() != due.kind() {
-            found.push(place(envelope, event, format!("{due:?}")));
+            found.push(place(envelope, event, difference::shown(due)));
         } else if let Some(Difference { field, logged, due }) = difference::first(event, due) {
             let mut divergence = host(envelope, event, &field, logged, due);
             if let Some(plugin) = self.plugin_of(event, &field) {
@@ -307,18 +307,6 @@ impl DecisionAudit {
     }
 }
 
-/// A text as a report has it: no longer than people read.
-fn brief(text: String) -> String {
-    const CHARACTERS_MAX: usize = 400;
-    match text.char_indices().nth(CHARACTERS_MAX) {
-        None => text,
-        Some((end, _)) => {
-            let left = text[end..].chars().count();
-            format!("{}, and {left} characters more", &text[..end])
-        }
-    }
-}
-
 /// A place where the host did otherwise than it must.
 fn host(
     envelope: &Envelope,
@@ -328,11 +316,11 @@ fn host(
     found: String,
 ) -> Divergence {
     let (plugin, what) = ("host".to_owned(), what.to_owned());
-    let (logged, found) = (brief(logged), brief(found));
+    let (logged, found) = (difference::brief(&logged), difference::brief(&found));
     Divergence { seq: envelope.seq, step: event.step(), plugin, what, logged, found }
 }
 
 /// A place where an event of another kind must stand, or none.
 fn place(envelope: &Envelope, event: &Event, due: String) -> Divergence {
-    host(envelope, event, "what may come here", format!("{event:?}"), due)
+    host(envelope, event, "what may come here", difference::shown(event), due)
 }

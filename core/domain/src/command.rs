@@ -11,7 +11,7 @@ use crate::catalogue::check_columns;
 use crate::event::*;
 use crate::follow::{self, BindingAsked};
 use crate::id::{BindingId, Digest};
-use crate::made::{self, Begun};
+use crate::made::{self, FirstState};
 use crate::mentor::{Decided, Mentor};
 use crate::plugin::{Description, Limits, Outcome, Plugins, World};
 use crate::spec::RunSpec;
@@ -279,8 +279,8 @@ impl Mentor {
                 decided.events.push(Event::BindingChanged(Box::new(released)));
             }
         }
-        let begun = Begun { candidate, state: Digest::of(&bytes), fuel };
-        let bound = made::bound(state, asked, begun);
+        let first = FirstState { candidate, state: Digest::of(&bytes), fuel };
+        let bound = made::bound(state, asked, first);
         let BindingChanged { binding, step, initial_state: state, .. } = bound;
         decided.events.push(Event::BindingChanged(Box::new(bound)));
         let saved = PluginStateSaved { binding, step, calls: 0, state };

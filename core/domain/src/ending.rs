@@ -202,8 +202,14 @@ impl RunState {
 
 /// What an answer says of the run's end: whether it obeys a stop.
 pub(crate) fn ended_by_answer(answered: &CommandAnswered) -> Option<Due> {
-    let stops = answered.refusal.is_none()
-        && serde_json::from_str::<Command>(&answered.asked)
-            .is_ok_and(|it| matches!(it, Command::Stop { .. }));
-    stops.then(|| Due::new(Ending::Stopped, format!("stopped by {}", answered.by)))
+    if answered.refusal.is_some() {
+        return None;
+    }
+    match serde_json::from_str(&answered.asked) {
+        Ok(Command::Stop { reason }) => {
+            let why = if reason.is_empty() { reason } else { format!(": {reason}") };
+            Some(Due::new(Ending::Stopped, format!("stopped by {}{why}", answered.by)))
+        }
+        Ok(_) | Err(_) => None,
+    }
 }

@@ -9,7 +9,7 @@ use crate::event::*;
 use crate::follow::{self, BY_RUN_FILE, RUN_FILE};
 use crate::id::Digest;
 use crate::limits;
-use crate::made::{self, Answer, Begun, StepFacts, StepMade};
+use crate::made::{self, Answer, FirstState, StepFacts, StepMade};
 use crate::plugin::{Outcome, Output, World};
 use crate::record::Record;
 use crate::rules::RULES_VERSION;
@@ -203,7 +203,7 @@ fn binding(state: &RunState, logged: &BindingChanged) -> Result<Event, String> {
         _ if !asked.means(logged) => {
             return Err(format!("plugin {} bound, as was asked", asked.plugin));
         }
-        _ => made::bound(state, asked, Begun::of_recorded(logged)),
+        _ => made::bound(state, asked, FirstState::of_recorded(logged)),
     };
     Ok(Event::BindingChanged(Box::new(due)))
 }

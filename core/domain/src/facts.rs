@@ -132,7 +132,19 @@ pub fn taken_at_their_word() -> Vec<(&'static str, Vec<String>)> {
         };
         FACTS.iter().filter_map(said).collect()
     };
-    sources.into_iter().map(|(by, name)| (name, of(by))).collect()
+    let mut said: Vec<(&str, Vec<String>)> =
+        sources.into_iter().map(|(by, name)| (name, of(by))).collect();
+    for (by, fields) in &mut said {
+        match *by {
+            "worker" => {
+                fields.extend(COME_AND_GO.iter().map(|kind| format!("that a {kind} came there")));
+                fields.push("writer_epoch of every event (never lower)".to_owned());
+            }
+            "clock" => fields.push("recorded_at of every event (never earlier)".to_owned()),
+            _ => {}
+        }
+    }
+    said
 }
 
 /// The table as ARCHITECTURE has it.

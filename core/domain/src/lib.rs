@@ -44,3 +44,4 @@ pub mod step;
 #[cfg(test)]
 mod testing;
 pub(crate) mod tied;
+pub(crate) mod whole;

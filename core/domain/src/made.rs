@@ -4,7 +4,7 @@
 mod binding;
 mod step;
 
-pub use self::binding::Begun;
+pub use self::binding::FirstState;
 pub(crate) use self::binding::{bound, released};
 pub use self::step::{Answer, StepFacts, StepMade, step};
 use crate::calls;

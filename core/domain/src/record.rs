@@ -8,23 +8,12 @@ use crate::follow::BY_RUN_FILE;
 use crate::id::Digest;
 use crate::state::RunState;
 
-/// A checkpoint that was begun.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Begun {
-    /// The next step to train.
-    pub(crate) step: u64,
-    /// Of the run's state there.
-    pub(crate) state: Digest,
-}
-
 /// What the log has said so far.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Record {
     /// Numbers of the wishes that are answered.
     pub(crate) answered: BTreeSet<u64>,
-    /// Checkpoints begun in this attempt, by the seq of that event.
-    pub(crate) begun: BTreeMap<u64, Begun>,
-    /// Checkpoints saved, by the seq of that event.
+    /// Checkpoints saved, by the seq of that event, each with the digest of the run's state there.
     pub(crate) saved: BTreeMap<u64, (CheckpointSaved, Digest)>,
     /// Steps of all checkpoints that a worker may take up, a parent's among them.
     pub(crate) steps: BTreeMap<Digest, u64>,
@@ -46,24 +35,18 @@ impl Record {
         }
     }
 
-    /// Notes the event at `seq`.
-    pub(crate) fn note(&mut self, seq: u64, event: &Event) {
+    /// Notes the event at `seq`, `state` being the state before it.
+    pub(crate) fn note(&mut self, state: &RunState, seq: u64, event: &Event) {
         match event {
             Event::CommandAnswered(answered) if answered.command != BY_RUN_FILE => {
                 self.answered.insert(answered.command);
             }
-            Event::CheckpointBegun(CheckpointBegun { step, state }) => {
-                self.begun.insert(seq, Begun { step: *step, state: *state });
-            }
             Event::CheckpointSaved(saved) => {
-                if let Some(Begun { state, .. }) = self.begun.get(&saved.begun) {
-                    self.saved.insert(seq, (saved.clone(), *state));
+                if let Some(begun) = state.begun.filter(|begun| begun.seq == saved.begun) {
+                    self.saved.insert(seq, (saved.clone(), begun.state));
                 }
-                // Later ones may still be under way, earlier ones are over.
-                self.begun.retain(|&begun, _| begun > saved.begun);
                 self.steps.insert(saved.digest, saved.step);
             }
-            Event::RolledBack(_) => self.begun.clear(),
             _ => {}
         }
     }

@@ -4,6 +4,7 @@
 
 use crate::id::Digest;
 use crate::state::RunState;
+use crate::whole;
 
 /// First byte: how the rest is written.
 const FORMAT: u8 = 1;
@@ -29,6 +30,11 @@ pub enum NotASnapshot {
     /// A state written in another way than ours.
     #[error("the run state is not how it is written")]
     Uncommon,
+    /// A state that no fold makes, and nothing can follow upon.
+    #[error(
+        "the run state cannot be gone on from, since it must have {0}: take another checkpoint's"
+    )]
+    Impossible(String),
 }
 
 impl RunState {
@@ -45,7 +51,8 @@ impl RunState {
         Digest::of(&self.snapshot())
     }
 
-    /// The state of such bytes. Only the one way to write a state is read.
+    /// The state of such bytes. Only the one way to write a state is read, and only one that a fold can go on
+    /// from: whoever has it need not look again.
     ///
     /// # Errors
     /// What is wrong with them.
@@ -61,6 +68,9 @@ impl RunState {
         if state.snapshot() != bytes {
             return Err(NotASnapshot::Uncommon);
         }
-        Ok(state)
+        match whole::wrong(&state) {
+            Some(wrong) => Err(NotASnapshot::Impossible(wrong)),
+            None => Ok(state),
+        }
     }
 }

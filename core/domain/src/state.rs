@@ -1,22 +1,25 @@
 //! A run's state as a fold of its log. `apply` is the only thing that changes it, and never refuses:
 //! what the log says happened, happened.
 
+mod binding;
+mod checkpoint;
+
 use std::collections::{BTreeMap, VecDeque};
 
 use serde::{Deserialize, Serialize};
 
+pub use self::binding::Binding;
+pub use self::checkpoint::CheckpointInWriting;
 use crate::attempt::{self, NotAParent};
 use crate::batch::Cursor;
-use crate::calls;
 use crate::checkpoint::CheckpointState;
 use crate::ending::{self, Due, Failure, NonFinite};
 use crate::event::*;
 use crate::follow::{BY_RUN_FILE, Owed};
-use crate::id::{BindingId, Digest};
+use crate::id::BindingId;
 use crate::knobs::Overrides;
 use crate::mixture::Mixture;
 use crate::observe::{self, Seen};
-use crate::plugin::{OBSERVATIONS_MAX, Outcome};
 use crate::precision::LossScale;
 use crate::rules;
 use crate::settings::Faults;
@@ -33,38 +36,6 @@ pub enum Phase {
     Paused,
     /// Over.
     Finished(Ending),
-}
-
-/// A checkpoint that a worker writes while training goes on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Begun {
-    /// The step it is of.
-    pub step: u64,
-    /// Seq of its event.
-    pub seq: u64,
-    /// Whether a step since has given a finite loss and finite gradients.
-    gave_numbers: bool,
-}
-
-/// A plugin in this run.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Binding {
-    /// As it was bound or last changed.
-    pub facts: BindingChanged,
-    /// Digest of its state after the last `ok`.
-    pub state: Digest,
-    /// Last event it has seen through `step` or `watch`.
-    pub seen_seq: u64,
-    /// Calls so far.
-    pub calls: u64,
-    /// Steps in a row with a fault, up to the last one it was called in.
-    pub faults: u32,
-    /// Observations since the event it saw last.
-    pub(crate) unseen: u64,
-    /// Whether it is still called.
-    pub live: bool,
 }
 
 /// The state of one run after some prefix of its log.
@@ -120,7 +91,7 @@ pub struct RunState {
     /// Last checkpoint on record.
     pub checkpoint: Option<CheckpointSaved>,
     /// The checkpoint that a worker writes.
-    pub begun: Option<Begun>,
+    pub begun: Option<CheckpointInWriting>,
     /// What was last tried for the run itself and failed. None once a step or a checkpoint has come of
     /// it.
     pub(crate) failed: Option<Failure>,
@@ -136,7 +107,8 @@ pub struct RunState {
     /// What must come next, and what is on record for that.
     #[serde(default, skip_serializing_if = "Owed::is_nothing")]
     pub(crate) owed: Owed,
-    /// What the weights were after the next step, from when they are measured until it is recorded.
+    /// What the weights were after the next step, if that is all that is left to record: nothing else may
+    /// come between the two.
     pub measured: Option<WeightsMeasured>,
     /// Newest observations that some live binding has not seen, oldest first.
     pub(crate) seen: VecDeque<Seen>,
@@ -246,6 +218,11 @@ impl RunState {
     /// Folds the next event of the log.
     pub fn apply(&mut self, event: &Event) {
         self.follow(event);
+        if !matches!(event, Event::StepRecorded(_)) {
+            // What was measured is of the step as it was about to be. What comes in between, another worker
+            // or a wish, may make another of it: then it is measured again.
+            self.measured = None;
+        }
         let seq = self.next_seq;
         self.next_seq += 1;
         match event {
@@ -275,7 +252,7 @@ impl RunState {
             Event::BindingChanged(changed) => self.apply_binding(seq, changed),
             Event::BindingQuarantined(quarantined) => self.silence(quarantined.binding),
             Event::CheckpointBegun(begun) => {
-                self.begun = Some(Begun { step: begun.step, seq, gave_numbers: false });
+                self.begun = Some(CheckpointInWriting::of(begun, seq));
             }
             Event::CheckpointSaved(saved) => {
                 if self.begun.take().is_some_and(|begun| begun.gave_numbers) {
@@ -344,72 +321,6 @@ impl RunState {
             if let Some(binding) = self.bindings.get_mut(&id) {
                 binding.faults = count;
             }
-        }
-    }
-
-    fn apply_receipt(&mut self, receipt: &Receipt) {
-        for effect in &receipt.effects {
-            match effect {
-                Effect::Mixture { mixture, effective_step, .. } => {
-                    self.pending.push((*effective_step, mixture.clone()));
-                }
-                Effect::LossWeights { weights } => self.loss_weights = weights.clone(),
-                Effect::Validate => self.validation_due = true,
-                Effect::Noted | Effect::Refused { .. } => {}
-            }
-        }
-        let Some(binding) = self.bindings.get_mut(&receipt.binding) else { return };
-        binding.calls += 1;
-        binding.state = receipt.state_after;
-        if receipt.outcome == Outcome::Ok && receipt.hook != Hook::Gate {
-            binding.seen_seq = receipt.to_seq;
-            binding.unseen = 0;
-        }
-    }
-
-    fn apply_binding(&mut self, seq: u64, changed: &BindingChanged) {
-        match changed.change {
-            BindingChange::Bound => {
-                let binding = Binding {
-                    facts: changed.clone(),
-                    state: changed.initial_state,
-                    seen_seq: seq,
-                    calls: 0,
-                    faults: 0,
-                    unseen: 0,
-                    live: true,
-                };
-                self.bindings.insert(changed.binding, binding);
-            }
-            BindingChange::RoleChanged => {
-                if let Some(binding) = self.bindings.get_mut(&changed.binding) {
-                    binding.facts.role = changed.role;
-                }
-            }
-            BindingChange::Released => self.silence(changed.binding),
-        }
-    }
-
-    fn silence(&mut self, id: BindingId) {
-        if let Some(binding) = self.bindings.get_mut(&id) {
-            binding.live = false;
-        }
-    }
-
-    fn remember(&mut self, seen: Seen) {
-        if self.seen.len() == OBSERVATIONS_MAX {
-            self.seen.pop_front();
-        }
-        self.seen.push_back(seen);
-        self.bindings.values_mut().for_each(|binding| binding.unseen += 1);
-    }
-
-    /// What no binding will be shown any more is not kept: one that is bound later sees what comes later.
-    fn forget_what_all_have_seen(&mut self) {
-        let is_shown = |binding: &&Binding| binding.live && calls::hook(binding).is_some();
-        let unseen = self.bindings.values().filter(is_shown).map(|binding| binding.unseen).max();
-        while self.seen.len() as u64 > unseen.unwrap_or(0) {
-            self.seen.pop_front();
         }
     }
 

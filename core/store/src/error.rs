@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use hm_domain::id::{Digest, RunId};
+use hm_domain::plugin::STATE_BYTES_MAX;
 
 /// Digests by as many digits as tell them apart in practice.
 fn listed(plugins: &[Digest]) -> String {
@@ -197,7 +198,7 @@ pub enum StoreError {
         plugins: Vec<Digest>,
     },
     /// A plugin state over the limit.
-    #[error("{0} bytes of plugin state: at most 262144 are kept")]
+    #[error("{0} bytes of plugin state: at most {STATE_BYTES_MAX} are kept")]
     StateTooLarge(usize),
     /// The journal tried for as long as it was told to.
     #[error(

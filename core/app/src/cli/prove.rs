@@ -47,6 +47,7 @@ pub(crate) struct ProveArgs {
 }
 
 #[derive(Debug, Subcommand)]
+#[expect(clippy::large_enum_variant, reason = "it is made once, of what was typed")]
 pub(crate) enum KeyCommand {
     /// Print the public key and its id
     #[command(after_help = "Example:\n  hm key show")]

@@ -10,6 +10,7 @@ use anyhow::{Context, Result};
 use hm_domain::id::{Digest, RunId};
 use serde::{Deserialize, Serialize};
 
+use crate::prove::attest::write_whole;
 use crate::prove::dsse::Envelope;
 use crate::prove::key::Key;
 
@@ -86,8 +87,7 @@ impl AnchorFile {
         let line = format!("{}\n", serde_json::to_string(&envelope)?);
         append(&self.path, &line).with_context(|| self.path.display().to_string())?;
         if let Some(folder) = checkpoint {
-            let path = folder.join(BESIDE_CHECKPOINT);
-            write(&path, &line).with_context(|| path.display().to_string())?;
+            write_whole(&folder.join(BESIDE_CHECKPOINT), &serde_json::to_vec(&envelope)?)?;
         }
         Ok(())
     }
@@ -108,14 +108,6 @@ fn append(path: &Path, line: &str) -> std::io::Result<()> {
         Some(folder) => File::open(folder)?.sync_all(),
         None => Ok(()),
     }
-}
-
-fn write(path: &Path, line: &str) -> std::io::Result<()> {
-    let part = path.with_extension("part");
-    let mut file = File::create(&part)?;
-    file.write_all(line.as_bytes())?;
-    file.sync_all()?;
-    fs::rename(part, path)
 }
 
 #[cfg(test)]
@@ -153,8 +145,8 @@ mod tests {
         file.add(&anchor(2), None).unwrap();
         let text = fs::read_to_string(&path).unwrap();
         assert!(text.starts_with(&format!("{first}{{\"payl\n")), "{text}");
-        let told = crate::prove::held::read(&path, RunId::SYSTEM, None, Some(&file.key.public()));
-        let seqs: BTreeSet<u64> = told.unwrap().heads.iter().map(|head| head.seq).collect();
+        let told = crate::prove::held::read(&path, RunId::SYSTEM, &[file.key.public()]).unwrap();
+        let seqs: BTreeSet<u64> = told[0].heads.iter().map(|head| head.seq).collect();
         assert_eq!(seqs, BTreeSet::from([1, 2]));
     }
 }

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result, anyhow, bail};
 use hm_domain::event::Event;
 use hm_domain::id::{Digest, RunId};
 use hm_domain::spec::RunSpec;
@@ -13,6 +13,7 @@ use hm_store::{
 use crate::cli::ArchiveArgs;
 use crate::prove::anchors::{Anchor, Head, SIGNED_HEAD};
 use crate::prove::dsse::Envelope;
+use crate::prove::held::Anchors;
 use crate::prove::key::Key;
 use crate::steer::audit::source::{Logged, Source};
 use crate::weights::data_manifest;
@@ -71,21 +72,32 @@ pub(crate) fn archive(workplace: &Workplace, args: &ArchiveArgs) -> Result<u8> {
         Some(folder) => folder.to_owned(),
         None => default_folder(workplace, found.run_id)?,
     };
+    let source = Logged::new(&store, workplace.runtime.handle(), found.run_id);
+    Anchors::allow_signing(&workplace.data_dir, &source)?;
     // One that was made before serves as well, if it is of this very log.
     let manifest = match Archived::at(&folder)? {
-        Some(Archived(reader)) if *drop => {
-            reader.verify()?;
-            reader.manifest().clone()
-        }
+        Some(Archived(reader)) if *drop => made_before(&reader, found.run_id, &folder)?,
         _ => write(workplace, &store, &found, &folder)?,
     };
     let shown = folder.display();
     println!("{found} lies in {shown}: {} events, Merkle root {}", manifest.events, manifest.root);
     if *drop {
-        workplace.runtime.block_on(store.drop_run(&manifest))?;
+        workplace.runtime.block_on(store.drop_run(found.run_id, &manifest))?;
         println!("it has left the database; bring it back with: hm db restore {shown}");
     }
     Ok(0)
+}
+
+/// What an archive that is there already says of itself, once all of it is read and is of this run: what is
+/// dropped for it must be what was asked for.
+fn made_before(reader: &ArchiveReader, run: RunId, folder: &Path) -> Result<ArchiveManifest> {
+    let archived = reader.manifest();
+    if archived.run != run {
+        let (shown, other) = (folder.display(), archived.run);
+        bail!("{shown} is the archive of run {other}, not of run {run}: name another folder");
+    }
+    reader.verify()?;
+    Ok(archived.clone())
 }
 
 fn default_folder(workplace: &Workplace, run: RunId) -> Result<PathBuf> {

@@ -19,7 +19,7 @@ const PAYLOAD_TYPE: &str = "application/vnd.in-toto+json";
 const STATEMENT: &str = "https://in-toto.io/Statement/v1";
 
 /// What a statement of ours says, and in which fields: ARCHITECTURE has it.
-const PREDICATE: &str = "https://heurimentor.dev/audit/v1";
+const PREDICATE: &str = "urn:x-heurimentor:audit:v1";
 
 /// What was audited, and with what.
 pub(crate) struct Audited<'a> {
@@ -57,7 +57,7 @@ impl Audited<'_> {
     }
 }
 
-/// Writes a file that has its name only when it is whole.
+/// Writes a file, with a line's end, that has its name only when it is whole; on disk when this returns.
 pub(crate) fn write_whole(file: &Path, bytes: &[u8]) -> Result<()> {
     let mut part = file.as_os_str().to_owned();
     part.push(".part");
@@ -65,7 +65,10 @@ pub(crate) fn write_whole(file: &Path, bytes: &[u8]) -> Result<()> {
         open.write_all(bytes)?;
         open.write_all(b"\n")?;
         open.sync_all()?;
-        fs::rename(&part, file)
+        fs::rename(&part, file)?;
+        // A name is kept by its folder.
+        let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty());
+        File::open(folder.unwrap_or(Path::new(".")))?.sync_all()
     });
     written.with_context(|| format!("cannot write {}", file.display()))
 }

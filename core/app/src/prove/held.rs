@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Context, Result, bail};
 use hm_domain::audit::Divergence;
 use hm_domain::id::{Digest, RunId};
 use serde::Serialize;
@@ -11,6 +11,7 @@ use serde::Serialize;
 use crate::prove::anchors::{Anchor, AnchorFile, Head, SIGNED_HEAD};
 use crate::prove::dsse::Envelope;
 use crate::prove::key::{Key, PublicKey};
+use crate::steer::audit::source::Source;
 
 /// Heads of one origin.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,6 +43,38 @@ pub(crate) struct Held {
     pub(crate) remark: Option<String>,
 }
 
+impl Told {
+    fn of(path: &Path, signed_by: Option<Digest>, heads: Vec<Head>) -> Told {
+        Told { from: path.display().to_string(), signed_by, heads, remark: None }
+    }
+
+    fn unread(path: &Path, why: String) -> Told {
+        Told { remark: Some(why), ..Told::of(path, None, Vec::new()) }
+    }
+}
+
+/// The keys that lines are checked with: the one that was named, and this machine's own.
+fn known(data_dir: &Path, named: Option<PublicKey>) -> Result<Vec<PublicKey>> {
+    let own = Key::existing(data_dir)?.map(|key| key.public());
+    Ok(named.into_iter().chain(own.filter(|own| Some(*own) != named)).collect())
+}
+
+/// Reads a file that must serve.
+fn read_named(file: &Path, run: RunId, known: &[PublicKey]) -> Result<Vec<Told>> {
+    let shown = file.display();
+    if known.is_empty() {
+        bail!("{shown} is signed and this machine has no key: name its signer's with --key");
+    }
+    let told = read(file, run, known)?;
+    if told.iter().any(|one| !one.heads.is_empty()) {
+        return Ok(told);
+    }
+    match &told[0].remark {
+        Some(remark) => bail!("{shown} holds no head of run {run} that serves: {remark}"),
+        None => bail!("{shown} holds no head of run {run}: name the file of this run"),
+    }
+}
+
 impl Anchors {
     /// Heads that were typed, those in files that were named, and those that this machine kept itself.
     ///
@@ -60,34 +93,28 @@ impl Anchors {
             let (from, heads) = ("--head".to_owned(), typed.to_vec());
             all.push(Told { from, signed_by: None, heads, remark: None });
         }
-        let own = Key::existing(data_dir)?.map(|key| key.public());
+        let known = known(data_dir, key)?;
         for file in files {
-            let told = read(file, run, key.as_ref(), own.as_ref())?;
-            if told.heads.is_empty() {
-                bail!("{} holds no head of run {run}: name the file of this run", file.display());
-            }
-            all.push(told);
+            all.extend(read_named(file, run, &known)?);
         }
         let kept_here = AnchorFile::path(data_dir, run);
         if kept_here.exists() && !files.contains(&kept_here) {
             // Signed here; a copy of somebody's data folder comes without the key, and is told about.
-            all.push(match own.or(key) {
-                None => Told {
-                    from: kept_here.display().to_string(),
-                    signed_by: None,
-                    heads: Vec::new(),
-                    remark: Some(
-                        "not looked at: there is no key here, name its signer's with --key"
-                            .to_owned(),
-                    ),
-                },
-                Some(signer) => read(&kept_here, run, Some(&signer), None)?,
-            });
+            if known.is_empty() {
+                let why = "not looked at: there is no key here, name its signer's with --key";
+                all.push(Told::unread(&kept_here, why.to_owned()));
+            } else {
+                all.extend(read(&kept_here, run, &known)?);
+            }
         }
         Ok(Anchors(all))
     }
 
     /// Adds the head that an archive comes with; where nobody knows its signer, that is told.
+    ///
+    /// # Errors
+    /// Where another than the named key has signed it, or it is of another run: it is all that binds what an
+    /// archive calls its run to what was signed.
     pub(crate) fn add_signed(
         &mut self,
         data_dir: &Path,
@@ -97,22 +124,42 @@ impl Anchors {
     ) -> Result<()> {
         let text = std::fs::read_to_string(file).with_context(|| file.display().to_string())?;
         let signer = Envelope::parse(&text)?.key_id();
-        let own = Key::existing(data_dir)?.map(|key| key.public());
-        // Somebody else's archive is audited without a word of theirs for it.
-        let known = key.or(own.filter(|own| Some(own.id()) == signer));
-        self.0.push(match known {
-            Some(key) => read(file, run, Some(&key), None)?,
-            None => Told {
-                from: file.display().to_string(),
-                signed_by: None,
-                heads: Vec::new(),
-                remark: Some(format!(
-                    "not looked at: it claims to be signed by key {}; name that with --key",
-                    signer.map_or("unknown".to_owned(), |id| id.short())
-                )),
-            },
-        });
+        let known = known(data_dir, key)?;
+        // Somebody else's archive is audited without a word of theirs for it, unless it was asked for.
+        if key.is_none() && !known.iter().any(|key| Some(key.id()) == signer) {
+            let claimed = signer.map_or("unknown".to_owned(), |id| id.short());
+            let why = format!(
+                "not looked at: it claims to be signed by key {claimed}; name that with --key"
+            );
+            self.0.push(Told::unread(file, why));
+        } else {
+            let told = read_named(file, run, &known).context(
+                "an archive does not serve: its signed head must be of the run that its archive.json \
+                 names, and of a key that is known here",
+            )?;
+            self.0.extend(told);
+        }
         Ok(())
+    }
+
+    /// Refuses to sign anything of a log in the database that does not pass through the heads which this
+    /// machine has kept of it: whoever has changed the one is not to get the other's word for it.
+    pub(crate) fn allow_signing(data_dir: &Path, source: &dyn Source) -> Result<()> {
+        let run = source.run();
+        if !source.holds(run)? {
+            return Ok(());
+        }
+        let kept = Anchors::gather(data_dir, run, &[], &[], None)?;
+        let mut hashes = BTreeMap::new();
+        for seq in kept.seqs() {
+            hashes.extend(source.event_of(run, seq)?.map(|stored| (seq, stored.hash)));
+        }
+        match kept.hold(&hashes).1 {
+            None => Ok(()),
+            Some(Divergence { seq, logged, found, .. }) => bail!(
+                "nothing of this log is signed: at seq {seq} it should have {logged}, and it has {found}"
+            ),
+        }
     }
 
     /// Places whose hashes [`Anchors::hold`] must know.
@@ -172,35 +219,52 @@ impl std::fmt::Display for Held {
     }
 }
 
-/// The heads of a run in a file of signed ones. The key is the one that is named, or else this machine's
-/// own.
-pub(crate) fn read(
-    path: &Path,
-    run: RunId,
-    named: Option<&PublicKey>,
-    own: Option<&PublicKey>,
-) -> Result<Told> {
+/// The heads of a run in a file of signed ones, by signer; one entry without heads where there are none. A
+/// line is checked with the key that it names, if that is a known one: a machine whose key was lost goes on
+/// with another, and its files then hold lines of both.
+pub(crate) fn read(path: &Path, run: RunId, known: &[PublicKey]) -> Result<Vec<Told>> {
     let shown = path.display();
     let text = std::fs::read_to_string(path).with_context(|| shown.to_string())?;
-    let key = named.or(own).ok_or_else(|| {
-        anyhow!("{shown} is signed and this machine has no key: name its signer's with --key")
-    })?;
-    let (mut heads, mut broken) = (Vec::new(), Vec::new());
+    let mut by_signer = vec![Vec::new(); known.len()];
+    let (mut others, mut broken) = (0, Vec::new());
     for (index, line) in text.lines().enumerate().filter(|(_, line)| !line.is_empty()) {
         // A machine that died as it wrote leaves half a line.
         let Ok(envelope) = Envelope::parse(line) else {
             broken.push(index + 1);
             continue;
         };
-        let anchor: Anchor = envelope.read(key, SIGNED_HEAD).with_context(|| {
-            format!("line {} of {shown}; name its signer's key with --key", index + 1)
-        })?;
+        let signer = envelope.key_id();
+        let Some(place) = known.iter().position(|key| Some(key.id()) == signer) else {
+            others += 1;
+            continue;
+        };
+        let anchor: Anchor = envelope
+            .read(&known[place], SIGNED_HEAD)
+            .with_context(|| format!("line {} of {shown}, which names that key", index + 1))?;
         if anchor.run == run {
-            heads.push(anchor.head);
+            by_signer[place].push(anchor.head);
         }
     }
-    let remark = (!broken.is_empty()).then(|| format!("lines that are not whole: {broken:?}"));
-    Ok(Told { from: shown.to_string(), signed_by: Some(key.id()), heads, remark })
+    let signed = known.iter().zip(by_signer).filter(|(_, heads)| !heads.is_empty());
+    let mut all: Vec<Told> =
+        signed.map(|(key, heads)| Told::of(path, Some(key.id()), heads)).collect();
+    if all.is_empty() {
+        all.push(Told::of(path, None, Vec::new()));
+    }
+    all[0].remark = remark(others, &broken);
+    Ok(all)
+}
+
+/// What could not be used of a file.
+fn remark(others: u64, broken: &[usize]) -> Option<String> {
+    let by_others = (others > 0).then(|| {
+        format!(
+            "{others} heads signed by other keys were not looked at: name their signer's with --key"
+        )
+    });
+    let halves = (!broken.is_empty()).then(|| format!("lines that are not whole: {broken:?}"));
+    let remarks: Vec<String> = by_others.into_iter().chain(halves).collect();
+    (!remarks.is_empty()).then(|| remarks.join("; "))
 }
 
 #[cfg(test)]
@@ -261,9 +325,59 @@ mod tests {
         assert!(text.contains("no key: name its signer's with --key"), "{text}");
         Key::of(other.path()).unwrap();
         let text = refusal(gather(other.path(), RunId::SYSTEM, None));
+        assert!(text.contains("1 heads signed by other keys were not looked at"), "{text}");
+        let whole = std::fs::read_to_string(&path).unwrap();
+        let mut changed: serde_json::Value = serde_json::from_str(&whole).unwrap();
+        changed["signatures"][0]["sig"] = "AAAA".into();
+        std::fs::write(&path, changed.to_string()).unwrap();
+        let text = refusal(gather(folder.path(), RunId::SYSTEM, None));
         assert!(text.contains("line 1 of") && text.contains("not signed by key"), "{text}");
+        std::fs::write(&path, whole).unwrap();
         let elsewhere = RunId(uuid::Uuid::from_u128(7));
         let text = refusal(gather(folder.path(), elsewhere, None));
         assert!(text.contains("holds no head of run"), "{text}");
+    }
+
+    fn signed_at(folder: &Path, seq: u64) -> PublicKey {
+        let file = AnchorFile::open(folder, RunId::SYSTEM).unwrap();
+        file.add(&Anchor { run: RunId::SYSTEM, head: head(seq), root: None }, None).unwrap();
+        Key::of(folder).unwrap().public()
+    }
+
+    #[test]
+    fn file_that_two_keys_have_signed_is_read_with_each_that_is_known() {
+        let folder = tempfile::tempdir().unwrap();
+        let old = signed_at(folder.path(), 3);
+        std::fs::remove_file(Key::path(folder.path())).unwrap();
+        let new = signed_at(folder.path(), 7);
+        let gathered = |key| Anchors::gather(folder.path(), RunId::SYSTEM, &[], &[], key).unwrap();
+        let own = gathered(None);
+        assert_eq!(own.seqs(), BTreeSet::from([7]));
+        let remark = own.0[0].remark.clone().unwrap();
+        assert!(remark.contains("1 heads signed by other keys were not looked at"), "{remark}");
+        let both = gathered(Some(old));
+        assert_eq!(both.seqs(), BTreeSet::from([3, 7]));
+        let signers: Vec<_> = both.0.iter().map(|told| told.signed_by.unwrap()).collect();
+        assert_eq!(signers, [old.id(), new.id()]);
+        assert!(both.0.iter().all(|told| told.remark.is_none()));
+    }
+
+    #[test]
+    fn archive_whose_signed_head_is_of_another_run_or_signer_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let own = signed_at(folder.path(), 4);
+        let signed = AnchorFile::path(folder.path(), RunId::SYSTEM);
+        let add = |run, key| Anchors::default().add_signed(folder.path(), run, &signed, key);
+        add(RunId::SYSTEM, None).unwrap();
+        add(RunId::SYSTEM, Some(own)).unwrap();
+        let elsewhere = RunId(uuid::Uuid::from_u128(7));
+        let text = format!("{:#}", add(elsewhere, Some(own)).unwrap_err());
+        assert!(text.contains("its signed head must be of the run"), "{text}");
+        assert!(add(elsewhere, None).is_err());
+        std::fs::remove_file(Key::path(folder.path())).unwrap();
+        let other = Key::from_seed([9; 32]).public();
+        let text = format!("{:#}", add(RunId::SYSTEM, Some(other)).unwrap_err());
+        assert!(text.contains("signed by other keys"), "{text}");
+        add(RunId::SYSTEM, None).unwrap();
     }
 }

@@ -9,7 +9,7 @@ pub(crate) mod source;
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use hm_domain::audit::{DecisionAudit, Divergence, Proofs};
 use hm_domain::chain::{Envelope, Walk};
 use hm_domain::event::Recorded;
@@ -54,11 +54,17 @@ pub(crate) fn run(workplace: &Workplace, args: &AuditArgs) -> Result<u8> {
     let path = Path::new(&args.run);
     // A run may have the name of some file.
     if path.is_file() && (is_proof(path) || EventProof::read(path).is_ok()) {
+        refuse_in_vain(args, "the proof of one event, which brings its own head")?;
+        if let Some(head) = args.held.heads.first() {
+            bail!("--head {head} is for a run: the proof of one event brings its own head");
+        }
         return proof(workplace, path, args);
     }
     if audit_system::is_meant(&args.run) {
+        refuse_in_vain(args, "the system stream, which has no signed heads")?;
         let store = workplace.store_to_read()?;
-        return workplace.runtime.block_on(audit_system::audit(&store))?.tell(args.json);
+        let audited = audit_system::audit(&store, &args.held.heads);
+        return workplace.runtime.block_on(audited)?.tell(args.json);
     }
     let source = open(workplace, &args.run)?;
     let engine = Host::new(Limits::default())?.fingerprint();
@@ -84,6 +90,20 @@ pub(crate) fn run(workplace: &Workplace, args: &AuditArgs) -> Result<u8> {
         deeper.print();
     }
     Ok(report.exit_code(args.strict).max(deeper.exit_code(args.strict)))
+}
+
+/// Refuses what would be asked in vain of what is no run: who types it believes that it was looked at.
+fn refuse_in_vain(args: &AuditArgs, of: &str) -> Result<()> {
+    let AuditArgs { held, attest, level, .. } = args;
+    let typed = [
+        ("--anchors", !held.anchors.is_empty()),
+        ("--attest", attest.is_some()),
+        ("--level", *level > Level::Decisions),
+    ];
+    match typed.iter().find(|(_, is_typed)| *is_typed) {
+        Some((option, _)) => bail!("{option} is for a run, not for {of}: leave it out"),
+        None => Ok(()),
+    }
 }
 
 /// All of a report, as data.

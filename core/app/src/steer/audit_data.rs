@@ -9,8 +9,9 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use hm_data::{DataError, Manifest, Piece, Sampler};
 use hm_domain::audit::Divergence;
-use hm_domain::batch::{Batch, Cursor};
+use hm_domain::batch::{Batch, Cursor, DomainDraw};
 use hm_domain::event::{Event, StepRecorded};
+use hm_domain::id::Digest;
 use hm_domain::mixture::Mixture;
 use hm_domain::spec::RunSpec;
 use hm_domain::state::RunState;
@@ -31,6 +32,8 @@ pub(crate) struct DataReport {
     folder: PathBuf,
     /// Batches that were drawn again.
     batches: u64,
+    /// Those of the log.
+    batches_logged: u64,
     /// Sequences in them.
     sequences: u64,
     /// Those that are not what the log says, and files that are not.
@@ -58,7 +61,10 @@ struct Drew {
 struct Due {
     seq: u64,
     attempt: u32,
-    logged: Box<StepRecorded>,
+    step: u64,
+    /// What the log says of the batch; the rest of its event would only take memory.
+    draws: Vec<DomainDraw>,
+    batch: Digest,
     mixture: Mixture,
     sequences: u32,
     cursors: Vec<Cursor>,
@@ -87,6 +93,7 @@ pub(crate) fn audit(
     let mut waiting = Vec::new();
     fold(source, &mut |state, recorded| {
         let Event::StepRecorded(logged) = &recorded.event else { return Ok(()) };
+        report.batches_logged += 1;
         if step.is_none_or(|step| step == logged.step) {
             waiting.push(Due::of(state, recorded.seq, logged));
         }
@@ -133,10 +140,18 @@ impl DataReport {
         self.first.get_or_insert(divergence);
     }
 
+    /// Whether all of the run was drawn again.
+    pub(crate) fn is_whole(&self) -> bool {
+        self.batches == self.batches_logged
+    }
+
     pub(crate) fn print(&self) {
-        let DataReport { folder, batches, sequences, diverged, first, drew } = self;
+        let DataReport { folder, batches, batches_logged, sequences, diverged, first, drew } = self;
         println!("  data in {}: {diverged} diverged", folder.display());
-        println!("  {batches} batches drawn again, {sequences} sequences");
+        println!("  {batches} of {batches_logged} batches drawn again, {sequences} sequences");
+        if !self.is_whole() {
+            println!("  of the other steps, batches are the trainer's word");
+        }
         for Drew { attempt, step, name, shard, piece } in drew {
             let Piece { sequence, epoch, segment, document, tokens, .. } = piece;
             println!(
@@ -162,7 +177,9 @@ impl Due {
         Due {
             seq,
             attempt: state.attempt,
-            logged: Box::new(logged.clone()),
+            step: logged.step,
+            draws: logged.draws.clone(),
+            batch: logged.batch,
             mixture: state.mixture.clone(),
             sequences: state.next_sequences(),
             cursors: state.cursors.clone(),
@@ -172,7 +189,7 @@ impl Due {
 
     /// Whether the batch differs from the log's, and the pieces of documents in it if it `tells`.
     fn drawn(&self, sampler: &Sampler, tells: bool) -> Result<(Option<Divergence>, Vec<Piece>)> {
-        let Due { logged, mixture, sequences, cursors, carries, .. } = self;
+        let Due { mixture, sequences, cursors, carries, .. } = self;
         let mut pieces = Vec::new();
         let drawn = sampler.draw_at((cursors, carries), mixture, *sequences, &mut |piece| {
             if tells {
@@ -187,29 +204,28 @@ impl Due {
             }
             Err(error) => return Err(error.into()),
         };
-        Ok((self.differs(logged, &batch), pieces))
+        Ok((self.differs(&batch), pieces))
     }
 
-    fn differs(&self, logged: &StepRecorded, batch: &Batch) -> Option<Divergence> {
-        if batch.draws != logged.draws {
-            let (then, now) = (format!("{:?}", logged.draws), format!("{:?}", batch.draws));
+    fn differs(&self, batch: &Batch) -> Option<Divergence> {
+        if batch.draws != self.draws {
+            let (then, now) = (format!("{:?}", self.draws), format!("{:?}", batch.draws));
             return Some(self.diverges("cursors and quotas of the batch", then, now));
         }
         let now = batch.digest();
-        (now != logged.batch).then(|| {
-            self.diverges("digest of the batch", logged.batch.to_string(), now.to_string())
-        })
+        (now != self.batch)
+            .then(|| self.diverges("digest of the batch", self.batch.to_string(), now.to_string()))
     }
 
     fn diverges(&self, what: &str, logged: String, found: String) -> Divergence {
-        let (seq, step) = (self.seq, Some(self.logged.step));
+        let (seq, step) = (self.seq, Some(self.step));
         Divergence { seq, step, plugin: "data".to_owned(), what: what.to_owned(), logged, found }
     }
 
     fn drew(&self, spec: &RunSpec, piece: Piece) -> Drew {
         let domain = &spec.domains[piece.domain.index()];
         let shard = domain.segments[piece.segment as usize].digest.short();
-        let (attempt, step, name) = (self.attempt, self.logged.step, domain.name.clone());
+        let (attempt, step, name) = (self.attempt, self.step, domain.name.clone());
         Drew { attempt, step, name, shard, piece }
     }
 }

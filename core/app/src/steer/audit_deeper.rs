@@ -1,5 +1,6 @@
 //! What an audit asks of the world beyond the log: the prepared data, and the training itself.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
@@ -14,8 +15,12 @@ use crate::steer::audit::source::Source;
 use crate::steer::audit::{Level, Report};
 use crate::steer::audit_data::{self, DataReport};
 use crate::steer::audit_training::{self, Means, TrainingReport};
+use crate::steer::stretches::Choice;
 use crate::work::anchor::load_parent;
 use crate::workplace::Workplace;
+
+/// What the drawing of every batch shows.
+const DRAWN: [&str; 2] = ["step-recorded draws[].to", "step-recorded batch"];
 
 /// What was found beyond the log; nothing where the level does not go so deep.
 #[derive(Clone, Debug, Default, Serialize)]
@@ -24,6 +29,9 @@ pub(crate) struct Deeper {
     data: Option<DataReport>,
     #[serde(skip_serializing_if = "Option::is_none")]
     training: Option<TrainingReport>,
+    /// What is taken at its word all the same, by who said it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    word_of: Option<BTreeMap<&'static str, Vec<String>>>,
     /// Why it was not looked at, though it was asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     not_looked_at: Option<String>,
@@ -40,13 +48,22 @@ impl Deeper {
         args: &AuditArgs,
         report: &Report,
     ) -> Result<Deeper> {
-        let mut deeper = Deeper::default();
+        args.beyond.check(args.level)?;
         if args.level < Level::Data {
-            if args.beyond.step.is_some() || args.beyond.data.is_some() {
-                bail!("--step and --data are of the data: add --level data");
-            }
-            return Ok(deeper);
+            return Ok(Deeper::default());
         }
+        let mut deeper = Deeper::at(source, args, report, workplace)?;
+        deeper.word_of = Some(Report::word_but(&deeper.shown()));
+        Ok(deeper)
+    }
+
+    fn at(
+        source: &dyn Source,
+        args: &AuditArgs,
+        report: &Report,
+        workplace: &Workplace,
+    ) -> Result<Deeper> {
+        let mut deeper = Deeper::default();
         if report.exit_code(false) > 0 {
             let why = "data and training were not looked at, since the log is not in order";
             deeper.not_looked_at = Some(why.to_owned());
@@ -65,7 +82,8 @@ impl Deeper {
         if args.level < Level::Training || is_other_data {
             return Ok(deeper);
         }
-        let mut trainer = Trainer::new(&spec, &args.beyond.device.parse()?)?;
+        let mut trainer =
+            Trainer::new(&spec, &args.beyond.device.as_deref().unwrap_or("cpu").parse()?)?;
         let weights = args.beyond.weights.as_deref();
         let without_first = without_first(workplace, (&first.event, &spec), weights, &mut trainer)?;
         let checkpoints = workplace.checkpoints_of(source.run());
@@ -73,7 +91,8 @@ impl Deeper {
         let means = Means { trainer, prepared, checkpoints, without_first };
         let begun = RunState::start(&first.event)?;
         let begun = (&begun, started, &spec);
-        deeper.training = Some(audit_training::audit(source, begun, means, args.beyond.segments)?);
+        let choice = args.beyond.segments.unwrap_or(Choice::All);
+        deeper.training = Some(audit_training::audit(source, begun, means, choice)?);
         Ok(deeper)
     }
 
@@ -81,12 +100,25 @@ impl Deeper {
     pub(crate) fn verdict(&self, verdict: &'static str) -> &'static str {
         let diverged = self.data.as_ref().is_some_and(|data| data.diverged > 0)
             || self.training.as_ref().is_some_and(|training| training.diverged > 0);
+        let in_part = self.data.as_ref().is_some_and(|data| !data.is_whole());
         match &self.training {
             _ if diverged => "diverged",
             Some(training) if !training.exact => "within bounds",
             Some(training) if !training.is_whole() => "not provable in part",
+            _ if in_part => "not provable in part",
             _ => verdict,
         }
+    }
+
+    /// Facts of the log that were found to be so, in every event that has them.
+    fn shown(&self) -> Vec<&'static str> {
+        let is_drawn = |data: &DataReport| data.is_whole() && data.diverged == 0;
+        let mut shown = match self.data.as_ref().is_some_and(is_drawn) {
+            true => DRAWN.to_vec(),
+            false => Vec::new(),
+        };
+        shown.extend(self.training.iter().flat_map(TrainingReport::shown));
+        shown
     }
 
     /// 1 when something diverged (with `strict`: or was not proved), else 0.
@@ -99,6 +131,7 @@ impl Deeper {
         self.not_looked_at.iter().for_each(|why| println!("  {why}"));
         self.data.iter().for_each(DataReport::print);
         self.training.iter().for_each(TrainingReport::print);
+        self.word_of.iter().for_each(Report::print_word_of);
     }
 }
 

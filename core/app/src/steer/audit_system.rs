@@ -8,10 +8,14 @@ use hm_domain::id::{Digest, RunId};
 use hm_store::{PluginRow, Store, StoreError};
 use serde::Serialize;
 
+use crate::prove::anchors::Head;
 use crate::terminal;
 
 /// What the system stream is called where a run's name stands.
 const NAME: &str = "system";
+
+/// What nothing in the stream ties to anything else.
+const WORD_OF: &str = "who installed a plugin, when, and in which order";
 
 /// What was found.
 #[derive(Debug, Serialize)]
@@ -19,6 +23,10 @@ pub(crate) struct SystemReport {
     verdict: &'static str,
     events: u64,
     plugins: u64,
+    /// Where it stands.
+    head: Option<Head>,
+    /// What it takes at its word.
+    word_of: &'static str,
     /// What does not hold, in sentences.
     faults: Vec<String>,
 }
@@ -36,6 +44,10 @@ impl SystemReport {
         } else {
             println!("audit of the system stream: {}", self.verdict);
             println!("  {} events, {} plugins installed", self.events, self.plugins);
+            if let Some(head) = self.head {
+                println!("  head: {head}");
+            }
+            println!("  taken at its word: {}", self.word_of);
             self.faults.iter().for_each(|fault| println!("  {}", terminal::line(fault)));
         }
         Ok(u8::from(!self.faults.is_empty()))
@@ -43,13 +55,21 @@ impl SystemReport {
 }
 
 /// Walks the chain, decodes every event, and holds the table of plugins against them, both ways.
-pub(crate) async fn audit(store: &Store) -> Result<SystemReport> {
+///
+/// Who has the database can make the whole stream anew: `heads` that were written down tell.
+pub(crate) async fn audit(store: &Store, heads: &[Head]) -> Result<SystemReport> {
     let chain = store.verify_chain(RunId::SYSTEM).await.context("the chain cannot be read")?;
     let mut faults = Vec::new();
     let mut installed = BTreeMap::new();
     match chain.broken {
         Some((seq, why)) => faults.push(format!("seq {seq}: {why}")),
         None => installed = events(store, &mut faults).await?,
+    }
+    for head in heads {
+        let found = store.read_raw(RunId::SYSTEM, head.seq, 1).await?;
+        if !found.iter().any(|stored| (stored.envelope.seq, stored.hash) == (head.seq, head.hash)) {
+            faults.push(format!("seq {}: the stream does not pass through head {head}", head.seq));
+        }
     }
     let rows = store.plugins().await?;
     for row in &rows {
@@ -63,7 +83,10 @@ pub(crate) async fn audit(store: &Store) -> Result<SystemReport> {
         held_against(store, *digest, event, rows.get(digest), &mut faults).await?;
     }
     let verdict = if faults.is_empty() { "unbroken" } else { "diverged" };
-    Ok(SystemReport { verdict, events: chain.events, plugins: installed.len() as u64, faults })
+    let stands = store.head(RunId::SYSTEM).await?;
+    let head = stands.next_seq.checked_sub(1).map(|seq| Head { seq, hash: stands.chain });
+    let (events, plugins) = (chain.events, installed.len() as u64);
+    Ok(SystemReport { verdict, events, plugins, head, word_of: WORD_OF, faults })
 }
 
 fn called(row: &PluginRow) -> String {

@@ -2,19 +2,24 @@
 //! logged verdicts, and held against the log.
 //!
 //! On the CPU losses, norms, validations and the checkpoint at a stretch's end are compared to the bit. What
-//! a GPU trained is compared within bounds, and never called proved.
+//! a GPU trained is compared within bounds, and never called proved. Where another machine took the run up
+//! in the middle of a stretch, that stretch ends there: from the weights that its checkpoint holds nobody
+//! comes to those that the other went on with.
+
+mod machines;
 
 use std::path::PathBuf;
 
 use anyhow::{Result, bail};
 use hm_data::Sampler;
 use hm_domain::audit::Divergence;
-use hm_domain::event::{Event, Recorded, RunStarted};
+use hm_domain::event::{Environment, Event, Recorded, RunResumed, RunStarted};
 use hm_domain::spec::RunSpec;
 use hm_domain::state::RunState;
 use hm_train::Trainer;
 use serde::Serialize;
 
+use self::machines::{other_machines, why_left};
 use crate::progress::Steady;
 use crate::steer::audit::source::Source;
 use crate::steer::audit_data::{prepared_for, print_divergence};
@@ -27,12 +32,24 @@ use crate::work::validation::validate_again;
 /// stretch later: what their sums round away grows with every update.
 const DIFFERENCE_MAX: f64 = 0.02;
 
+/// What training every step again to the bit shows.
+const TRAINED: [&str; 8] = [
+    "step-recorded pre_step.losses[].loss_sum",
+    "step-recorded pre_step.losses[].loss_square_sum",
+    "step-recorded pre_step.gradient_norm",
+    "step-recorded pre_step.nonfinite_count",
+    "validation-recorded losses[].loss_sum",
+    "validation-recorded losses[].loss_square_sum",
+    "weights-measured kinds[].std",
+    "weights-measured kinds[].norm",
+];
+
 /// What was found of the training.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub(crate) struct TrainingReport {
     /// What was asked for; the same text asks for it again.
     stretches: String,
-    /// Whether all was compared to the bit; else within bounds.
+    /// Whether all that was trained again was compared to the bit; else within bounds.
     pub(crate) exact: bool,
     /// Steps trained again.
     steps: u64,
@@ -40,6 +57,9 @@ pub(crate) struct TrainingReport {
     steps_logged: u64,
     /// Validations made again.
     validations: u64,
+    /// Validations of the log.
+    #[serde(skip)]
+    validations_logged: u64,
     /// Checkpoints whose digest came out again.
     checkpoints: u64,
     /// Largest relative difference.
@@ -48,7 +68,7 @@ pub(crate) struct TrainingReport {
     pub(crate) diverged: u64,
     first: Option<Divergence>,
     not_covered: Vec<NotCovered>,
-    /// How the machine that trained differs from this one, where that may matter.
+    /// How the machines that trained differ from this one, where that may matter.
     other_machine: Option<String>,
 }
 
@@ -81,10 +101,13 @@ pub(crate) fn audit(
     means: Means,
     choice: Choice,
 ) -> Result<TrainingReport> {
-    let (mut marks, mut steps_logged) = (Vec::new(), 0);
+    let (mut marks, mut steps_logged, mut validations_logged) = (Vec::new(), 0, 0);
+    let mut environments = vec![started.environment.clone()];
     let end = fold(source, &mut |_, recorded| {
         match &recorded.event {
             Event::StepRecorded(_) => steps_logged += 1,
+            Event::ValidationRecorded(_) => validations_logged += 1,
+            Event::RunResumed(resumed) => environments.push(resumed.environment.clone()),
             Event::CheckpointSaved(saved) => marks.push(Mark::Saved(saved.clone())),
             Event::RolledBack(rolled) => {
                 let (seq, step, to) = (recorded.seq, rolled.step, rolled.checkpoint.clone());
@@ -99,27 +122,36 @@ pub(crate) fn audit(
     let sampler = Sampler::open(&folder, spec.seed, spec.model.sequence_length)?;
     let can_begin = |stretch: &Stretch| means.why_not(stretch).is_none();
     let chosen = choice.of(&stretches, &can_begin);
-    let exact =
-        means.trainer.is_exact() && started.environment.device == means.trainer.device_name();
     let report = TrainingReport {
         stretches: choice.to_string(),
-        exact,
+        exact: means.trainer.is_exact(),
         steps: 0,
         steps_logged,
         validations: 0,
+        validations_logged,
         checkpoints: 0,
         difference_max: 0.0,
         diverged: 0,
         first: None,
         not_covered: Vec::new(),
-        other_machine: other_machine(started, &means.trainer),
+        other_machine: other_machines(&environments, &means.trainer),
     };
     let chosen_steps = stretches.iter().zip(&chosen).filter(|(_, chosen)| **chosen);
     let total = chosen_steps.map(|(stretch, _)| stretch.steps.1 - stretch.steps.0).sum();
     let progress = Steady::new(total, "training again");
     let waiting = stretches.into_iter().zip(chosen).rev().collect();
-    let mut work =
-        Work { means, sampler, report, waiting, at: None, trained: None, returned: None, progress };
+    let mut work = Work {
+        means,
+        sampler,
+        report,
+        waiting,
+        at: None,
+        trained: None,
+        returned: None,
+        environment: started.environment.clone(),
+        is_near: false,
+        progress,
+    };
     work.begin_where_due(0, first)?;
     fold(source, &mut |state, recorded| work.see(spec, state, recorded))?;
     work.progress.finish();
@@ -148,6 +180,10 @@ struct Work {
     trained: Option<u64>,
     /// Seq of the event just seen, if by that the run went back.
     returned: Option<u64>,
+    /// What trained the steps of the log here.
+    environment: Environment,
+    /// Whether the trainer's weights have been trained on from some checkpoint, and not to the bit.
+    is_near: bool,
     progress: Steady,
 }
 
@@ -164,14 +200,18 @@ impl Work {
         match recorded.event {
             Event::CheckpointBegun(_) => return self.begin_where_due(recorded.seq, state),
             Event::RolledBack(_) => self.returned = Some(recorded.seq),
+            Event::RunResumed(ref resumed) => self.take_up(resumed),
             _ => {}
         }
+        let is_exact = self.is_exact();
         let Some((_, caught_up)) = &mut self.at else { return Ok(()) };
         match &recorded.event {
             Event::StepRecorded(step) => {
                 let trainer = &mut self.means.trainer;
                 train_again(state, step, trainer, &mut self.sampler, caught_up)?;
                 self.report.steps += 1;
+                self.report.exact &= is_exact;
+                self.is_near |= !is_exact;
                 self.progress.at(self.report.steps);
             }
             Event::ValidationRecorded(logged) => {
@@ -183,11 +223,28 @@ impl Work {
         self.judge(recorded.seq)
     }
 
+    /// Whether what the log has here must come out to the bit.
+    fn is_exact(&self) -> bool {
+        let is_same = self.environment.device == self.means.trainer.device_name();
+        self.means.trainer.is_exact() && is_same && !self.is_near
+    }
+
+    /// Another worker took the run up. Leaves the stretch where that went on with weights of its own.
+    fn take_up(&mut self, resumed: &RunResumed) {
+        let why = why_left((&self.environment, self.is_exact()), resumed);
+        self.environment = resumed.environment.clone();
+        let Some(why) = why else { return };
+        if let Some((stretch, _)) = self.at.take() {
+            let (from, to) = (resumed.step, stretch.steps.1);
+            self.report.not_covered.push(NotCovered { from, to, why });
+        }
+    }
+
     /// Leaves a stretch that is not as the log has it: what follows would only follow from that.
     fn judge(&mut self, seq: u64) -> Result<()> {
         let Some((_, caught_up)) = &self.at else { return Ok(()) };
         self.report.difference_max = self.report.difference_max.max(caught_up.difference_max);
-        let is_within = !self.report.exact && caught_up.difference_max <= DIFFERENCE_MAX;
+        let is_within = !self.is_exact() && caught_up.difference_max <= DIFFERENCE_MAX;
         let Some(apart) = caught_up.disagreement.clone().filter(|_| !is_within) else {
             return Ok(());
         };
@@ -200,7 +257,7 @@ impl Work {
     fn end(&mut self, state: &RunState) -> Result<()> {
         let Some((stretch, _)) = self.at.take() else { return Ok(()) };
         let Some(saved) = &stretch.to else { return Ok(()) };
-        if self.report.exact {
+        if self.is_exact() {
             let found = self.means.trainer.content_digest(&state.checkpoint_state())?;
             if found != saved.digest {
                 let (logged, found) = (saved.digest.to_string(), found.to_string());
@@ -249,6 +306,7 @@ impl Work {
         // The first weights are there: nothing has been trained before.
         let Some(saved) = &stretch.from else { return Ok(true) };
         let path = self.means.checkpoints.join(&saved.folder);
+        self.is_near = false;
         match self.means.trainer.load(&path, saved.digest) {
             Ok(content) if stretch.is_return || content == state.checkpoint_state() => Ok(true),
             Ok(content) => {
@@ -280,6 +338,15 @@ impl TrainingReport {
         self.steps == self.steps_logged
     }
 
+    /// Facts of the log that came out again, in every event that has them.
+    pub(crate) fn shown(&self) -> &'static [&'static str] {
+        let is_proved = self.exact && self.is_whole() && self.diverged == 0;
+        match is_proved && self.validations == self.validations_logged {
+            true => &TRAINED,
+            false => &[],
+        }
+    }
+
     pub(crate) fn print(&self) {
         let TrainingReport { stretches, steps, steps_logged, validations, checkpoints, .. } = self;
         let how = match (self.diverged, self.exact) {
@@ -304,20 +371,4 @@ impl TrainingReport {
         self.other_machine.iter().for_each(|apart| println!("  {apart}"));
         self.first.iter().for_each(print_divergence);
     }
-}
-
-/// What of the machine that began the run may give other bits than this one.
-fn other_machine(started: &RunStarted, trainer: &Trainer) -> Option<String> {
-    let (then, now) = (&started.environment, hm_train::fingerprint());
-    let pairs = [
-        ("device", then.device.as_str(), trainer.device_name()),
-        ("processor", &then.processor, &now.processor),
-        ("instruction set", &then.instruction_set, &now.instruction_set),
-        ("C library", &then.c_library, &now.c_library),
-    ];
-    let apart = pairs.iter().filter(|(_, then, now)| then != now);
-    let apart: Vec<String> =
-        apart.map(|(what, then, now)| format!("{what} {now} here, {then} then")).collect();
-    (!apart.is_empty())
-        .then(|| format!("another machine, which may come to other bits: {}", apart.join("; ")))
 }

@@ -55,7 +55,8 @@ pub(crate) fn show(workplace: &Workplace, run: &str, is_json: bool) -> Result<u8
                 store.newest_mixture(id).await?,
             ))
         })?;
-    let checkpoint = checkpoints.first();
+    // The one that the run goes on from: no rollback has left it behind.
+    let checkpoint = checkpoints.iter().find(|row| row["abandoned"] != true);
     if is_json {
         let mut whole = with_worker(&row, &worker)?;
         let more = json!({

@@ -124,7 +124,8 @@ async fn stop(
     // Looked at before it is taken: a worker of another host may have lost its connection for a moment,
     // and would find the run taken from it.
     let mut state = fold(store, id, None).await?;
-    let at_stake = match unsaved_steps(&state) {
+    let first = first_step(store, id).await?;
+    let at_stake = match unsaved_steps(&state, first) {
         Some(steps) => Some((steps, "without them")),
         None => damage(data_dir, id, &state).await?.map(|damage| (damage, "all the same")),
     };
@@ -172,17 +173,23 @@ async fn stop(
     appended?;
     let what = match at_stake {
         Some((what, _)) => format!("{what}; what no checkpoint holds is lost"),
-        None if step == 0 => "it had trained no step".to_owned(),
+        None if step == first => "it had trained no step".to_owned(),
         None => "its newest checkpoint holds every step".to_owned(),
     };
     Ok(Fate::Done(number, format!("ended at step {step}; no worker held it, and {what}")))
 }
 
 /// The steps that the log holds and no checkpoint on record, in the beginning of a sentence.
-fn unsaved_steps(state: &RunState) -> Option<String> {
-    let saved = state.checkpoint.as_ref().map_or(0, |saved| saved.step);
+fn unsaved_steps(state: &RunState, first: u64) -> Option<String> {
+    let saved = state.checkpoint.as_ref().map_or(first, |saved| saved.step);
     let last = state.next_step.checked_sub(1).filter(|last| *last >= saved)?;
     Some(format!("steps {saved} to {last} are in no checkpoint"))
+}
+
+/// The first step that the run trains itself: a fork's parent has trained those before.
+async fn first_step(store: &Store, id: RunId) -> Result<u64> {
+    let first = store.read(id, 0, 1).await?;
+    Ok(RunState::start(&first.first().context("the run has no events")?.event)?.next_step)
 }
 
 /// Why the newest checkpoint on record is none that this machine holds whole, if so. Where the run was

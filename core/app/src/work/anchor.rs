@@ -10,7 +10,7 @@ use hm_domain::attempt::{ReturnPoint, way};
 use hm_domain::event::*;
 use hm_domain::id::{Digest, RunId};
 use hm_domain::state::RunState;
-use hm_store::Store;
+use hm_store::{Store, StoredEvent};
 use hm_train::Trainer;
 use serde_json::Value;
 use tokio::runtime::Handle;
@@ -104,7 +104,7 @@ impl Anchor {
                 continue;
             }
             let point = return_point(runtime, store, id, (*seq, saved), &folder)?;
-            let found = point.and_then(|(point, before)| {
+            let found = point.and_then(|Vouched { point, before, .. }| {
                 let state = RunState::from_snapshot(&point.state);
                 state.map(|state| (state, before)).map_err(|error| error.to_string())
             });
@@ -130,27 +130,47 @@ impl Anchor {
     }
 }
 
-/// The checkpoint in `folder` as a place to go back to, and the hash of the event before its begin. The
-/// weights are not looked at.
+/// A place to go back to that the log vouches for.
+pub(crate) struct Vouched {
+    pub(crate) point: ReturnPoint,
+    /// Hash of the event before its begin.
+    pub(crate) before: Digest,
+    /// Hash of the event that it was saved by.
+    pub(crate) hash: Digest,
+}
+
+/// The checkpoint in `folder` as a place to go back to, if the log says of it what is on record: a row can
+/// be changed, and whoever believed one would go on from weights that nobody trained. The weights are not
+/// looked at.
 pub(crate) fn return_point(
     runtime: &Handle,
     store: &Store,
     id: RunId,
     (seq, saved): (u64, &CheckpointSaved),
     folder: &Path,
-) -> Result<Result<(ReturnPoint, Digest), String>> {
-    let stored = wait_for(runtime, store.read_raw(id, saved.begun, 1))?;
-    let Some(stored) = stored.first() else {
-        return Ok(Err(format!("there is no event {}", saved.begun)));
+) -> Result<Result<Vouched, String>> {
+    let event = |seq| -> Result<Result<(StoredEvent, Event), String>> {
+        let stored = wait_for(runtime, store.read_raw(id, seq, 1))?.into_iter().next();
+        let Some(stored) = stored else { return Ok(Err(format!("there is no event {seq}"))) };
+        let said = stored.decode().map_err(|error| format!("event {seq}: {error}"));
+        Ok(said.map(|recorded| (stored, recorded.event)))
     };
-    let Event::CheckpointBegun(begun) = stored.decode()?.event else {
-        return Ok(Err(format!("event {} begins no checkpoint", saved.begun)));
+    let vouched = |(by, saves): (StoredEvent, Event), (stored, begins): (StoredEvent, Event)| {
+        if saves != Event::CheckpointSaved(saved.clone()) {
+            return Err(format!(
+                "event {seq} of run {id} saves another checkpoint than is on record: rebuild it with `hm db \
+                 rebuild`"
+            ));
+        }
+        let Event::CheckpointBegun(CheckpointBegun { state: digest, .. }) = begins else {
+            return Err(format!("event {} begins no checkpoint", saved.begun));
+        };
+        let state = run_states::kept(folder, digest)?;
+        let point = ReturnPoint { seq, saved: saved.clone(), digest, state };
+        Ok(Vouched { point, before: stored.prev_hash, hash: by.hash })
     };
-    let kept = run_states::kept(folder, begun.state);
-    Ok(kept.map(|state| {
-        let point = ReturnPoint { seq, saved: saved.clone(), digest: begun.state, state };
-        (point, stored.prev_hash)
-    }))
+    let (by, begun) = (event(seq)?, event(saved.begun)?);
+    Ok(by.and_then(|by| vouched(by, begun?)))
 }
 
 /// A fork without a checkpoint of its own begins with its parent's.

@@ -242,23 +242,47 @@ impl Checkpoints {
     }
 }
 
-/// Which of the checkpoints `named` are milestones: of each attempt the first at or after each multiple of
-/// `every` steps, which may itself have passed without one.
+/// Which of the checkpoints `named`, in whatever order, are milestones: of each attempt the first at or after
+/// each multiple of `every` steps, which may itself have passed without one.
 fn milestones(named: &[CheckpointSaved], every: u64) -> Vec<bool> {
-    let mut passed: BTreeMap<&str, u64> = BTreeMap::new();
-    let mut milestones = Vec::new();
-    for CheckpointSaved { step, folder, .. } in named {
-        let attempt = folder.split('-').next().unwrap_or_default();
-        let passed = passed.entry(attempt).or_default();
-        let multiple = step.checked_div(every).unwrap_or(0);
-        milestones.push(multiple > *passed);
-        *passed = multiple.max(*passed);
+    fn attempt(saved: &CheckpointSaved) -> Option<&str> {
+        saved.folder.split('-').next()
     }
-    milestones
+    let multiple = |saved: &CheckpointSaved| saved.step.checked_div(every).unwrap_or(0);
+    let is_first = |saved: &CheckpointSaved| {
+        !named.iter().any(|other| {
+            attempt(other) == attempt(saved)
+                && other.step < saved.step
+                && multiple(other) == multiple(saved)
+        })
+    };
+    named.iter().map(|saved| multiple(saved) > 0 && is_first(saved)).collect()
 }
 
 /// Whether a checkpoint could not be saved since there was no room for it.
 pub(crate) fn has_no_room(error: &TrainError) -> bool {
     use std::io::ErrorKind::{QuotaExceeded, StorageFull};
     matches!(error, TrainError::File { reason, .. } if matches!(reason.kind(), StorageFull | QuotaExceeded))
+}
+
+#[cfg(test)]
+mod tests {
+    use hm_domain::id::Digest;
+
+    use super::*;
+
+    #[test]
+    fn milestone_that_a_run_has_gone_back_to_is_one_still() {
+        let saved = |attempt: u32, step: u64| {
+            let digest = Digest::of(&step.to_le_bytes());
+            let folder = hm_domain::checkpoint::folder_name(attempt, step, &digest);
+            CheckpointSaved { step, begun: 0, digest, folder, bytes: 1 }
+        };
+        let named = [saved(0, 40), saved(0, 60), saved(0, 85), saved(0, 120), saved(1, 90)];
+        assert_eq!(milestones(&named, 40), [true, false, true, true, true]);
+        assert_eq!(milestones(&named, 0), [false; 5]);
+        // The one that it has gone back to counts as the newest.
+        let gone_back = [saved(0, 40), saved(0, 120), saved(0, 85)];
+        assert_eq!(milestones(&gone_back, 40), [true; 3]);
+    }
 }

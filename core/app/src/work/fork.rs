@@ -1,10 +1,10 @@
 //! `hm runs fork`: a new run that shares another's past up to one of its checkpoints. It is begun here,
 //! with a first checkpoint of its own, and trained by `hm train` like any other.
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Result, bail};
 use hm_data::Prepared;
 use hm_domain::attempt::forked;
-use hm_domain::event::{Event, Parent};
+use hm_domain::event::Parent;
 use hm_domain::id::RunId;
 use hm_store::{Namesakes, Store};
 
@@ -16,7 +16,7 @@ use crate::run_file::resolve::{Known, resolve};
 use crate::run_file::settings::Lookup;
 use crate::run_file::typed_again::typed_beside;
 use crate::work::admit::{self, Admitted};
-use crate::work::anchor::{on_record, return_point};
+use crate::work::anchor::{Vouched, on_record, return_point};
 use crate::work::rollback::others;
 use crate::work::worker::{Means, Worker};
 use crate::workplace::Workplace;
@@ -39,23 +39,24 @@ pub(crate) fn fork(workplace: &Workplace, args: &ForkArgs) -> Result<u8> {
     let means = Means { registry, devices, peak_tflops: None, copies };
     let worker = Worker::new(workplace, &store, &spec, (&folder, None), means, interrupt)?;
     let mut run = worker.start(&spec, first.mixture, Some(parent), Namesakes::Refused)?;
-    let unsaved = run.checkpoint(&[])?;
-    run.journal.close()?;
+    let begun = run.id;
+    let unsaved = run.checkpoint(&[]);
+    let unsaved = run.give_back(unsaved)?;
     let name = &spec.name;
     if let Some(error) = unsaved {
         bail!(
             "run `{name}` ({}) is begun, but its first checkpoint could not be saved: {error}; until `hm \
              train` has saved one it needs its parent's",
-            run.id
+            begun
         );
     }
     if args.file.json {
         println!(
             "{}",
-            serde_json::json!({ "run": run.id, "name": name, "parent": id, "step": args.at })
+            serde_json::json!({ "run": begun, "name": name, "parent": id, "step": args.at })
         );
     } else {
-        println!("run {name} ({}) is begun, from step {} of run {id}", run.id, args.at);
+        println!("run {name} ({}) is begun, from step {} of run {id}", begun, args.at);
         let config = args.file.config.display().to_string();
         let sets = args.file.sets.iter().flat_map(|set| ["--set", set]);
         let words: Vec<&str> = ["train", "-c", &config].into_iter().chain(sets).collect();
@@ -79,17 +80,9 @@ fn parent(workplace: &Workplace, store: &Store, run: RunId, step: u64) -> Result
             Err(reason) => {
                 refused = format!("the checkpoint of step {step} cannot be forked from: {reason}");
             }
-            Ok((point, _)) => {
-                let stored = workplace.runtime.block_on(store.read_raw(run, *seq, 1))?;
-                let stored = stored.first().with_context(|| format!("there is no event {seq}"))?;
-                if stored.decode()?.event != Event::CheckpointSaved(saved.clone()) {
-                    bail!(
-                        "event {seq} of run {run} saves another checkpoint than is on record: rebuild it with \
-                         `hm db rebuild`"
-                    );
-                }
-                let (hash, checkpoint, state) = (stored.hash, saved.clone(), point.state);
-                return Ok(Parent { run, seq: *seq, hash, checkpoint, state });
+            Ok(Vouched { point, hash, .. }) => {
+                let (seq, checkpoint, state) = (point.seq, point.saved, point.state);
+                return Ok(Parent { run, seq, hash, checkpoint, state });
             }
         }
     }

@@ -11,6 +11,8 @@ use hm_store::{Store, StoredCommand};
 
 /// How often the inbox table is read.
 const POLL_INTERVAL: Duration = Duration::from_millis(200);
+/// How long a run that begins waits for its first look into the inbox.
+const FIRST_PATIENCE: Duration = Duration::from_secs(5);
 
 /// What lies in the inbox. Everything is answered, so also what is no wish.
 #[derive(Clone, Debug, PartialEq)]
@@ -50,6 +52,8 @@ struct Shared {
     waiting: Mutex<VecDeque<Wish>>,
     arrived: Condvar,
     closed: AtomicBool,
+    /// Whether the table has been read at all.
+    was_read: AtomicBool,
 }
 
 /// The run loop's end of the inbox.
@@ -70,6 +74,7 @@ impl Inbox {
                     Ok(commands) => {
                         let new = commands.into_iter().filter(|stored| taken.insert(stored.id));
                         filler.waiting.lock().expect("no panic").extend(new.map(Wish::from));
+                        filler.was_read.store(true, Ordering::Relaxed);
                         filler.arrived.notify_all();
                     }
                     Err(error) => tracing::debug!("inbox not readable now: {error}"),
@@ -78,6 +83,18 @@ impl Inbox {
             }
         });
         Inbox { shared }
+    }
+
+    /// Waits until what lay there before this worker came has arrived: a run that has nothing left to train
+    /// would end over it. Not for ever, where the table cannot be read.
+    pub(crate) fn wait_for_first(&self) {
+        let waiting = self.shared.waiting.lock().expect("no panic");
+        let unread = |_: &mut VecDeque<Wish>| !self.shared.was_read.load(Ordering::Relaxed);
+        let _ = self
+            .shared
+            .arrived
+            .wait_timeout_while(waiting, FIRST_PATIENCE, unread)
+            .expect("no panic");
     }
 
     /// All that has arrived, in order.

@@ -68,7 +68,7 @@ impl KeptStates {
         let mut states = BTreeMap::new();
         for (id, binding) in state.bindings.iter().filter(|(_, binding)| binding.live) {
             let plugin = &binding.facts.plugin;
-            registry.load(plugin)?;
+            registry.load_as_bound(&binding.facts)?;
             let kept = self.open.remove(id);
             let Kept { state, calls } =
                 kept.with_context(|| format!("binding {id} has no kept state"))?;

@@ -2,8 +2,9 @@
 
 use anyhow::{Context, Result, anyhow, bail};
 use hm_domain::command::Candidate;
+use hm_domain::event::BindingChanged;
 use hm_domain::id::Digest;
-use hm_domain::plugin::Plugins as _;
+use hm_domain::plugin::{Limits, Plugins as _};
 use hm_domain::settings::shown;
 use hm_host::Host;
 use hm_store::{PluginRow, Store, StoreError};
@@ -99,6 +100,21 @@ impl Registry {
         })
     }
 
+    /// Makes a bound plugin ready to be called on under the limits that its binding records: an audit
+    /// executes every call under those.
+    pub(crate) fn load_as_bound(&self, bound: &BindingChanged) -> Result<()> {
+        let apart = other_limits(&bound.limits, self.host.limits())?;
+        if !apart.is_empty() {
+            bail!(
+                "plugin {} was bound under other limits ({}) by `hm` of another version: train with that one, or \
+                 fork the run without this plugin and bind it anew",
+                bound.description.name,
+                apart.join(", ")
+            );
+        }
+        self.load(&bound.plugin)
+    }
+
     /// Compiles an installed plugin, once per process.
     pub(crate) fn load(&self, digest: &Digest) -> Result<()> {
         if self.host.is_loaded(digest) {
@@ -112,5 +128,27 @@ impl Registry {
         }
         self.host.load(&wasm).with_context(|| format!("plugin {digest} does not load"))?;
         Ok(())
+    }
+}
+
+/// What is limited otherwise now than then.
+fn other_limits(then: &Limits, now: &Limits) -> Result<Vec<String>> {
+    let (then, now) = (serde_json::to_value(then)?, serde_json::to_value(now)?);
+    let limits = now.as_object().into_iter().flatten();
+    let apart = limits.filter(|(name, value)| then[name.as_str()] != **value);
+    Ok(apart.map(|(name, value)| format!("{name} {} then, {value} here", then[name])).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn limits_that_differ_are_named_with_both_values() {
+        let then = Limits::default();
+        assert_eq!(other_limits(&then, &then).unwrap(), Vec::<String>::new());
+        let now = Limits { fuel: then.fuel + 1, ..then.clone() };
+        let said = format!("fuel {} then, {} here", then.fuel, now.fuel);
+        assert_eq!(other_limits(&then, &now).unwrap(), [said]);
     }
 }

@@ -16,7 +16,7 @@ use hm_train::Trainer;
 
 use crate::interrupt::{Interrupt, Interrupted};
 use crate::progress::Steady;
-use crate::work::anchor::Anchor;
+use crate::work::anchor::{Anchor, OnRecord};
 use crate::work::checkpoints::{Checkpoints, TakenUp};
 use crate::work::kept_states::KeptStates;
 use crate::work::run_states;
@@ -57,6 +57,7 @@ pub(crate) fn catch_up(
     let mut state = anchor.state.clone();
     let mut kept = KeptStates::of(&state);
     let passed_over = std::mem::take(&mut anchor.passed_over);
+    let mut believed = Believed::of(anchor.taken_up.as_ref(), &passed_over);
     let folded_from = state.next_seq;
     let mut caught_up = CaughtUp { passed_over, folded_from, ..CaughtUp::default() };
     let trained_from = match &anchor.taken_up {
@@ -100,11 +101,7 @@ pub(crate) fn catch_up(
                         checkpoints.save_again(&saved, at, trainer, &mut caught_up);
                     }
                 }
-                Event::CheckpointSaved(saved) => {
-                    if let Some(taken_up) = &anchor.taken_up {
-                        taken_up.must_be(seq, saved)?;
-                    }
-                }
+                Event::CheckpointSaved(saved) => believed.hold(seq, saved)?,
                 _ => {}
             }
             kept.fold(&state, &recorded.event);
@@ -118,14 +115,7 @@ pub(crate) fn catch_up(
         }
     }
     progress.finish();
-    if caught_up.checkpoint.is_none()
-        && let Some(taken_up) = &anchor.taken_up
-    {
-        bail!(
-            "the log does not begin checkpoint {}: rebuild what is on record with `hm db rebuild`",
-            taken_up.saved.folder
-        );
-    }
+    believed.must_be_met(caught_up.checkpoint)?;
     Ok((state, kept, caught_up))
 }
 
@@ -168,13 +158,58 @@ fn restore_state(folder: &Path, begun: &CheckpointBegun, state: &[u8]) {
     }
 }
 
-impl TakenUp {
-    /// What the log says at its place must be what is on record.
-    fn must_be(&self, seq: u64, saved: &CheckpointSaved) -> Result<()> {
-        if self.seq == seq && self.saved != *saved {
-            bail!("the log names no such checkpoint here: rebuild it with `hm db rebuild`");
+/// What was believed of the checkpoints on record before the log was read: a row can be changed.
+struct Believed {
+    /// The one that was taken up, with its seq.
+    taken_up: Option<OnRecord>,
+    /// Whether the log has named that.
+    is_met: bool,
+    /// Those passed over that the log has not named yet.
+    unmet: Vec<PassedOver>,
+}
+
+impl Believed {
+    fn of(taken_up: Option<&TakenUp>, passed_over: &[PassedOver]) -> Believed {
+        let taken_up = taken_up.map(|TakenUp { seq, saved, .. }| (*seq, saved.clone()));
+        Believed { is_met: taken_up.is_none(), taken_up, unmet: passed_over.to_vec() }
+    }
+
+    /// What the log says must be what was believed, at its place or of what was begun there.
+    fn hold(&mut self, seq: u64, saved: &CheckpointSaved) -> Result<()> {
+        self.unmet.retain(|over| (over.step, over.checkpoint) != (saved.step, saved.digest));
+        let Some((at, believed)) = &self.taken_up else { return Ok(()) };
+        if *at != seq && believed.begun != saved.begun {
+            return Ok(());
         }
+        if (*at, believed) != (seq, saved) {
+            bail!(
+                "event {seq} saves another checkpoint than {} on record: rebuild it with `hm db rebuild`",
+                believed.folder
+            );
+        }
+        self.is_met = true;
         Ok(())
+    }
+
+    /// The log is read: all that was believed must stand in it. `begun` is the checkpoint whose begin it
+    /// came to.
+    fn must_be_met(&self, begun: Option<Digest>) -> Result<()> {
+        let rebuild = "rebuild what is on record with `hm db rebuild`";
+        match (&self.taken_up, self.unmet.first()) {
+            (Some((_, saved)), _) if begun.is_none() => {
+                bail!("the log does not begin checkpoint {}: {rebuild}", saved.folder)
+            }
+            (Some((seq, saved)), _) if !self.is_met => {
+                bail!("no event {seq} of the log saves checkpoint {}: {rebuild}", saved.folder)
+            }
+            (_, Some(PassedOver { step, checkpoint, .. })) => {
+                bail!(
+                    "the log saves no checkpoint {} of step {step}: {rebuild}",
+                    checkpoint.short()
+                )
+            }
+            _ => Ok(()),
+        }
     }
 }
 

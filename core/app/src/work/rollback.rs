@@ -12,14 +12,15 @@ use hm_domain::id::{BindingId, Digest};
 use hm_domain::state::RunState;
 
 use crate::runtime::wait_for;
-use crate::work::anchor::{OnRecord, on_record, return_point};
+use crate::work::anchor::{OnRecord, Vouched, on_record, return_point};
 use crate::work::run_loop::Run;
 
 impl Run {
     /// Answers a wish to go back, and goes back if it can be obeyed; why not, if it is refused.
     pub(crate) fn go_back(&mut self, asked: &Asked) -> Result<Option<String>> {
-        // It may be the one that is asked for. If it is of no use, going back is what helps.
-        self.wait_for_checkpoint()?;
+        // It may be the one that is asked for. If it is of no use, going back is what helps: the run ends
+        // for it only where it cannot.
+        let broken = self.wait_for_checkpoint()?.or(self.broken.take());
         let point = match &asked.command {
             Command::Rollback { to, .. } => self.point_of(*to)?,
             _ => Err("it names no checkpoint".to_owned()),
@@ -31,8 +32,9 @@ impl Run {
             _ => (None, None),
         };
         self.commit(decided)?;
-        if let Some(rolled) = rolled {
-            self.obey_rollback(&rolled)?;
+        match rolled {
+            Some(rolled) => self.obey_rollback(&rolled)?,
+            None => self.broken = broken,
         }
         Ok(refusal)
     }
@@ -51,7 +53,7 @@ impl Run {
                 Err(error) => Err(error.to_string()),
             };
             let point = match point {
-                Ok((point, _)) => self.can_go_on(&point)?.map(|()| point),
+                Ok(Vouched { point, .. }) => self.can_go_on(&point)?.map(|()| point),
                 Err(reason) => Err(reason),
             };
             match point {
@@ -69,7 +71,7 @@ impl Run {
     fn can_go_on(&self, point: &ReturnPoint) -> Result<Result<(), String>> {
         let state = RunState::from_snapshot(&point.state)?;
         for (id, binding) in state.bindings.iter().filter(|(_, binding)| binding.live) {
-            if let Err(error) = self.registry.load(&binding.facts.plugin) {
+            if let Err(error) = self.registry.load_as_bound(&binding.facts) {
                 return Ok(Err(format!("{error:#}")));
             }
             if self.kept_state(binding.state)?.is_none() {

@@ -83,6 +83,22 @@ impl Run {
         trained
     }
 
+    /// Goes on with the run once that is done; where it cannot be, the run is given back.
+    pub(crate) fn go_on(mut self, first: impl FnOnce(&mut Run) -> Result<()>) -> Result<Run> {
+        match first(&mut self) {
+            Ok(()) => Ok(self),
+            Err(error) => self.give_back(Err(error)),
+        }
+    }
+
+    /// Gives the run back, whatever came of what was done with it last: of two errors the first.
+    pub(crate) fn give_back<T>(self, done: Result<T>) -> Result<T> {
+        let closed = self.journal.close();
+        let done = done?;
+        closed?;
+        Ok(done)
+    }
+
     /// Ends the run as it must, once what it ends with is on disk.
     pub(crate) fn finish(&mut self, due: Due) -> Result<Outcome> {
         let Due { ending, reason } = due.clone();

@@ -49,6 +49,8 @@ pub(crate) struct Run {
     pub(crate) anchors: AnchorFile,
     /// The checkpoint that is being written.
     pub(crate) saving: Option<Saving>,
+    /// How the run must end, where its weights can never be saved and a wish to go back was refused.
+    pub(crate) broken: Option<Due>,
     /// Whether there is memory to write checkpoints from a copy while training goes on.
     pub(crate) copies: bool,
     pub(crate) progress: RunProgress,
@@ -74,6 +76,7 @@ impl Run {
             return self.seal(broken);
         }
         self.remove_strays(newest);
+        inbox.wait_for_first();
         let mut said_paused = false;
         loop {
             for wish in inbox.drain() {
@@ -225,28 +228,12 @@ impl Run {
 
     /// Measures the weights if a plugin is to see them with the step just trained.
     fn measure_weights(&mut self) -> Result<()> {
-        let step = self.mentor.state().next_step;
-        if self.mentor.weights_due() {
-            let kinds = self.trainer.weight_state()?;
-            let measured = made::weights(self.mentor.state(), &kinds).map(Event::WeightsMeasured);
-            return self
-                .record(Decided { events: measured.into_iter().collect(), states: Vec::new() });
+        if !self.mentor.weights_due() {
+            return Ok(());
         }
-        // A worker that died right after it had measured: the log stands, and is held against today.
-        if let Some(logged) = &self.mentor.state().measured {
-            let now = WeightsMeasured { step, kinds: self.trainer.weight_state()? };
-            if !now.has_bits_of(logged) {
-                let apart = format!(
-                    "the weights after step {step} differ from the log's by {:e}",
-                    now.difference(logged)
-                );
-                if !self.accepts_divergence && self.trainer.is_exact() {
-                    bail!("{apart}: on a CPU this must not be");
-                }
-                self.progress.say(&apart);
-            }
-        }
-        Ok(())
+        let kinds = self.trainer.weight_state()?;
+        let measured = made::weights(self.mentor.state(), &kinds).map(Event::WeightsMeasured);
+        self.record(Decided { events: measured.into_iter().collect(), states: Vec::new() })
     }
 
     /// Answers a wish; why not, if it is refused.

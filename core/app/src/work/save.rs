@@ -81,6 +81,9 @@ impl Run {
     /// Logs what came of the checkpoint that is being written, once it is known. Why the run cannot go on,
     /// as above.
     pub(crate) fn look_after_checkpoint(&mut self) -> Result<Option<Due>> {
+        if let Some(broken) = self.broken.take() {
+            return Ok(Some(broken));
+        }
         match &self.saving {
             Some(saving) if saving.is_done() => self.wait_for_checkpoint(),
             _ => Ok(None),

@@ -177,13 +177,13 @@ pub(crate) fn run_to_its_end(
         }
     };
     let inbox = Inbox::open(store.clone(), run.id, workplace.runtime.handle());
-    let outcome = run.train(&inbox)?;
-    let head = run.head();
-    run.journal.close()?;
+    let outcome = run.train(&inbox);
+    let (id, head) = (run.id, run.head());
     let (speed, throughput) = (run.progress.speed.sentence(), run.progress.speed.json());
     let (data, last_loss) = (read_report::json(&manifest), run.progress.last_loss());
     let validation = run.progress.validation().cloned();
-    Ok(Trained { id: run.id, outcome, speed, throughput, data, head, last_loss, validation })
+    let outcome = run.give_back(outcome)?;
+    Ok(Trained { id, outcome, speed, throughput, data, head, last_loss, validation })
 }
 
 /// The run to go on with: the newest of the file's name, unless another is wanted; none where there never

@@ -37,6 +37,8 @@ use crate::workplace::Workplace;
 
 /// How soon work that takes long is asked to end.
 const LOOK_INTERVAL: Duration = Duration::from_millis(50);
+/// How often it is asked whether a worker of another host has come back: each time over a new connection.
+const ASK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// What a worker trains and asks with.
 pub(crate) struct Means {
@@ -60,6 +62,17 @@ pub(crate) struct Worker<'a> {
     speed: Throughput,
     copies: bool,
     interrupt: Interrupt,
+}
+
+/// A run at the end of its log.
+struct Reached {
+    is_fork: bool,
+    checkpoints: Checkpoints,
+    state: RunState,
+    /// Of its plugins.
+    states: BTreeMap<BindingId, Vec<u8>>,
+    /// How it went.
+    resumed: RunResumed,
 }
 
 impl<'a> Worker<'a> {
@@ -127,8 +140,7 @@ impl<'a> Worker<'a> {
         for (binding, bytes) in inherited {
             run.mentor.restore(binding, bytes);
         }
-        bind_all(&mut run)?;
-        Ok(run)
+        run.go_on(bind_all)
     }
 
     /// Takes the run. A worker of another host that was heard of a moment ago is given time to come back.
@@ -144,11 +156,10 @@ impl<'a> Worker<'a> {
                         );
                         is_told = true;
                     }
-                    std::thread::sleep(LOOK_INTERVAL);
                 }
                 taken => return Ok(taken?),
             }
-            if self.interrupt.raised() {
+            if self.interrupt.wait(ASK_INTERVAL) {
                 bail!(Interrupted("before it was taken over"));
             }
         }
@@ -161,28 +172,19 @@ impl<'a> Worker<'a> {
         spec: &RunSpec,
         accept_divergence: bool,
     ) -> Result<Run> {
-        let (workplace, store) = (self.workplace, self.store.clone());
-        let anchors = AnchorFile::open(&workplace.data_dir, id)?;
-        let lease = self.acquire(id)?;
-        same(&workplace.begun_with(&store, id)?, spec)?;
-        let mut checkpoints = self.checkpoints(id)?;
-        let trainer = &mut self.trainer;
-        let anchor = match Anchor::find(workplace, &store, id, &mut checkpoints, trainer) {
-            Ok(anchor) => self.refuse_damaged(id, anchor)?,
+        let anchors = AnchorFile::open(&self.workplace.data_dir, id)?;
+        let mut lease = self.acquire(id)?;
+        let reached = match self.reach_the_end(id, spec, accept_divergence, &mut lease) {
+            Ok(reached) => reached,
             Err(error) => {
-                self.leave_word(lease, &error);
+                // One that is only dropped leaves a worker behind that counts as dead.
+                if let Err(kept) = self.workplace.runtime.block_on(lease.release()) {
+                    eprintln!("the run is not given back: {kept}");
+                }
                 return Err(error);
             }
         };
-        let is_fork = anchor.is_fork;
-        let caught_up = self.catch_up(id, anchor, &mut checkpoints, accept_divergence);
-        let (state, states, resumed) = match caught_up {
-            Ok(caught_up) => caught_up,
-            Err(error) => {
-                self.leave_word(lease, &error);
-                return Err(error);
-            }
-        };
+        let Reached { is_fork, checkpoints, state, states, resumed } = reached;
         let journal = self.journal(lease);
         let mut run = self.run(id, state, journal, (checkpoints, anchors));
         run.accepts_divergence = accept_divergence;
@@ -194,12 +196,36 @@ impl<'a> Worker<'a> {
             run.mentor.restore(binding, bytes);
         }
         let event = Event::RunResumed(resumed);
-        run.commit(Decided { events: vec![event], states: Vec::new() })?;
-        // A worker that died before its first step may not have bound all that the file asks for.
-        if !run.mentor.state().plugins_to_bind().is_empty() {
-            bind_all(&mut run)?;
-        }
-        Ok(run)
+        run.go_on(|run| {
+            run.commit(Decided { events: vec![event], states: Vec::new() })?;
+            // A worker that died before its first step may not have bound all that the file asks for.
+            if !run.mentor.state().plugins_to_bind().is_empty() {
+                bind_all(run)?;
+            }
+            Ok(())
+        })
+    }
+
+    /// Reads the log to its end and trains what it holds, unless the run is another than `spec` says. Why
+    /// not, the log says too, if it is whole.
+    fn reach_the_end(
+        &mut self,
+        id: RunId,
+        spec: &RunSpec,
+        accept_divergence: bool,
+        lease: &mut WriterLease,
+    ) -> Result<Reached> {
+        let (workplace, store) = (self.workplace, self.store.clone());
+        same(&workplace.begun_with(&store, id)?, spec)?;
+        let mut checkpoints = self.checkpoints(id)?;
+        let anchor = Anchor::find(workplace, &store, id, &mut checkpoints, &mut self.trainer)
+            .inspect_err(|error| self.leave_word(lease, error))?;
+        let anchor = self.refuse_damaged(id, anchor)?;
+        let is_fork = anchor.is_fork;
+        let (state, states, resumed) = self
+            .catch_up(id, anchor, &mut checkpoints, accept_divergence)
+            .inspect_err(|error| self.leave_word(lease, error))?;
+        Ok(Reached { is_fork, checkpoints, state, states, resumed })
     }
 
     /// Brings trainer and sampler to the end of the log: the run's state there, that of its plugins, and
@@ -240,7 +266,7 @@ impl<'a> Worker<'a> {
     }
 
     /// Leaves in the log why the run was not taken up, where that can still be written.
-    fn leave_word(&self, mut lease: WriterLease, error: &Error) {
+    fn leave_word(&self, lease: &mut WriterLease, error: &Error) {
         let (id, newest) = (lease.run_id(), lease.head().next_seq.saturating_sub(1));
         let reason = format!("the run could not be taken up: {error:#}");
         let written = self.workplace.runtime.block_on(async {
@@ -306,6 +332,7 @@ impl<'a> Worker<'a> {
             checkpoints,
             anchors,
             saving: None,
+            broken: None,
             copies: self.copies,
             progress,
             checkpoint_due: false,

@@ -4,8 +4,9 @@ use std::sync::{Arc, OnceLock};
 
 use serde::Serialize;
 
-use super::{Divergence, brief};
+use super::Divergence;
 use crate::calls::PlannedCall;
+use crate::difference;
 use crate::event::{BindingChanged, Receipt};
 use crate::id::Digest;
 use crate::plugin::{Limits, Outcome, Output, Plugins, Reply, Request};
@@ -238,7 +239,7 @@ impl Segment {
     fn divergence(&self, seq: u64, what: String, logged: String, found: String) -> Divergence {
         let description = &self.bound.description;
         let plugin = format!("{}@{}", description.name, description.version);
-        let (logged, found) = (brief(logged), brief(found));
+        let (logged, found) = (difference::brief(&logged), difference::brief(&found));
         Divergence { seq, step: None, plugin, what, logged, found }
     }
 }

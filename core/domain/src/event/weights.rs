@@ -7,7 +7,8 @@ use crate::step::canonical;
 /// See [`Event::WeightsMeasured`](super::Event::WeightsMeasured).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct WeightsMeasured {
-    /// The step after whose update they were measured. Its own event comes next.
+    /// The step after whose update they were measured. Its own event comes next; where anything else does,
+    /// they are measured again.
     pub step: u64,
     /// One per kind that the model has, in the order of
     /// [`PARAMETER_KINDS`](crate::parameter_kind::PARAMETER_KINDS).

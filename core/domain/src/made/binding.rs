@@ -9,9 +9,9 @@ use crate::state::RunState;
 /// Faults in a row that quarantine a binding.
 const QUARANTINE_AFTER: u32 = 5;
 
-/// What is known of a plugin once it has begun: all that a wish to bind it does not say.
+/// What is known of a plugin once it has made its first state: all that a wish to bind it does not say.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Begun {
+pub struct FirstState {
     /// The plugin.
     pub candidate: Candidate,
     /// Its first state.
@@ -20,9 +20,9 @@ pub struct Begun {
     pub fuel: u64,
 }
 
-impl Begun {
+impl FirstState {
     /// Of a binding on record.
-    pub(crate) fn of_recorded(bound: &BindingChanged) -> Begun {
+    pub(crate) fn of_recorded(bound: &BindingChanged) -> FirstState {
         let BindingChanged { plugin, world, engine, initial_state, initial_fuel, .. } = *bound;
         let candidate = Candidate {
             plugin,
@@ -32,13 +32,13 @@ impl Begun {
             engine,
             limits: bound.limits.clone(),
         };
-        Begun { candidate, state: initial_state, fuel: initial_fuel }
+        FirstState { candidate, state: initial_state, fuel: initial_fuel }
     }
 }
 
 /// The binding that was asked for.
-pub(crate) fn bound(state: &RunState, asked: &BindingAsked, begun: Begun) -> BindingChanged {
-    let Begun { candidate, state: initial_state, fuel: initial_fuel } = begun;
+pub(crate) fn bound(state: &RunState, asked: &BindingAsked, first: FirstState) -> BindingChanged {
+    let FirstState { candidate, state: initial_state, fuel: initial_fuel } = first;
     BindingChanged {
         binding: BindingId(state.bindings.len() as u32),
         change: BindingChange::Bound,

@@ -74,6 +74,9 @@ impl ArchiveReader {
     }
 
     /// Events from `from_seq` to the end of their row group; none behind the last.
+    ///
+    /// # Errors
+    /// Also where one is of another run than the archive. Nothing else of them is checked.
     pub fn page(&self, from_seq: u64) -> Result<Vec<StoredEvent>> {
         let path = self.folder.join(EVENTS);
         let mut first = 0;
@@ -92,12 +95,29 @@ impl ArchiveReader {
                 let mut events = guarded(&path, || {
                     self.events.get_row_group(index).and_then(|group| columns::read(&*group))
                 })?;
+                self.check_run(&path, &events)?;
                 events.drain(..(from_seq - first) as usize);
                 return Ok(events);
             }
             first += rows;
         }
         Ok(Vec::new())
+    }
+
+    /// An archive is told apart by what its manifest says, and only events are covered by hashes: what it
+    /// says of the run counts where they all say the same.
+    fn check_run(&self, path: &Path, events: &[StoredEvent]) -> Result<()> {
+        let run = self.manifest.run;
+        match events.iter().map(|event| &event.envelope).find(|it| it.run_id != run) {
+            None => Ok(()),
+            Some(envelope) => Err(broken(
+                path,
+                format!(
+                    "seq {} is of run {}, and {MANIFEST} says run {run}: take both from one archive",
+                    envelope.seq, envelope.run_id
+                ),
+            )),
+        }
     }
 
     /// Bytes of a plugin, if they are there. That they have this digest is checked by who asks.
@@ -140,9 +160,6 @@ impl ArchiveReader {
                 let hashes = (&stored.prev_hash, &stored.hash);
                 walk.past(&stored.envelope, &stored.payload, hashes)
                     .map_err(|why| broken(&path, format!("seq {seq}: {why}")))?;
-                if stored.envelope.run_id != manifest.run {
-                    return Err(broken(&path, format!("seq {seq} is of another run")));
-                }
                 leaves.push(merkle::leaf(&stored.hash));
                 if leaves.len() as u64 == merkle::SEGMENT_EVENTS {
                     segments.push(merkle::root(&std::mem::take(&mut leaves)));

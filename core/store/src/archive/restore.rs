@@ -7,12 +7,14 @@ use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _};
 use super::{ArchiveManifest, ArchiveReader};
 use crate::append::{self, Chained};
 use crate::error::{Result, StoreError};
-use crate::plugins;
 use crate::projection;
 use crate::store::{Store, StoredEvent};
 
 /// Events appended at once.
 const BATCH_EVENTS: usize = 512;
+
+/// Who has installed a plugin that came with a run.
+const RESTORED: &str = "restored from an archive";
 
 /// How long a lock is waited for: who waits for one keeps others waiting behind.
 const LOCK_TIMEOUT: &str = "set lock_timeout = '5s'";
@@ -29,7 +31,8 @@ impl Store {
     }
 
     /// Brings a run back, all of it or nothing: its events as they were, appended as they were once,
-    /// what people read made from them, plugins and states that are not here.
+    /// what people read made from them, and states that are not here. Plugins that are not here are
+    /// installed first, which the system stream tells like any installing, and stay if the rest fails.
     pub async fn restore(&self, archive: &ArchiveReader) -> Result<()> {
         archive.verify()?;
         let ArchiveManifest { run, name, number, writer_epoch, events, .. } = archive.manifest();
@@ -45,16 +48,14 @@ impl Store {
         if is_there {
             return Err(StoreError::AlreadyThere(run));
         }
+        // By connections of its own, and while this one holds no lock yet.
+        self.install_archived(archive).await?;
         sqlx::query("select start_run($1, $2)")
             .bind(run.0)
             .bind(name)
             .execute(&mut *transaction)
             .await?;
         number_again(&mut transaction, run, *number).await?;
-        for plugin in &archive.manifest().plugins {
-            let wasm = archive.plugin(plugin.digest)?.unwrap_or_default();
-            plugins::insert(&mut transaction, plugin, &wasm).await?;
-        }
         for digest in &archive.manifest().states {
             let state = archive.state(*digest)?.unwrap_or_default();
             append::put_blobs(&mut transaction, &[&state]).await?;
@@ -77,14 +78,21 @@ impl Store {
         Ok(())
     }
 
+    async fn install_archived(&self, archive: &ArchiveReader) -> Result<()> {
+        for plugin in &archive.manifest().plugins {
+            let wasm = archive.plugin(plugin.digest)?.unwrap_or_default();
+            self.install_plugin(plugin, &wasm, RESTORED).await?;
+        }
+        Ok(())
+    }
+
     /// Takes a run out of the database that has ended and lies whole in an archive: its events, what was
     /// made from them, its wishes. Plugins and states stay, which other runs may share.
     ///
     /// # Errors
     /// [`StoreError::NotDropped`] where the run has not ended, is not what was archived, or another began
     /// from it.
-    pub async fn drop_run(&self, archived: &ArchiveManifest) -> Result<()> {
-        let run = archived.run;
+    pub async fn drop_run(&self, run: RunId, archived: &ArchiveManifest) -> Result<()> {
         let mut connection = self.options.connect().await?;
         let mut transaction = connection.begin().await?;
         let head = sqlx::query(
@@ -99,7 +107,8 @@ impl Store {
         if !head.sealed {
             return refuse("it has not ended: end it first with `hm runs stop`".to_owned());
         }
-        if (head.next_seq, head.chain) != (archived.events, archived.head) {
+        let due = (archived.run, archived.events, archived.head);
+        if (run, head.next_seq, head.chain) != due {
             return refuse("its log is not the one in the archive: archive it anew".to_owned());
         }
         let forks: Vec<String> =

@@ -8,6 +8,7 @@ use hm_domain::chain::Walk;
 use hm_domain::event::Event;
 use hm_domain::id::{Digest, RunId};
 use hm_domain::merkle;
+use hm_domain::state::RunState;
 use parquet::file::writer::SerializedFileWriter;
 
 use super::{
@@ -20,6 +21,9 @@ use crate::store::{Head, StoredEvent};
 
 /// Bytes of payloads that make a row group: what is held in memory, beside one event.
 const GROUP_BYTES: usize = 16 << 20;
+
+/// Kind of the event that a run begins with.
+const RUN_STARTED: u16 = 1;
 
 /// An archive that does not count yet: dropped before it has its name, it leaves nothing.
 pub struct ArchiveWriter {
@@ -103,7 +107,8 @@ impl ArchiveWriter {
 
     /// Notes what an event names that must be kept with it.
     fn note(&mut self, stored: &StoredEvent) -> Result<()> {
-        if !codec::names_bytes(stored.envelope.kind) {
+        let kind = stored.envelope.kind;
+        if kind != RUN_STARTED && !codec::names_bytes(kind) {
             return Ok(());
         }
         match stored.decode()?.event {
@@ -113,9 +118,19 @@ impl ArchiveWriter {
             Event::PluginStateSaved(saved) => {
                 self.states.insert(saved.state);
             }
-            _ => {}
+            started => self.note_inherited(&started),
         }
         Ok(())
+    }
+
+    /// Notes what a fork goes on with from its parent, whose log may be anywhere. Of a start that cannot be
+    /// folded no audit asks for more.
+    fn note_inherited(&mut self, started: &Event) {
+        let Ok(state) = RunState::start(started) else { return };
+        for binding in state.bindings.into_values().filter(|binding| binding.live) {
+            self.plugins.insert(binding.facts.plugin);
+            self.states.insert(binding.state);
+        }
     }
 
     fn end_group(&mut self) -> Result<()> {

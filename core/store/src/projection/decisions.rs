@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use hm_domain::event::{Effect, Event, Receipt, Recorded};
+use hm_domain::event::{Effect, Event, Receipt, Recorded, RunStarted};
 use hm_domain::id::RunId;
 use hm_domain::mixture::Mixture;
 use hm_domain::plugin::Output;
@@ -133,12 +133,24 @@ fn of(recorded: &Recorded) -> Vec<Decision<'_>> {
         Event::RolledBack(event) => {
             // The mixture comes back too, and is the newest that anybody decided.
             let Ok(state) = RunState::from_snapshot(&event.state) else { return Vec::new() };
-            let mixture = Some(Cow::Owned(state.mixture));
             let row = by_hand(recorded, event.to_step, "mixture", &event.by);
-            vec![Decision { mixture, reason: "rolled back", ..row }]
+            vec![Decision { reason: "rolled back", ..newest_of(&state, row) }]
+        }
+        Event::RunStarted(RunStarted { parent: Some(_), .. }) => {
+            // What its parent had decided is in force, and no other row of this run says so.
+            let Ok(state) = RunState::start(&recorded.event) else { return Vec::new() };
+            let row = by_hand(recorded, state.next_step, "mixture", "");
+            vec![Decision { by: None, reason: "begun as a fork", ..newest_of(&state, row) }]
         }
         _ => Vec::new(),
     }
+}
+
+/// A row of the newest mixture of a state, which may not be in force yet.
+fn newest_of<'a>(state: &RunState, row: Decision<'a>) -> Decision<'a> {
+    let begins = state.pending.last().map(|(step, _)| *step).or(row.effective_step);
+    let mixture = Some(Cow::Owned(state.newest_mixture().clone()));
+    Decision { mixture, effective_step: begins, ..row }
 }
 
 fn by_hand<'a>(recorded: &'a Recorded, step: u64, kind: &'static str, by: &'a str) -> Decision<'a> {

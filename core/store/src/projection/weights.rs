@@ -26,7 +26,9 @@ pub(super) async fn insert(
         }
         sqlx::query(
             "insert into weight_state (run_id, seq, attempt, step, kind, layer, std, norm) \
-             select $1, $2, $3, $4, * from unnest($5::text[], $6::bigint[], $7::float8[], $8::float8[])",
+             select $1, $2, $3, $4, * from unnest($5::text[], $6::bigint[], $7::float8[], $8::float8[]) \
+             on conflict (run_id, attempt, step, kind, layer) \
+             do update set seq = excluded.seq, std = excluded.std, norm = excluded.norm",
         )
         .bind(run_id.0)
         .bind(recorded.seq as i64)

@@ -53,13 +53,12 @@ impl Executor<'_> {
     pub(super) fn execute(&mut self, proofs: &mut Proofs) -> Result<()> {
         let mut work = Vec::with_capacity(self.waiting.len());
         for segment in std::mem::take(&mut self.waiting) {
-            let host = self.host(segment.limits())?;
-            self.load(&host, segment.plugin())?;
-            let kept = match segment.start {
-                Start::Kept(digest) => Some(self.kept(digest)?),
-                Start::Init(_) | Start::Goes(_) => None,
-            };
-            work.push((segment, host, kept));
+            match self.ready(&segment) {
+                Ok((host, kept)) => work.push((segment, host, kept)),
+                // A log that is known to be another than it was may name whatever it likes.
+                Err(_) if proofs.first.is_some() => proofs.not_provable += segment.claims(),
+                Err(error) => return Err(error),
+            }
         }
         let parts: Vec<Proofs> = work
             .into_par_iter()
@@ -69,6 +68,17 @@ impl Executor<'_> {
             .collect();
         parts.into_iter().for_each(|part| proofs.add(part));
         Ok(())
+    }
+
+    /// What a segment is executed with: its plugin, loaded, and the bytes of a kept start.
+    fn ready(&mut self, segment: &Segment) -> Result<(Host, Option<Vec<u8>>)> {
+        let host = self.host(segment.limits())?;
+        self.load(&host, segment.plugin())?;
+        let kept = match segment.start {
+            Start::Kept(digest) => Some(self.kept(digest)?),
+            Start::Init(_) | Start::Goes(_) => None,
+        };
+        Ok((host, kept))
     }
 
     /// A host of these limits.

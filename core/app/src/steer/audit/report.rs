@@ -15,6 +15,9 @@ use crate::prove::held::Held;
 use crate::steer::audit_views;
 use crate::terminal;
 
+/// Facts that nothing has shown to be so, by who said them.
+pub(crate) type WordOf = BTreeMap<&'static str, Vec<String>>;
+
 /// How much of a run was looked at.
 #[derive(Clone, Debug, Default, Serialize)]
 pub(crate) struct Scope {
@@ -68,8 +71,9 @@ pub(crate) struct Report {
     pub(crate) rows_diverged: Option<u64>,
     #[serde(flatten)]
     pub(crate) proofs: Proofs,
-    /// What this level takes at its word, by who said it.
-    pub(crate) word_of: BTreeMap<&'static str, Vec<String>>,
+    /// What this level takes at its word; of one that goes beyond the log that says what was looked at there.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) word_of: Option<WordOf>,
     /// Where the log stood that was audited.
     pub(crate) head: Option<Head>,
     /// What its chain was held against.
@@ -91,10 +95,9 @@ impl Report {
             (None, _) => "proved",
         };
         let word_of = match level {
-            Level::Chain => BTreeMap::new(),
-            Level::Decisions | Level::Views | Level::Data | Level::Training => {
-                facts::taken_at_their_word().into_iter().collect()
-            }
+            Level::Chain => Some(BTreeMap::new()),
+            Level::Decisions | Level::Views => Some(Report::word_but(&[])),
+            Level::Data | Level::Training => None,
         };
         let (run, level) = (run.to_string(), format!("{level:?}").to_lowercase());
         let (head, anchors) = (None, Vec::new());
@@ -181,8 +184,22 @@ impl Report {
             println!("    logged: {logged}");
             println!("    found:  {found}");
         }
+        word_of.iter().for_each(Report::print_word_of);
+    }
+
+    /// All facts of a log that are taken at their word where these are shown.
+    pub(crate) fn word_but(shown: &[&str]) -> WordOf {
+        let mut word_of: WordOf = facts::taken_at_their_word().into_iter().collect();
+        for fields in word_of.values_mut() {
+            fields.retain(|field| !shown.contains(&field.trim_end_matches(" (tied)")));
+        }
+        word_of.retain(|_, fields| !fields.is_empty());
+        word_of
+    }
+
+    pub(crate) fn print_word_of(word_of: &WordOf) {
         if !word_of.is_empty() {
-            println!("  nothing in the log can show these, which are taken at their word:");
+            println!("  nothing that was looked at can show these, which are taken at their word:");
         }
         for (by, fields) in word_of {
             println!("    {by}: {}", fields.join(", "));

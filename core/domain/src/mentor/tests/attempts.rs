@@ -53,8 +53,8 @@ impl Run {
         refusal
     }
 
-    /// A run that starts from `point` of this one, under another spec.
-    fn fork(&self, point: &ReturnPoint, spec: &RunSpec) -> Result<Run, String> {
+    /// The first event of a run that starts from `point` of this one, under another spec.
+    pub(super) fn fork_started(&self, point: &ReturnPoint, spec: &RunSpec) -> Event {
         let Event::RunStarted(mut started) = self.log[0].event.clone() else { panic!("no start") };
         started.spec = serde_json::to_string(spec).unwrap();
         started.prior = crate::limits::first_mixture(spec).unwrap().mixture;
@@ -65,7 +65,12 @@ impl Run {
             checkpoint: point.saved.clone(),
             state: point.state.clone(),
         });
-        let event = Event::RunStarted(started);
+        Event::RunStarted(started)
+    }
+
+    /// A run that starts so.
+    pub(super) fn fork(&self, point: &ReturnPoint, spec: &RunSpec) -> Result<Run, String> {
+        let event = self.fork_started(point, spec);
         let state = RunState::start(&event).map_err(|refused| refused.to_string())?;
         let mut mentor = Mentor::new(state, self.plugins.clone());
         let inherited: Vec<_> =
@@ -90,7 +95,7 @@ fn scripted() -> PluginSpec {
 }
 
 /// A run with a policy that has not seen the step before the checkpoint, and some steps after it.
-fn saved_in_the_middle() -> (Run, ReturnPoint) {
+pub(super) fn saved_in_the_middle() -> (Run, ReturnPoint) {
     let mut spec = spec(2);
     spec.plugins = vec![scripted()];
     let mut run = Run::of(spec);
@@ -281,6 +286,27 @@ fn fork_takes_what_its_own_spec_sets_anew() {
     assert!(run.fork(&point, &other).is_ok(), "a segment may be added");
 }
 
+/// Only a policy sets them: without one nothing could set them back.
+#[test]
+fn loss_weights_go_on_in_a_fork_only_under_a_policy_that_goes_on() {
+    let (run, point) = saved_in_the_middle();
+    let mut state = RunState::from_snapshot(&point.state).unwrap();
+    state.loss_weights = vec![0.5, 2.0];
+    let weighted = ReturnPoint { state: state.snapshot(), ..point };
+    let weights = |change: fn(&mut RunSpec)| {
+        let mut spec = run.mentor.state().spec.clone();
+        change(&mut spec);
+        run.fork(&weighted, &spec).unwrap().mentor.state().loss_weights.clone()
+    };
+    assert_eq!(weights(|_| {}), [0.5, 2.0]);
+    assert_eq!(weights(|spec| spec.plugins.clear()), [1.0, 1.0]);
+    assert_eq!(weights(|spec| spec.plugins[0].role = Role::Shadow), [1.0, 1.0]);
+    let configured = |spec: &mut RunSpec| {
+        spec.plugins[0].config = serde_json::json!({ "rate": 2 });
+    };
+    assert_eq!(weights(configured), [1.0, 1.0], "another one is bound in its place");
+}
+
 #[test]
 fn fork_of_another_model_or_other_domains_is_refused_in_a_sentence() {
     let (run, point) = saved_in_the_middle();
@@ -301,7 +327,7 @@ fn fork_of_another_model_or_other_domains_is_refused_in_a_sentence() {
 
 #[test]
 fn way_leaves_out_what_was_left_behind() {
-    assert_eq!(way(&[], 9), [0..9]);
+    assert_eq!(way(&[], 9), vec![0..9; 1]);
     assert_eq!(way(&[(20, 10)], 30), [0..11, 20..30]);
     // Back before the first turn, which is left behind with all that came of it.
     assert_eq!(way(&[(20, 10), (30, 5)], 40), [0..6, 30..40]);

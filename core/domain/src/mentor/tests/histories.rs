@@ -3,7 +3,7 @@
 //! Whatever happens, the run ends as one that nothing happened to, and its log audits clean.
 
 use super::*;
-use crate::attempt::ReturnPoint;
+use crate::attempt::{ReturnPoint, way};
 use crate::follow::BY_RUN_FILE;
 
 const STEPS: u64 = 40;
@@ -72,6 +72,10 @@ struct Life {
     saved: Vec<Saved>,
     plan: Plan,
     deaths: u32,
+    /// Checkpoints that could not be saved.
+    failed: u32,
+    /// How often it was taken up from a checkpoint that lies before a way back.
+    from_before_a_turn: u32,
 }
 
 impl Life {
@@ -81,8 +85,17 @@ impl Life {
         spec.decision_lag = 1;
         spec.validation.every_steps = 7;
         let (run, weights) = (Run::of(spec), 1);
-        let mut life =
-            Life { run, weights, durable: 0, writing: None, saved: Vec::new(), plan, deaths: 0 };
+        let mut life = Life {
+            run,
+            weights,
+            durable: 0,
+            writing: None,
+            saved: Vec::new(),
+            plan,
+            deaths: 0,
+            failed: 0,
+            from_before_a_turn: 0,
+        };
         life.run.bind();
         life.durable = life.run.log.len();
         life
@@ -112,10 +125,10 @@ impl Life {
         });
         self.weights = trained(self.weights, &newest.expect("a step was trained"));
         if self.writing.is_some() && chance.happens(40) {
-            self.end_checkpoint();
+            self.end_or_fail_checkpoint(chance);
         }
         if self.state().next_step.is_multiple_of(CHECKPOINT_EVERY) {
-            self.end_checkpoint();
+            self.end_or_fail_checkpoint(chance);
             self.begin_checkpoint();
             let step = self.state().next_step;
             let is_gone_back_to = |(_, command): &(u64, Command)| matches!(command, Command::Rollback { to, .. } if *to == step);
@@ -150,6 +163,17 @@ impl Life {
         self.writing = Some(Writing { begun, step, state, weights: self.weights });
     }
 
+    /// Now and then the disk is full. One that is gone back to is ended before this is asked.
+    fn end_or_fail_checkpoint(&mut self, chance: &mut Chance) {
+        if self.writing.is_none() || !chance.happens(20) {
+            return self.end_checkpoint();
+        }
+        let Some(Writing { step, .. }) = self.writing.take() else { return };
+        let reason = "the disk is full".to_owned();
+        self.run.event(Event::CheckpointFailed(CheckpointFailed { step, reason }));
+        (self.durable, self.failed) = (self.run.log.len(), self.failed + 1);
+    }
+
     fn end_checkpoint(&mut self) {
         let Some(Writing { begun, step, state, weights }) = self.writing.take() else { return };
         let digest = Digest::of(&weights.to_le_bytes());
@@ -173,38 +197,8 @@ impl Life {
         }
         self.run.log.truncate(left);
         self.writing = None;
-        let passed_over = usize::from(chance.happens(30)) + usize::from(chance.happens(10));
-        let from = self.saved.iter().rev().nth(passed_over).cloned();
-        let turned = |recorded: &Recorded| matches!(recorded.event, Event::RolledBack(_));
-        let last_turn = self.run.log.iter().rposition(turned).map_or(0, |place| place as u64);
-        // What lies before a way back leads there only by that way.
-        let from = from.filter(|saved| saved.point.saved.begun > last_turn);
-        let (mut state, mut weights, next) = match &from {
-            Some(Saved { point, weights }) => {
-                (RunState::from_snapshot(&point.state).unwrap(), *weights, point.saved.begun)
-            }
-            None => (RunState::start(&self.run.log[0].event).unwrap(), 1, 1),
-        };
-        for recorded in &self.run.log[next as usize..] {
-            match &recorded.event {
-                Event::StepRecorded(step) => {
-                    let pre_step = &step.pre_step;
-                    let now = weighted_loss(
-                        &losses(pre_step, loss_of(weights)),
-                        &state.loss_weights,
-                        tokens(pre_step),
-                    );
-                    assert_eq!(now.to_bits(), pre_step.loss.to_bits(), "step {}", step.step);
-                    weights = trained(weights, step);
-                }
-                Event::RolledBack(back) => {
-                    let there = self.saved.iter().find(|saved| saved.point.seq == back.seq);
-                    weights = there.expect("it is on record").weights;
-                }
-                _ => {}
-            }
-            state.apply(&recorded.event);
-        }
+        let (from, state, weights) = self.caught_up(chance);
+        let next = from.as_ref().map_or(1, |saved| saved.point.saved.begun);
         assert_eq!(state.next_seq, self.run.log.len() as u64);
         let Event::RunStarted(started) = &self.run.log[0].event else { panic!("no start") };
         let saved = from.map(|saved| saved.point.saved);
@@ -223,6 +217,44 @@ impl Life {
         self.rise(state, weights);
         self.run.event(Event::RunResumed(resumed));
         self.durable = self.run.log.len();
+    }
+
+    /// What a worker comes to that takes the run up: all of the log is folded from there on, and of its steps
+    /// those are trained that led to its end.
+    fn caught_up(&mut self, chance: &mut Chance) -> (Option<Saved>, RunState, Weights) {
+        let turns = self.turns();
+        let way = way(&turns, self.run.log.len() as u64);
+        let leads_here = |seq: u64| way.iter().any(|part| part.contains(&seq));
+        let passed_over = usize::from(chance.happens(30)) + usize::from(chance.happens(10));
+        let candidates = self.saved.iter().filter(|saved| leads_here(saved.point.saved.begun));
+        let from = candidates.rev().nth(passed_over).cloned();
+        let (mut state, mut weights, next) = match &from {
+            Some(Saved { point, weights }) => {
+                (RunState::from_snapshot(&point.state).unwrap(), *weights, point.saved.begun)
+            }
+            None => (RunState::start(&self.run.log[0].event).unwrap(), 1, 1),
+        };
+        self.from_before_a_turn += u32::from(turns.last().is_some_and(|(seq, _)| next < *seq));
+        for recorded in &self.run.log[next as usize..] {
+            match &recorded.event {
+                Event::StepRecorded(step) if leads_here(recorded.seq) => {
+                    assert_lived(&state, step, weights);
+                    weights = trained(weights, step);
+                }
+                _ => {}
+            }
+            state.apply(&recorded.event);
+        }
+        (from, state, weights)
+    }
+
+    /// Ways back: the seq of each, and of the begin of the checkpoint that it went to.
+    fn turns(&self) -> Vec<(u64, u64)> {
+        let turn = |recorded: &Recorded| match &recorded.event {
+            Event::RolledBack(back) => Some((recorded.seq, back.checkpoint.begun)),
+            _ => None,
+        };
+        self.run.log.iter().filter_map(turn).collect()
     }
 
     fn rise(&mut self, state: RunState, weights: Weights) {
@@ -256,6 +288,15 @@ impl Life {
         };
         (self.weights, self.run.log.iter().filter_map(told).collect())
     }
+}
+
+/// A step comes to what the log says of it.
+fn assert_lived(state: &RunState, step: &StepRecorded, weights: Weights) {
+    let pre_step = &step.pre_step;
+    let losses = losses(pre_step, loss_of(weights));
+    let now = weighted_loss(&losses, &state.loss_weights, tokens(pre_step));
+    assert_eq!(now.to_bits(), pre_step.loss.to_bits(), "step {}", step.step);
+    assert_eq!(state.next_step, step.step);
 }
 
 /// Whether a transaction may begin with it.
@@ -327,16 +368,20 @@ fn lived_through(seed: u64, deaths_percent: u64) -> Life {
 
 #[test]
 fn thousands_of_histories_end_as_if_nothing_had_happened() {
-    let mut deaths = 0;
+    let (mut deaths, mut failed, mut from_before_a_turn) = (0, 0, 0);
     for seed in 0..500 {
         let (calm, storm) = (lived_through(seed, 0), lived_through(seed, 15));
         deaths += storm.deaths;
+        failed += storm.failed;
+        from_before_a_turn += storm.from_before_a_turn;
         assert_eq!(storm.story(), calm.story(), "seed {seed}, {} deaths", storm.deaths);
-        if seed % 10 == 0 {
+        if seed % 5 == 0 {
             let proofs = storm.run.audit();
             assert_eq!(proofs.first, None, "seed {seed}");
             assert_eq!((proofs.diverged, proofs.not_provable), (0, 0), "seed {seed}");
         }
     }
     assert!(deaths > 1000, "{deaths} deaths");
+    assert!(failed > 100, "{failed} checkpoints failed");
+    assert!(from_before_a_turn > 100, "{from_before_a_turn} times from before a way back");
 }

@@ -1,5 +1,7 @@
 //! Floors, caps and epoch caps of runs that no policy steers, and mixtures set by hand under a lag.
 
+use proptest::prelude::*;
+
 use super::*;
 
 /// 100 steps of 8 sequences of 4 tokens: 3200 tokens, of two domains of 100.

@@ -125,7 +125,7 @@ fn judged(run: &Run, mut audit: DecisionAudit, log: &[Recorded], index: usize) -
 }
 
 /// Paths of the leaves of a value, lists by their places.
-fn leaves(path: &str, value: &Value, found: &mut Vec<String>) {
+pub(super) fn leaves(path: &str, value: &Value, found: &mut Vec<String>) {
     match value {
         Value::Object(fields) => {
             fields.iter().for_each(|(key, value)| leaves(&format!("{path}/{key}"), value, found));
@@ -150,7 +150,7 @@ fn in_words(path: &str) -> String {
 }
 
 /// Other values that may stand in a leaf's place.
-fn others(value: &Value, words: &BTreeSet<String>) -> Vec<Value> {
+pub(super) fn others(value: &Value, words: &BTreeSet<String>) -> Vec<Value> {
     match value {
         Value::Bool(is) => vec![Value::Bool(!is)],
         Value::Null => vec!["no".into(), 7.into(), serde_json::to_value(Digest::ZERO).unwrap()],

@@ -88,6 +88,32 @@ impl Run {
         steps
     }
 
+    /// Steps that were measured, once for every time.
+    fn measurements(&self) -> Vec<u64> {
+        let step = |recorded: &Recorded| match &recorded.event {
+            Event::WeightsMeasured(measured) => Some(measured.step),
+            _ => None,
+        };
+        self.log.iter().filter_map(step).collect()
+    }
+
+    /// Another worker takes the run up from its beginning.
+    fn come_back_from_the_start(&mut self) {
+        let Event::RunStarted(started) = &self.log[0].event else { panic!("no start") };
+        let step = self.mentor.state().next_step;
+        self.event(Event::RunResumed(RunResumed {
+            step,
+            checkpoint: None,
+            checkpoint_step: 0,
+            folded_from: 0,
+            caught_up_steps: step,
+            agreed: true,
+            difference_max: 0.0,
+            passed_over: Vec::new(),
+            environment: started.environment.clone(),
+        }));
+    }
+
     fn last_findings(&self) -> Vec<(String, String)> {
         let Event::StepRecorded(step) = &self.log.last().unwrap().event else { panic!("no step") };
         let findings = step.receipts.iter().filter_map(|receipt| match &receipt.output {
@@ -141,22 +167,64 @@ fn quarantined_plugin_is_measured_for_no_more() {
     assert!(calm.len() > 4 && !calm.iter().any(|r| matches!(r.event, Event::WeightsMeasured(_))));
 }
 
-/// A worker that dies between the two events: the next one finds the weights measured.
+/// A worker that dies between the two events: what the step will be may change before it is trained again.
 #[test]
-fn measured_before_a_crash_is_not_due_again() {
+fn measured_before_a_crash_is_measured_again() {
     let mut run = Run::start();
     run.bind_detector(&["weight_std.q_proj"], (Role::Active, true));
     run.step();
     run.measure_if_due();
     assert!(!run.mentor.weights_due());
-    // Released before the step is trained again: it was due when it was measured.
-    run.bind_detector(&["weight_std.q_proj"], (Role::Shadow, true));
+    run.come_back_from_the_start();
+    assert!(run.mentor.weights_due());
+    assert_eq!(run.command(set_batch(4)), None);
     run.step();
-    assert_eq!(run.log.iter().filter(|r| matches!(r.event, Event::WeightsMeasured(_))).count(), 1);
-    assert_eq!(run.audit().diverged, 0);
+    assert_eq!(run.measurements(), [1, 1]);
+    assert_eq!(run.audit().first, None);
     let mut folded = RunState::start(&run.log[0].event).unwrap();
     run.log[1..].iter().for_each(|recorded| folded.apply(&recorded.event));
     assert_eq!(&folded, run.mentor.state());
+}
+
+/// Whatever comes between may change the step: a wish, or a plugin with its gate.
+#[test]
+fn measured_and_then_something_else_is_measured_again() {
+    let between: [fn(&mut Run); 4] = [
+        |run| assert_eq!(run.command(set_batch(4)), None),
+        |run| {
+            let wish = Command::SetMixture { shares: vec![3.0, 1.0], reason: String::new() };
+            assert_eq!(run.command(wish), None);
+        },
+        |run| run.bind_detector(&["weight_std.q_proj"], (Role::Shadow, true)),
+        |run| run.come_back_from_the_start(),
+    ];
+    for between in between {
+        let mut run = Run::start();
+        run.bind_detector(&["weight_std.q_proj"], (Role::Active, true));
+        run.step();
+        run.measure_if_due();
+        between(&mut run);
+        run.step();
+        assert_eq!((run.measurements(), run.audit().first), (vec![1, 1], None));
+        // The first one alone is not enough.
+        let second = run.log.iter().rposition(|it| matches!(it.event, Event::WeightsMeasured(_)));
+        run.log.remove(second.unwrap());
+        run.log.iter_mut().zip(0..).for_each(|(recorded, seq)| recorded.seq = seq);
+        let first = run.audit().first.unwrap();
+        assert_eq!(first.found, "measured weights, which a plugin is to see");
+    }
+}
+
+#[test]
+fn nothing_is_measured_twice_in_a_row() {
+    let mut run = Run::start();
+    run.bind_detector(&["weight_std.q_proj"], (Role::Active, true));
+    run.step();
+    let measured = Event::WeightsMeasured(run.measured());
+    run.measure_if_due();
+    run.take(Decided { events: vec![measured], states: vec![] });
+    run.step();
+    assert_eq!(run.audit().first.unwrap().what, "what may come here");
 }
 
 #[test]
