@@ -38,7 +38,7 @@ pub trait Backend: Send + Sync + 'static {
     /// One run, or none of that id.
     fn run<'a>(&'a self, run: &'a str) -> Answer<'a, Option<RunDetail>>;
 
-    /// Steps of the newest attempt after `after_step` (all, if none), in step order, thinned to at
+    /// Steps after `after_step` (all, if none) that led to where the run is, in step order, thinned to at
     /// most about `points_max` points.
     fn metrics<'a>(
         &'a self,

@@ -98,7 +98,7 @@ pub struct BindingSummary {
 /// Steps as columns. Every list is as long as `steps`; lists per domain hold one such list each.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Metrics {
-    /// The attempt these steps belong to.
+    /// The newest attempt: earlier steps are of those that led to it.
     pub attempt: u32,
     /// Steps that each point covers.
     pub span: u64,

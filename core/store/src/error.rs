@@ -111,10 +111,10 @@ pub enum StoreError {
     /// No stream of this id.
     #[error("run {0} is not in this database")]
     NoRun(RunId),
-    /// Another run of this name began in the meantime.
+    /// An unfinished run has the name.
     #[error(
-        "run {name} ({run_id}) has begun meanwhile and is held by {holder}: stop that worker first, or start another \
-         run of this name with --new"
+        "run {name} ({run_id}) is unfinished, last held by {holder}: train that one, or take another name, or start \
+         another run of this one with `hm train --new`"
     )]
     NameTaken {
         /// The name.

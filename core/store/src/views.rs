@@ -67,7 +67,7 @@ pub struct MetricPoint {
 /// A chart's points at one level.
 #[derive(Clone, Debug, PartialEq, serde::Serialize)]
 pub struct Metrics {
-    /// The attempt shown.
+    /// The attempt that was named, else the newest.
     pub attempt: u32,
     /// Each point covers 2^level steps: 0, or at least 3.
     pub level: u32,
@@ -90,6 +90,18 @@ const ROLLUPS: &str = "select bucket << level as step, loss_sum / nullif(loss_co
     learning_rate, step_us, sequences, loss_sums, loss_tokens from step_rollup \
     where run_id = $1 and attempt = $2 and level = $5 and bucket >= $3 >> $5 and bucket < ($4 + (1 << $5) - 1) >> $5 \
     order by bucket";
+
+/// Which steps of which attempt led to where a run is, after these rollbacks: oldest first, without gaps.
+fn lived(turns: &[(i64, i64)]) -> Vec<(i64, Range<u64>)> {
+    let mut pieces: Vec<(i64, Range<u64>)> = vec![(0, 0..u64::MAX)];
+    for &(attempt, to_step) in turns {
+        let to_step = to_step.max(0) as u64;
+        pieces.iter_mut().for_each(|(_, steps)| steps.end = steps.end.min(to_step));
+        pieces.retain(|(_, steps)| !steps.is_empty());
+        pieces.push((attempt, to_step..u64::MAX));
+    }
+    pieces
+}
 
 /// The smallest level with at most `points_max` points over `steps`: 0, or 3 and above.
 fn level(steps: u64, points_max: u32) -> u32 {
@@ -133,8 +145,9 @@ impl Store {
         Ok(spec.ok_or(StoreError::NoRun(run_id))?.0)
     }
 
-    /// At most about `points_max` points of steps `from_step..to_step`, of the newest attempt unless
-    /// one is named. A tail that does not fill its bucket yet is left out above level 0.
+    /// At most about `points_max` points of steps `from_step..to_step`: of the attempt that is named, else of
+    /// all that led to where the run is, without what rollbacks have left behind. A tail that does not fill its
+    /// bucket yet is left out above level 0, and so is what is left of a bucket that a rollback has cut.
     pub async fn metrics(
         &self,
         run_id: RunId,
@@ -144,18 +157,39 @@ impl Store {
         points_max: u32,
     ) -> Result<Metrics> {
         let run = self.run(run_id).await?.ok_or(StoreError::NoRun(run_id))?;
-        let attempt = attempt.unwrap_or(run.attempt as u32);
         let to_step = to_step.min(run.next_step.max(0) as u64);
-        let level = level(to_step.saturating_sub(from_step), points_max);
-        let mut query = sqlx::query_as(if level == 0 { STEPS } else { ROLLUPS })
-            .bind(run_id.0)
-            .bind(i64::from(attempt))
-            .bind(from_step.min(to_step) as i64)
-            .bind(to_step as i64);
-        if level > 0 {
-            query = query.bind(level as i32);
+        let wanted = from_step.min(to_step)..to_step;
+        let level = level(wanted.end - wanted.start, points_max);
+        let pieces = match attempt {
+            Some(attempt) => vec![(i64::from(attempt), 0..u64::MAX)],
+            None => lived(&self.turns(run_id).await?),
+        };
+        let mut points = Vec::new();
+        for (attempt, steps) in pieces {
+            let (from, mut to) = (steps.start.max(wanted.start), steps.end.min(wanted.end));
+            if to < wanted.end {
+                to = to >> level << level;
+            }
+            if from >= to {
+                continue;
+            }
+            let mut query = sqlx::query_as(if level == 0 { STEPS } else { ROLLUPS })
+                .bind(run_id.0)
+                .bind(attempt)
+                .bind(from as i64)
+                .bind(to as i64);
+            if level > 0 {
+                query = query.bind(level as i32);
+            }
+            points.extend(query.fetch_all(&self.pool).await?);
         }
-        Ok(Metrics { attempt, level, points: query.fetch_all(&self.pool).await? })
+        Ok(Metrics { attempt: attempt.unwrap_or(run.attempt as u32), level, points })
+    }
+
+    /// The rollbacks of a run in order: the attempt that each began, and the step that it began at.
+    async fn turns(&self, run_id: RunId) -> Result<Vec<(i64, i64)>> {
+        let turns = "select attempt, to_step from rollback where run_id = $1 order by seq";
+        Ok(sqlx::query_as(turns).bind(run_id.0).fetch_all(&self.pool).await?)
     }
 
     /// Newest decisions, as JSON objects with the columns of `decision`.
@@ -255,5 +289,15 @@ mod tests {
         assert_eq!(level(100, 1000), 0);
         assert_eq!(level(1001, 1000), 3);
         assert_eq!(level(1_000_000, 1000), 10);
+    }
+
+    #[test]
+    fn what_rollbacks_left_behind_is_not_shown_and_what_led_to_them_is() {
+        assert_eq!(lived(&[]), [(0, 0..u64::MAX)]);
+        assert_eq!(lived(&[(1, 80)]), [(0, 0..80), (1, 80..u64::MAX)]);
+        // Back behind the first turn, which is left behind with all that came of it.
+        assert_eq!(lived(&[(1, 80), (2, 40)]), [(0, 0..40), (2, 40..u64::MAX)]);
+        assert_eq!(lived(&[(1, 80), (2, 90)]), [(0, 0..80), (1, 80..90), (2, 90..u64::MAX)]);
+        assert_eq!(lived(&[(1, 0)]), [(1, 0..u64::MAX)]);
     }
 }

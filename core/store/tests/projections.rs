@@ -128,8 +128,8 @@ async fn projections_are_recreated_to_the_last_row() {
     assert_eq!(
         states,
         [
+            r#"{"role": "active", "state": "bound", "binding": 2}"#,
             r#"{"role": "active", "state": "released", "binding": 0}"#,
-            r#"{"role": "active", "state": "released", "binding": 2}"#,
             r#"{"role": "shadow", "state": "quarantined", "binding": 1}"#,
         ]
     );

@@ -190,11 +190,10 @@ impl Anchors {
             let since = since.map_or("anywhere up to here".to_owned(), |seq| {
                 format!("after seq {seq}, the last head that holds, and up to here")
             });
-            let found = hashes
-                .get(&head.seq)
-                .map_or(format!("the log ends before it: it was cut {since}"), |hash| {
-                    format!("hash {hash}: the log was changed {since}, and its chain made anew")
-                });
+            let found = hashes.get(&head.seq).map_or(
+                format!("the log ends before it: it was cut {since}, or is a copy from before"),
+                |hash| format!("hash {hash}: the log was changed {since}, and its chain made anew"),
+            );
             Divergence {
                 seq: head.seq,
                 step: None,
@@ -211,7 +210,10 @@ impl Anchors {
 impl std::fmt::Display for Held {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let Held { from, signed_by, heads, held, remark } = self;
-        write!(f, "{held} of {heads} heads of {from} hold")?;
+        match heads {
+            0 => write!(f, "{from} holds no head of this run: it tells nothing")?,
+            _ => write!(f, "{held} of {heads} heads of {from} hold")?,
+        }
         if let Some(key) = signed_by {
             write!(f, ", signed by key {}", key.short())?;
         }

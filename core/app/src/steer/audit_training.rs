@@ -351,6 +351,7 @@ impl TrainingReport {
         let TrainingReport { stretches, steps, steps_logged, validations, checkpoints, .. } = self;
         let how = match (self.diverged, self.exact) {
             (1.., _) => format!("{} stretches diverged", self.diverged),
+            _ if *steps == 0 => "nothing was trained again".to_owned(),
             (_, true) => "the same to the bit".to_owned(),
             (_, false) => format!(
                 "within bounds, not proved: largest relative difference {:.1e} of {DIFFERENCE_MAX}",

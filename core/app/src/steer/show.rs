@@ -4,6 +4,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context as _, Result};
 use hm_domain::command::WISH_PATIENCE_S;
+use hm_domain::event::Event;
 use hm_domain::id::RunId;
 use hm_store::{RunRow, StoreError, StoredCommand, Worker};
 use indicatif::HumanDuration;
@@ -44,10 +45,11 @@ pub(crate) fn show(workplace: &Workplace, run: &str, is_json: bool) -> Result<u8
     let store = workplace.store_to_read()?;
     let found = workplace.find_run(&store, run)?;
     let id = found.run_id;
-    let (row, worker, waiting, bindings, checkpoints, mixture) =
+    let (row, first, worker, waiting, bindings, checkpoints, mixture) =
         workplace.runtime.block_on(async {
             Ok::<_, StoreError>((
                 store.run(id).await?.ok_or(StoreError::NoRun(id))?,
+                store.read(id, 0, 1).await?.pop(),
                 store.worker(id).await?,
                 store.pending_commands(id, 0).await?,
                 store.bindings(id).await?,
@@ -57,9 +59,14 @@ pub(crate) fn show(workplace: &Workplace, run: &str, is_json: bool) -> Result<u8
         })?;
     // The one that the run goes on from: no rollback has left it behind.
     let checkpoint = checkpoints.iter().find(|row| row["abandoned"] != true);
+    let parent = first.and_then(|first| match first.event {
+        Event::RunStarted(started) => started.parent,
+        _ => None,
+    });
     if is_json {
         let mut whole = with_worker(&row, &worker)?;
         let more = json!({
+            "parent": parent.as_ref().map(|it| json!({ "run": it.run, "step": it.checkpoint.step })),
             "mixture": mixture.as_ref().map(|(shares, _)| shares),
             "bindings": bindings,
             "checkpoint": checkpoint,
@@ -74,6 +81,9 @@ pub(crate) fn show(workplace: &Workplace, run: &str, is_json: bool) -> Result<u8
     println!("state       {}", state(&row, &worker));
     if let Some(holder) = worker.living() {
         println!("worker      {}", terminal::line(holder));
+    }
+    if let Some(parent) = &parent {
+        println!("fork of     {} at step {}", parent.run, parent.checkpoint.step);
     }
     if let Some(reason) = &row.reason {
         println!("reason      {}", terminal::line(reason));
