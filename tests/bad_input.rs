@@ -229,7 +229,11 @@ fn database_that_goes_away_for_a_moment_costs_the_run_nothing() {
     let mut worker = place.train_in_background("loop", &[]);
     hold.reached();
     // In the middle of a transaction; once the run has met it, it is started again.
-    place.ok(&["db", "stop", "--force"]);
+    let told = String::from_utf8(place.output(&["db", "stop"]).stderr).unwrap();
+    assert!(
+        told.contains("stopped under runs that are trained on it") && told.contains("loop ("),
+        "{told}"
+    );
     worker.says("trying again");
     place.ok(&["db", "url"]);
     hold.release();

@@ -165,7 +165,7 @@ impl Place {
 impl Drop for Place {
     fn drop(&mut self) {
         // Where no database was ever started there is none to stop.
-        let _ = self.output(&["db", "stop", "--force"]);
+        let _ = self.output(&["db", "stop"]);
     }
 }
 

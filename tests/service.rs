@@ -55,7 +55,7 @@ fn wish_to_a_run_that_nobody_trains_is_answered_at_once() {
     // And two that are: one is of long ago, and obeyed no more.
     place.sql(
         "insert into command (run_id, kind, body, issued_by, issued_at) select run_id, kind, \
-         jsonb_build_object('command', kind), by, us from run, (values ('pause', 'old', 0), \
+         jsonb_build_object('command', kind), by, us from run, (values ('pause', 'old', 1), \
          ('stop', 'ann', (extract(epoch from now()) * 1000000)::bigint)) v (kind, by, us)",
     );
     let (code, said) = place.train_in_background("left", &steps).end();

@@ -18,9 +18,6 @@ fn wish_that_a_policy_undoes_is_answered_so_until_the_policy_is_released() {
     let place = Place::with_run_file();
     let worker = place.train_in_background("live", &["training.steps=10000000"]);
     place.wait_for_step("live", 2);
-    let refused = place.refused(&["db", "stop"], 2);
-    assert!(refused.contains("trained on it: live (") && refused.contains("--force"), "{refused}");
-
     let mixture = ["runs", "mixture", "live", "plain=0.9"];
     let told = place.wish_told(&mixture);
     assert!(told.contains("policy odm (#0) is active and may move the mixture again"), "{told}");

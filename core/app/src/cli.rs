@@ -340,13 +340,9 @@ pub(crate) enum DbCommand {
     Prove(ProveArgs),
     /// Stop the private database
     #[command(
-        after_help = "Refused while a run is trained on it. Any other command starts it again.\n\nExample:\n  hm db stop"
+        after_help = "Runs that are trained on it are named: they wait for some minutes. Any other command starts it again.\n\nExample:\n  hm db stop"
     )]
-    Stop {
-        /// Stop it also under runs that are trained on it
-        #[arg(long)]
-        force: bool,
-    },
+    Stop,
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! `hm db`: the database's address, a shell on it, its tables, their roles, its projections.
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use hm_domain::id::RunId;
 use hm_store::{PrivatePostgres, Rebuilt, Store, StoreError};
 
@@ -56,10 +56,8 @@ pub(crate) fn run(workplace: &Workplace, command: DbCommand) -> Result<u8> {
             write_whole(&output, &serde_json::to_vec(&proof)?)?;
             println!("event {seq} is proved by {}", output.display());
         }
-        DbCommand::Stop { force } => {
-            if !force {
-                refuse_in_use(workplace)?;
-            }
+        DbCommand::Stop => {
+            tell_in_use(workplace);
             PrivatePostgres::stop_in(&workplace.data_dir)?;
             println!("the private database is stopped");
         }
@@ -67,9 +65,22 @@ pub(crate) fn run(workplace: &Workplace, command: DbCommand) -> Result<u8> {
     Ok(0)
 }
 
-/// A worker whose database is stopped waits for it for some minutes, and then its run ends unsaved.
-fn refuse_in_use(workplace: &Workplace) -> Result<()> {
-    let Some(url) = PrivatePostgres::url_in(&workplace.data_dir)? else { return Ok(()) };
+/// Tells whose runs are trained on it: a worker whose database is stopped waits for it for some minutes, and
+/// then its run ends unsaved.
+fn tell_in_use(workplace: &Workplace) {
+    match trained_now(workplace) {
+        Ok(trained) if trained.is_empty() => {}
+        Ok(trained) => eprintln!(
+            "stopped under runs that are trained on it, which wait for some minutes until any `hm` command, \
+             such as `hm runs ls`, starts it again: {}",
+            trained.join(", ")
+        ),
+        Err(error) => eprintln!("whether runs are trained on it is not known: {error:#}"),
+    }
+}
+
+fn trained_now(workplace: &Workplace) -> Result<Vec<String>> {
+    let Some(url) = PrivatePostgres::url_in(&workplace.data_dir)? else { return Ok(Vec::new()) };
     let trained = workplace.runtime.block_on(async {
         let Some(store) = Store::connect_to_look(&url).await? else { return Ok(Vec::new()) };
         let rows = store.runs().await?;
@@ -81,14 +92,5 @@ fn refuse_in_use(workplace: &Workplace) -> Result<()> {
         });
         Ok::<_, StoreError>(living.collect::<Vec<String>>())
     });
-    let trained =
-        trained.context("whether runs are trained on it is not known: --force stops it")?;
-    if trained.is_empty() {
-        return Ok(());
-    }
-    bail!(
-        "the private database is in use, trained on it: {}; end these workers first (Ctrl-C, or `hm runs \
-         stop`), or stop it under them with --force",
-        trained.join(", ")
-    )
+    Ok(trained?)
 }

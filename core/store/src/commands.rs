@@ -21,7 +21,7 @@ pub struct StoredCommand {
     pub by: String,
     /// Microseconds since the Unix epoch.
     pub issued_at: i64,
-    /// How long ago that is, by the database's clock.
+    /// How long ago that is, by the database's clock; 0 where it does not say when.
     pub waited_s: u64,
 }
 
@@ -87,7 +87,8 @@ impl Store {
     pub async fn pending_commands(&self, run_id: RunId, after: u64) -> Result<Vec<StoredCommand>> {
         let rows = sqlx::query(
             "select id, kind, body, issued_by, issued_at, \
-                    greatest(0, extract(epoch from clock_timestamp())::bigint - issued_at / 1000000) as waited_s \
+                    case when issued_at > 0 then greatest(0, extract(epoch from clock_timestamp())::bigint \
+                        - issued_at / 1000000) else 0 end as waited_s \
              from command \
              where run_id = $1 and id > $2 and answered_seq is null order by id",
         )
