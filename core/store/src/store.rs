@@ -1,7 +1,7 @@
 //! A connection to the log's database: streams, their heads and their events. Writing goes through a
 //! [`WriterLease`](crate::WriterLease); this side only reads, and makes streams.
 
-use hm_domain::chain::Envelope;
+use hm_domain::chain::{Envelope, Walk};
 use hm_domain::event::{Event, Recorded};
 use hm_domain::id::{Digest, RunId};
 use hm_domain::spec::RunSpec;
@@ -201,54 +201,36 @@ impl Store {
         (seq, before): (u64, Digest),
     ) -> Result<ChainReport> {
         let head = self.head(run_id).await?;
-        let sealed = head.sealed;
-        let (mut events, mut chain, mut ended) = (seq, before, false);
-        let broken = |events, why: &str| {
-            Ok(ChainReport { events, sealed, broken: Some((events, why.to_owned())) })
+        let mut walk = Walk { next_seq: seq, chain: before, ended: false };
+        let report = |events, broken: Option<&str>| ChainReport {
+            events,
+            sealed: head.sealed,
+            broken: broken.map(|why| (events, why.to_owned())),
         };
         loop {
-            let page = self
-                .read_raw(run_id, events, PAGE_EVENTS.min(head.next_seq.saturating_sub(events)))
-                .await?;
+            let left = head.next_seq.saturating_sub(walk.next_seq);
+            let page = self.read_raw(run_id, walk.next_seq, PAGE_EVENTS.min(left)).await?;
             for stored in &page {
-                if stored.envelope.seq != events {
-                    return broken(events, "the event is missing");
+                let hashes = (&stored.prev_hash, &stored.hash);
+                if let Err(why) = walk.past(&stored.envelope, &stored.payload, hashes) {
+                    return Ok(report(walk.next_seq, Some(why)));
                 }
-                if stored.prev_hash != chain {
-                    return broken(events, "it does not name its predecessor's hash");
-                }
-                if stored.envelope.hash(&stored.payload, &chain) != stored.hash {
-                    return broken(events, "its content does not have the hash it carries");
-                }
-                if ended {
-                    return broken(events, "it comes after the end of the run");
-                }
-                ended = stored.envelope.kind == codec::RUN_FINISHED;
-                (chain, events) = (stored.hash, events + 1);
             }
-            if events == head.next_seq {
+            if walk.next_seq == head.next_seq {
                 break;
             }
             if page.is_empty() {
-                return broken(events, "the event is missing");
+                return Ok(report(walk.next_seq, Some("the event is missing")));
             }
         }
-        if chain != head.chain {
-            return broken(events, "the head names another last hash");
-        }
-        if sealed && !ended {
-            return broken(events, "the head says that the run has ended, and the log does not");
-        }
-        if ended && !sealed {
-            return broken(events, "the log says that the run has ended, and the head does not");
+        let events = walk.next_seq;
+        if let Err(why) = walk.at_head(&head.chain, head.sealed) {
+            return Ok(report(events, Some(why)));
         }
         // A run that goes on may have grown, and its head with it.
-        if !self.read_raw(run_id, events, 1).await?.is_empty()
-            && self.head(run_id).await?.next_seq == events
-        {
-            return broken(events, "there are events after the head");
-        }
-        Ok(ChainReport { events, sealed, broken: None })
+        let has_more = !self.read_raw(run_id, events, 1).await?.is_empty();
+        let is_beyond = has_more && self.head(run_id).await?.next_seq == events;
+        Ok(report(events, is_beyond.then_some("there are events after the head")))
     }
 
     /// The run of this id, or the one of this name that began last. It is called what its log says, and

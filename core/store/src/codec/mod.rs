@@ -13,9 +13,6 @@ use rkyv::rancor;
 use crate::error::{Result, StoreError};
 use frozen::Frozen;
 
-/// Kind of the event that ends a run: the database seals its stream with it.
-pub(crate) const RUN_FINISHED: u16 = 15;
-
 /// Whether events of this kind name plugins or kept states: bindings and what was kept of them.
 pub(crate) fn names_bytes(kind: u16) -> bool {
     matches!(kind, 5 | 7)
