@@ -6,7 +6,7 @@ use hm_store::{PrivatePostgres, Rebuilt, Store, StoreError};
 
 use crate::cli::{DbCommand, ProveArgs};
 use crate::prove::archive;
-use crate::prove::attest::write_whole;
+use crate::prove::attest::write_line;
 use crate::prove::event_proof::EventProof;
 use crate::prove::held::Anchors;
 use crate::prove::key::Key;
@@ -53,7 +53,7 @@ pub(crate) fn run(workplace: &Workplace, command: DbCommand) -> Result<u8> {
             workplace.make_data_dir()?;
             Anchors::allow_signing(&workplace.data_dir, &*source)?;
             let proof = EventProof::of(&*source, seq, &Key::of(&workplace.data_dir)?)?;
-            write_whole(&output, &serde_json::to_vec(&proof)?)?;
+            write_line(&output, serde_json::to_vec(&proof)?)?;
             println!("event {seq} is proved by {}", output.display());
         }
         DbCommand::Stop => {

@@ -18,6 +18,7 @@ mod run_file;
 mod runtime;
 mod steer;
 mod weights;
+mod whole_file;
 mod work;
 mod workplace;
 

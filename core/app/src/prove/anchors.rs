@@ -10,7 +10,7 @@ use anyhow::{Context, Result};
 use hm_domain::id::{Digest, RunId};
 use serde::{Deserialize, Serialize};
 
-use crate::prove::attest::write_whole;
+use crate::prove::attest::write_line;
 use crate::prove::dsse::Envelope;
 use crate::prove::key::Key;
 
@@ -87,7 +87,7 @@ impl AnchorFile {
         let line = format!("{}\n", serde_json::to_string(&envelope)?);
         append(&self.path, &line).with_context(|| self.path.display().to_string())?;
         if let Some(folder) = checkpoint {
-            write_whole(&folder.join(BESIDE_CHECKPOINT), &serde_json::to_vec(&envelope)?)?;
+            write_line(&folder.join(BESIDE_CHECKPOINT), serde_json::to_vec(&envelope)?)?;
         }
         Ok(())
     }

@@ -1,8 +1,6 @@
 //! `hm audit --attest`: what an audit found as a signed statement, in in-toto's form.
 
 use std::collections::BTreeSet;
-use std::fs::{self, File};
-use std::io::Write as _;
 use std::path::Path;
 
 use anyhow::{Context, Result};
@@ -12,6 +10,7 @@ use serde_json::{Value, json};
 use crate::prove::anchors::Head;
 use crate::prove::dsse::Envelope;
 use crate::prove::key::Key;
+use crate::whole_file;
 
 /// What in-toto calls its statements in an envelope.
 const PAYLOAD_TYPE: &str = "application/vnd.in-toto+json";
@@ -53,28 +52,20 @@ impl Audited<'_> {
     /// Signs the statement into a file, which is whole or not there.
     pub(crate) fn write(&self, key: &Key, file: &Path) -> Result<()> {
         let envelope = Envelope::sign(key, PAYLOAD_TYPE, &self.statement())?;
-        write_whole(file, &serde_json::to_vec(&envelope)?)
+        write_line(file, serde_json::to_vec(&envelope)?)
     }
 }
 
-/// Writes a file, with a line's end, that has its name only when it is whole; on disk when this returns.
-pub(crate) fn write_whole(file: &Path, bytes: &[u8]) -> Result<()> {
-    let mut part = file.as_os_str().to_owned();
-    part.push(".part");
-    let written = File::create(&part).and_then(|mut open| {
-        open.write_all(bytes)?;
-        open.write_all(b"\n")?;
-        open.sync_all()?;
-        fs::rename(&part, file)?;
-        // A name is kept by its folder.
-        let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty());
-        File::open(folder.unwrap_or(Path::new(".")))?.sync_all()
-    });
-    written.with_context(|| format!("cannot write {}", file.display()))
+/// Writes a text of one line whole.
+pub(crate) fn write_line(file: &Path, mut line: Vec<u8>) -> Result<()> {
+    line.push(b'\n');
+    whole_file::write(file, &line).with_context(|| format!("cannot write {}", file.display()))
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     #[test]

@@ -2,28 +2,21 @@
 //! with. It is worth what the digest in the log says of it.
 
 use std::fs::File;
-use std::io::{Read as _, Write as _};
+use std::io::Read as _;
 use std::path::Path;
 
 use hm_domain::id::Digest;
 use hm_domain::snapshot::SNAPSHOT_BYTES_MAX;
 use hm_train::TrainError;
 
+use crate::whole_file;
+
 const FILE: &str = "run-state.bin";
-/// Its name until it is whole.
-const PART: &str = "run-state.bin.part";
 
 /// Keeps a state in a checkpoint's folder, whole or not at all, and on disk.
 pub(crate) fn keep(folder: &Path, state: &[u8]) -> Result<(), TrainError> {
-    let (path, part) = (folder.join(FILE), folder.join(PART));
-    let written = || -> std::io::Result<()> {
-        let mut file = File::create(&part)?;
-        file.write_all(state)?;
-        file.sync_all()?;
-        std::fs::rename(&part, &path)?;
-        File::open(folder)?.sync_all()
-    };
-    written().map_err(|reason| TrainError::File { path, reason })
+    let path = folder.join(FILE);
+    whole_file::write(&path, state).map_err(|reason| TrainError::File { path, reason })
 }
 
 /// The state kept in a checkpoint's folder, if it is the one that the log names.
