@@ -135,7 +135,7 @@ fn checkpoints(
 ) -> Result<Vec<(u64, PathBuf, Digest)>> {
     let parent = match wanted.as_deref().and_then(Path::parent) {
         Some(parent) => parent.to_owned(),
-        None => workplace.data_dir.join("checkpoints").join(id.to_string()),
+        None => workplace.checkpoints_of(id),
     };
     let mut found = Vec::new();
     let mut rows = workplace.runtime.block_on(store.checkpoints(id))?;

@@ -1,6 +1,6 @@
 //! Where things lie, and the runtime that talks to the database.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow, bail};
 use hm_domain::event::Event;
@@ -92,7 +92,7 @@ impl Workplace {
 
     /// Where the checkpoints of a run lie.
     pub(crate) fn checkpoints_of(&self, id: RunId) -> PathBuf {
-        self.data_dir.join("checkpoints").join(id.to_string())
+        checkpoints_in(&self.data_dir, id)
     }
 
     /// A run by the first digits of its id, where no other begins with them.
@@ -129,4 +129,9 @@ impl Workplace {
 /// Who sends commands from this terminal.
 pub(crate) fn user() -> String {
     std::env::var("USER").unwrap_or_else(|_| "terminal".to_owned())
+}
+
+/// Where the checkpoints of a run lie in a data folder.
+pub(crate) fn checkpoints_in(data_dir: &Path, id: RunId) -> PathBuf {
+    data_dir.join("checkpoints").join(id.to_string())
 }

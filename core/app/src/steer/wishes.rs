@@ -14,6 +14,7 @@ use serde_json::Value;
 
 use crate::run_file::typed_again::typed_beside;
 use crate::work::registry::installed;
+use crate::workplace::checkpoints_in;
 
 /// Events of a log that are folded at once.
 const PAGE_EVENTS: u64 = 2048;
@@ -196,7 +197,7 @@ async fn first_step(store: &Store, id: RunId) -> Result<u64> {
 /// trained on another machine only that one can know.
 async fn damage(data_dir: &Path, id: RunId, state: &RunState) -> Result<Option<String>> {
     let Some(saved) = state.checkpoint.clone() else { return Ok(None) };
-    let folder = data_dir.join("checkpoints").join(id.to_string()).join(&saved.folder);
+    let folder = checkpoints_in(data_dir, id).join(&saved.folder);
     let model = state.spec.model.clone();
     let look = move || hm_train::verify_checkpoint(&model, &folder, saved.digest);
     // Of a large model this reads for a while.

@@ -22,7 +22,7 @@ pub(crate) struct Ended {
 impl Ended {
     /// Of this run.
     pub(crate) async fn of(workplace: &Workplace, store: &Store, id: RunId) -> Result<Ended> {
-        let folder = workplace.data_dir.join("checkpoints").join(id.to_string());
+        let folder = workplace.checkpoints_of(id);
         let mut saved = store.checkpoints(id).await?;
         good_first(&mut saved);
         let here = saved.iter().find_map(|row| {
