@@ -67,7 +67,6 @@ pub(crate) fn run(workplace: &Workplace, args: &AuditArgs) -> Result<u8> {
         return workplace.runtime.block_on(audited)?.tell(args.json);
     }
     let source = open(workplace, &args.run)?;
-    let engine = Host::new(Limits::default())?.fingerprint();
     let anchors = anchors(workplace, path, &*source, args)?;
     let (mut report, plugins) = held_against(&anchors, &*source, args.level)?;
     // What a log gives that does not hold says nothing of its tables.
@@ -79,6 +78,7 @@ pub(crate) fn run(workplace: &Workplace, args: &AuditArgs) -> Result<u8> {
     let whole = serde_json::to_value(Whole { report: &report, deeper: &deeper })?;
     if let Some((file, head)) = args.attest.as_deref().zip(report.head) {
         let (run, plugins) = (&report.run, &plugins);
+        let engine = Host::new(Limits::default())?.fingerprint();
         let audited = Audited { run, head, plugins, engine, report: whole.clone() };
         workplace.make_data_dir()?;
         audited.write(&Key::of(&workplace.data_dir)?, file)?;
