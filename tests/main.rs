@@ -25,6 +25,7 @@ mod place;
 mod service;
 mod signals;
 mod steering;
+mod taken_up;
 mod tampering;
 mod torture;
 mod views;
